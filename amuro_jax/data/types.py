@@ -1,0 +1,80 @@
+"""What travels between data sets and the rest: rows with their fields, rendered queries, encoded training examples."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One validated row of a data set, in the vocabulary of its task type, before any prompt.
+
+    Attributes:
+        row: index in the source file, from 0.
+        doc_id: the row's own identifier, or str(row).
+        fields: the named texts a prompt format fills in (premise, hypothesis, document, …).
+        completion: the gold text: label word, summary, question, or right choice.
+        choices: the texts that compete (label words or options); empty for free generation.
+        gold: index into `choices`; None for free generation.
+    """
+
+    row: int
+    doc_id: str
+    fields: dict[str, str]
+    completion: str
+    choices: tuple[str, ...] = ()
+    gold: int | None = None
+    group: str = ""  # subset a metric is also reported for (MMLU subject, …)
+
+
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """One test row under one format with its shots: text, ready to be tokenised and scored.
+
+    Attributes:
+        task, row, doc_id, format, shots: where it comes from.
+        context: shots and query frame. `shared` characters at its start are the same for every row of the batch
+            (the shots), so that a scorer can compute them once.
+        continuations: per choice, every surface form whose probability counts for it, e.g. (" yes",) in `strict`
+            or (" yes", "yes") where spaced and unspaced variants are added. Empty for generation.
+        unconditional: context to normalise by (`Answer:`), or None.
+        gold: index into `continuations`, None for generation.
+        reference: the gold text.
+        stop: strings at which generation stops (besides eos).
+        joint: True: context + continuation are tokenised together and split by character offset; False: apart.
+    """
+
+    task: str
+    row: int
+    doc_id: str
+    format: str
+    shots: int
+    context: str
+    continuations: tuple[tuple[str, ...], ...] = ()
+    gold: int | None = None
+    reference: str = ""
+    unconditional: str | None = None
+    stop: tuple[str, ...] = ()
+    shared: int = 0
+    joint: bool = True
+    shot_rows: tuple[str, ...] = ()  # identity of the shots, e.g. "train:17"
+    dropped_shots: int = 0  # shots left out so that the context fits
+    cut_tokens: int = 0  # tokens cut from the document so that the context fits
+    group: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainExample:
+    """One encoded training example.
+
+    Attributes:
+        tokens: int32 [T]; ends in eos.
+        loss_mask: bool [T]; True where the token is one the model learns to predict.
+        row: index in the source file.
+        truncated: tokens cut so that it fits.
+    """
+
+    tokens: np.ndarray
+    loss_mask: np.ndarray
+    row: int
+    truncated: int = 0

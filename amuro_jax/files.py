@@ -1,0 +1,121 @@
+"""Files that are whole or absent: atomic writes, JSON and JSONL with the line in every error, content keys.
+
+Paths may be local or remote (gs://…): everything goes through `etils.epath`.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+
+from etils import epath
+
+from amuro_jax.errors import AmuroError, DataError
+
+
+def write_bytes(path, data: bytes) -> None:
+    """Writes `data` to `path` so that a reader sees the old file or the new one, never a part.
+
+    Raises:
+        AmuroError: the disk is full or the folder cannot be written; nothing is left behind.
+    """
+    path = epath.Path(path)
+    scratch = path.parent / f".{path.name}.tmp-{uuid.uuid4().hex[:8]}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_bytes(data)
+        scratch.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+        raise AmuroError(f"cannot write: {error}", where=path, hint="free some disk space or choose another folder") from error
+
+
+def write_text(path, text: str) -> None:
+    """`write_bytes` for UTF-8 text."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path, value) -> None:
+    """Writes `value` as indented JSON, keys in insertion order, atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path):
+    """The JSON value in `path`.
+
+    Raises:
+        AmuroError: missing file, or not JSON (with line and column).
+    """
+    path = epath.Path(path)
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise AmuroError("no such file", where=path) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise AmuroError(f"not valid JSON: {error}", where=path) from error
+
+
+def read_jsonl(path) -> Iterator[tuple[int, dict]]:
+    """Yields (line number from 1, object) for each non-blank line of a JSONL file.
+
+    Raises:
+        DataError: a line that is not a JSON object, named as `file:line`.
+    """
+    path = epath.Path(path)
+    if not path.exists():
+        raise DataError("no such file", where=path)
+    with path.open("r", encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(f"not JSON: {error.msg} at column {error.colno}", where=f"{path}:{number}") from error
+            if not isinstance(row, dict):
+                raise DataError(f"expected a JSON object, got {type(row).__name__}", where=f"{path}:{number}")
+            yield number, row
+
+
+@contextlib.contextmanager
+def atomic_folder(path):
+    """Yields a scratch folder beside `path`; it becomes `path` when the block ends well, and is removed when not.
+
+    An existing `path` is replaced. Readers never see a half-written folder.
+    """
+    path = epath.Path(path)
+    scratch = path.parent / f".{path.name}.tmp-{uuid.uuid4().hex[:8]}"
+    try:
+        scratch.mkdir(parents=True)
+        yield scratch
+        if path.exists():
+            old = path.parent / f".{path.name}.tmp-old-{uuid.uuid4().hex[:8]}"
+            path.rename(old)
+            scratch.rename(path)
+            old.rmtree()
+        else:
+            scratch.rename(path)
+    except OSError as error:
+        raise AmuroError(f"cannot write: {error}", where=path, hint="free some disk space or choose another folder") from error
+    finally:
+        if scratch.exists():
+            shutil.rmtree(os.fspath(scratch), ignore_errors=True)
+
+
+def sha256_file(path, chunk: int = 1 << 22) -> str:
+    """Hex SHA-256 of a file's bytes, read in chunks."""
+    digest = hashlib.sha256()
+    with epath.Path(path).open("rb") as stream:
+        while block := stream.read(chunk):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def content_key(value, length: int = 16) -> str:
+    """A key that depends on the content of a JSON-able value alone, not on the order of its fields."""
+    canonical = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()[:length]
