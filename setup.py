@@ -1,0 +1,57 @@
+"""Packaging. Ranges say what is known to work; the reason for each bound stands beside it."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "([^"]+)"', (HERE / "amuro_jax/__init__.py").read_text()).group(1)
+
+REQUIRES = [
+    "jax>=0.10.2,<0.13",  # jax.set_mesh, AxisType; 0.10.2 is the newest for Python 3.11
+    "flax>=0.12.8,<0.13",  # linen and struct import on every jax above
+    "optax>=0.2.8,<0.3",
+    "orbax-checkpoint>=0.12.8,<0.13",  # OCDBT layout written by convert/ is the one of this series
+    "tensorstore>=0.1.80",
+    "transformers>=4.57,<6",  # reference models of `amuro verify`; no torch needed to import
+    "datasets>=4,<6",  # parquet mirrors only: script data sets are gone
+    "huggingface_hub>=1,<3",
+    "tokenizers>=0.22,<0.24",
+    "safetensors>=0.6",
+    "absl-py>=2.1",
+    "ml_collections>=1.0",  # config files with typed overrides
+    "etils[epath]>=1.11",
+    "ml_dtypes>=0.5",
+    "numpy>=2.0",
+    "scipy>=1.14",
+    "pandas>=2.2,<4",
+    "pyarrow>=17",
+    "matplotlib>=3.9",
+    "jinja2>=3.1",
+    "rouge-score==0.1.2",  # the metric of the study: another version may tokenise otherwise
+    "tqdm>=4.66",
+    "tensorboardX>=2.6",  # TensorBoard files without TensorFlow
+    "PyYAML>=6",
+]
+EXTRAS = {
+    "cpu": [],
+    "cuda": ["jax[cuda13]>=0.10.2,<0.13"],
+    "tpu": ["jax[tpu]>=0.10.2,<0.13"],
+    "lm_eval": ["lm_eval==0.4.13"],  # AmuroLM subclasses its LM class
+    "test": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "torch==2.13.0", "libtpu", "ruff>=0.6"],
+}
+
+setup(
+    name="amuro_jax",
+    version=VERSION,
+    description="What a language model learns and forgets in pre-training and in fine-tuning, checkpoint by checkpoint, on JAX",
+    long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    packages=find_packages(include=["amuro_jax", "amuro_jax.*"]),
+    package_data={"amuro_jax": ["**/*.html", "**/*.css", "**/*.js", "**/*.j2", "**/*.json", "**/*.yaml"]},
+    python_requires=">=3.11",
+    install_requires=REQUIRES,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["amuro = amuro_jax.cli.main:run"]},
+)
