@@ -1,0 +1,1 @@
+"""Decoder models: configuration, parameters, layout, forward pass."""

@@ -1,0 +1,62 @@
+"""Forward pass and unembedding: the only two functions that training, scoring and generation call."""
+
+import jax
+import jax.numpy as jnp
+
+from amuro_jax.models.config import ModelConfig
+from amuro_jax.models.decoder import Decoder, KeyValues
+from amuro_jax.models.layout import Layout
+from amuro_jax.models.parameters import to_linen
+
+
+def forward(
+    params: dict,
+    tokens_BT,
+    layout: Layout,
+    *,
+    config: ModelConfig,
+    dtype=jnp.float32,
+    shared: KeyValues | None = None,
+    cache: KeyValues | None = None,
+    offset=None,
+    remat: str = "none",
+    keep: bool = False,
+    unroll: int = 1,
+):
+    """Hidden states after the final norm, and keys and values.
+
+    Args:
+        params: the parameter tree of docs/architecture.md.
+        tokens_BT: int32 token ids; ids of padding are read but seen by nothing.
+        layout: [B, T], see `models.layout`.
+        dtype: compute dtype; norms, rope (by family), softmax and sums are fp32.
+        shared: read-only prefix, batch 1 or B; seen where its layout says so.
+        cache: buffer of fixed capacity, written at slots [offset, offset + T) and attended over whole.
+        offset: int scalar, with `cache` only.
+        remat: none | full, recompute each layer in the backward pass.
+        keep: without `cache`, give back the new keys and values.
+        unroll: layers per step of the scan.
+
+    Returns:
+        (hidden [B, T, D] in `dtype`, the updated cache | the new KeyValues | None).
+    """
+    decoder = Decoder(config, jnp.dtype(dtype), remat, keep, unroll)
+    return decoder.apply({"params": to_linen(params)}, tokens_BT, layout, shared, cache, offset)
+
+
+def logits(params: dict, hidden, config: ModelConfig, columns=None):
+    """fp32 logits of hidden states [..., D]: [..., V], or [..., C] for the token ids `columns` [C]."""
+    if config.tie_embeddings:
+        table = params["embed"]["embedding"]
+        table = table if columns is None else jnp.take(table, columns, axis=0)
+        return jnp.einsum("...d,vd->...v", hidden, table.astype(hidden.dtype), preferred_element_type=jnp.float32)
+    kernel = params["unembed"]["kernel"]
+    kernel = kernel if columns is None else jnp.take(kernel, columns, axis=1)
+    return jnp.einsum("...d,dv->...v", hidden, kernel.astype(hidden.dtype), preferred_element_type=jnp.float32)
+
+
+def empty_cache(config: ModelConfig, batch: int, capacity: int, dtype) -> KeyValues:
+    """A cache that holds nothing; call it inside jit, where it costs no second trace."""
+    buffer = jnp.zeros((config.num_layers, batch, capacity, config.num_kv_heads, config.head_dim), dtype)
+    hidden = jnp.full((batch, capacity), -1, jnp.int32)
+    return KeyValues(buffer, jax.numpy.zeros_like(buffer), Layout(jnp.zeros_like(hidden), hidden, hidden))

@@ -1,0 +1,138 @@
+"""Norms, attention and MLP of one layer. Parameter names and shapes are those of docs/architecture.md."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from amuro_jax.models.attention import KeyBlock, attend
+from amuro_jax.models.config import ModelConfig
+from amuro_jax.models.rope import rotate
+
+ACTIVATIONS = {
+    "silu": jax.nn.silu,
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
+    "gelu_pytorch_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+    "gelu_fast": lambda x: jax.nn.gelu(x, approximate=True),
+    "relu": jax.nn.relu,
+}
+
+
+def partitioned(init, *axes):
+    """`init` with the logical axis names of the parameter beside it."""
+    return nn.with_logical_partitioning(init, axes)
+
+
+def kernel_init(fan_in: int):
+    """Normal with standard deviation fan_in ** -0.5."""
+    return nn.initializers.normal(fan_in**-0.5)
+
+
+class Norm(nn.Module):
+    """LayerNorm or RMSNorm in fp32, with or without scale and bias; [..., width] → the compute dtype."""
+
+    kind: str
+    eps: float
+    scale: bool
+    bias: bool
+    cast_first: bool
+    dtype: jnp.dtype
+    axis: str = "embed"
+
+    @nn.compact
+    def __call__(self, x):
+        x = x.astype(jnp.float32)
+        if self.kind == "layernorm":
+            x = x - jnp.mean(x, axis=-1, keepdims=True)
+        x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + self.eps)
+        if self.cast_first:
+            x = x.astype(self.dtype)
+        if self.scale:
+            scale = self.param("scale", partitioned(nn.initializers.ones, self.axis), (x.shape[-1],), jnp.float32)
+            x = x * scale.astype(x.dtype)
+        if self.bias:
+            bias = self.param("bias", partitioned(nn.initializers.zeros, self.axis), (x.shape[-1],), jnp.float32)
+            x = x + bias.astype(x.dtype)
+        return x.astype(self.dtype)
+
+
+def width_norm(config: ModelConfig, dtype, name: str) -> Norm:
+    """The family's norm over the model width."""
+    return Norm(config.norm, config.norm_eps, config.norm_scale, config.norm_bias, config.norm_cast_first, dtype, name=name)
+
+
+class Projection(nn.Module):
+    """Contracts the last `len(inputs)` axes of x with a kernel [*inputs, *outputs], optional bias [*outputs]."""
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    axes: tuple[str, ...]
+    bias: bool
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x):
+        fan_in = 1
+        for size in self.inputs:
+            fan_in *= size
+        kernel = self.param("kernel", partitioned(kernel_init(fan_in), *self.axes), (*self.inputs, *self.outputs), jnp.float32)
+        lead = x.shape[: x.ndim - len(self.inputs)]
+        y = jnp.dot(x.reshape(*lead, fan_in), kernel.astype(self.dtype).reshape(fan_in, -1))
+        y = y.reshape(*lead, *self.outputs)
+        if self.bias:
+            axes = self.axes[len(self.inputs) :]
+            y = y + self.param("bias", partitioned(nn.initializers.zeros, *axes), self.outputs, jnp.float32).astype(self.dtype)
+        return y
+
+
+class Attention(nn.Module):
+    """Self-attention of one layer over its own tokens, an optional cache and an optional shared prefix."""
+
+    config: ModelConfig
+    dtype: jnp.dtype
+
+    def _project(self, x, name, heads, axis):
+        c = self.config
+        projection = Projection((c.hidden_size,), (heads, c.head_dim), ("embed", axis, "head_dim"), c.attention_bias, self.dtype, name=name)
+        y = projection(x)
+        if c.qk_norm and name != "value":
+            flat = y.reshape(*y.shape[:-2], heads * c.head_dim)
+            norm = Norm("rmsnorm", c.norm_eps, True, False, c.norm_cast_first, self.dtype, axis, name=f"{name}_norm")
+            y = norm(flat).reshape(y.shape)
+        return y if c.clip_qkv is None else jnp.clip(y, -c.clip_qkv, c.clip_qkv)
+
+    @nn.compact
+    def __call__(self, x_BTD, layout, slot_T, per_layer, shared, write):
+        """`write(key, value) -> (KeyBlock, kept)` puts the new keys where they belong."""
+        c = self.config
+        query = self._project(x_BTD, "query", c.num_heads, "heads")
+        key = self._project(x_BTD, "key", c.num_kv_heads, "kv_heads")
+        value = self._project(x_BTD, "value", c.num_kv_heads, "kv_heads")
+        turn = (layout.position, per_layer["inverse"], per_layer["factor"], c.rope_in_fp32)
+        query, key = rotate(query, *turn), rotate(key, *turn)
+        own, kept = write(key, value)
+        blocks = [own] if shared is None else [KeyBlock(*per_layer["shared"], shared, _before(shared)), own]
+        mixed = attend(query, layout, slot_T, blocks, per_layer.get("window"))
+        out = Projection((c.num_heads, c.head_dim), (c.hidden_size,), ("heads", "head_dim", "embed"), c.attention_out_bias, self.dtype, name="out")
+        return out(mixed), kept
+
+
+def _before(layout):
+    """Slots of a shared prefix: all before slot 0."""
+    return jnp.arange(layout.enter.shape[1]) - layout.enter.shape[1]
+
+
+class Mlp(nn.Module):
+    """Gated (SwiGLU) or plain feed-forward block."""
+
+    config: ModelConfig
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x):
+        c = self.config
+        wide = {"inputs": (c.hidden_size,), "outputs": (c.mlp_size,), "axes": ("embed", "mlp"), "bias": c.mlp_bias, "dtype": self.dtype}
+        activation = ACTIVATIONS[c.activation]
+        up = Projection(**wide, name="up")(x)
+        hidden = activation(Projection(**wide, name="gate")(x)) * up if c.gated_mlp else activation(up)
+        return Projection((c.mlp_size,), (c.hidden_size,), ("mlp", "embed"), c.mlp_bias, self.dtype, name="down")(hidden)
