@@ -1,0 +1,94 @@
+"""The only place that makes a mesh, and the one table from logical axis names to mesh axes."""
+
+import math
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from amuro_jax.errors import ConfigError
+
+AXES = ("data", "fsdp", "tensor")
+
+# Logical axis → mesh axes, tried in order of the array's axes; an axis of the mesh is used once per array.
+RULES = {
+    "batch": ("data", "fsdp"),
+    "vocab": ("tensor",),
+    "heads": ("tensor",),
+    "kv_heads": ("tensor",),
+    "mlp": ("tensor",),
+    "embed": ("fsdp",),
+}
+
+
+def parse_mesh(text: str, devices: int) -> dict[str, int]:
+    """`"data:4,tensor:2"` → {"data": 4, "fsdp": 1, "tensor": 2}; one size may be -1: the devices that are left.
+
+    Raises:
+        ConfigError: unknown or repeated axis, bad size, or a product that is not the number of devices.
+    """
+    sizes = dict.fromkeys(AXES, 1)
+    seen = set()
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        axis, _, size = part.partition(":")
+        if axis not in sizes or axis in seen:
+            raise ConfigError(f"unknown or repeated axis {axis!r}", where=f"mesh={text}", hint="axes: " + ", ".join(AXES))
+        if not size.lstrip("-").isdigit() or int(size) == 0 or int(size) < -1:
+            raise ConfigError(f"axis {axis} needs a size, got {size!r}", where=f"mesh={text}", hint="for example data:4,tensor:2")
+        sizes[axis], _ = int(size), seen.add(axis)
+    open_axes = [axis for axis, size in sizes.items() if size == -1]
+    known = math.prod(size for size in sizes.values() if size > 0)
+    if len(open_axes) == 1 and devices % known == 0:
+        sizes[open_axes[0]] = devices // known
+    if math.prod(sizes.values()) != devices:
+        raise ConfigError(f"mesh {sizes} does not fill {devices} devices", where=f"mesh={text}", hint="use -1 for the size that is left")
+    return sizes
+
+
+def make_mesh(text: str = "data:-1", devices=None) -> Mesh:
+    """Mesh over all devices (or those given) with axes data, fsdp, tensor, all of Auto type."""
+    devices = list(jax.devices() if devices is None else devices)
+    sizes = parse_mesh(text, len(devices))
+    shape = tuple(sizes[axis] for axis in AXES)
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+def spec(axes: tuple, shape: tuple, mesh: Mesh) -> PartitionSpec:
+    """Partition of an array with these logical axes: by RULES, where the size divides; else replicated along that axis."""
+    used: set[str] = set()
+    entries = []
+    for axis, size in zip(axes, shape, strict=True):
+        wanted = tuple(name for name in RULES.get(axis, ()) if mesh.shape[name] > 1 and name not in used)
+        if not wanted or size % math.prod(mesh.shape[name] for name in wanted):
+            entries.append(None)
+            continue
+        used.update(wanted)
+        entries.append(wanted if len(wanted) > 1 else wanted[0])
+    return PartitionSpec(*entries)
+
+
+def shardings(axes_tree, abstract_tree, mesh: Mesh):
+    """Tree of NamedSharding for a tree of arrays with logical axis names beside it."""
+    return jax.tree.map(
+        lambda leaf, axes: NamedSharding(mesh, spec(axes, leaf.shape, mesh)),
+        abstract_tree,
+        axes_tree,
+    )
+
+
+def batch_sharding(mesh: Mesh, ndim: int = 2, lead: int = 0) -> NamedSharding:
+    """Sharding of a batch of `ndim` axes: axis `lead` split over data and fsdp, the others whole."""
+    names = tuple(name for name in RULES["batch"] if mesh.shape[name] > 1)
+    entries = [None] * ndim
+    entries[lead] = names or None
+    return NamedSharding(mesh, PartitionSpec(*entries))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same array on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_divisor(mesh: Mesh) -> int:
+    """Number of shards of the batch axis: batches are padded to a multiple of it."""
+    return int(np.prod([mesh.shape[name] for name in RULES["batch"]]))
