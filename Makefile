@@ -1,0 +1,39 @@
+# Two commands do everything on a fresh machine with Python >= 3.11, git and make:  make study   make test
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORK ?= work
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo 4 || echo $$n)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: study test test-fast lint clean help
+
+help:
+	@echo "make study   set up .venv, build the laboratory, run the default study, print the path of its report"
+	@echo "make test    set up .venv with the test extras and run every test"
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.made setup.py constraints.txt
+	$(PIP) -c constraints.txt -e ".[cpu]"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.installed
+	$(PIP) -c constraints.txt -e ".[cpu,test,lm_eval]"
+	@touch $@
+
+study: $(VENV)/.installed
+	$(BIN)/amuro lab --config=configs/lab/default.py --config.out=$(WORK)/lab
+	$(BIN)/amuro study --config=configs/study/lab.py --config.suite=$(WORK)/lab/checkpoints --config.data_root=$(WORK)/lab/data --config.workdir=$(WORK)/study
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf $(VENV) $(WORK) build dist *.egg-info
