@@ -51,18 +51,29 @@ def _run_verb(verb: str, flags: list[str]) -> None:
     from absl import app
     from absl import flags as absl_flags
 
+    from amuro_jax.cli import configure
+
     module = importlib.import_module(f"amuro_jax.cli.{VERBS[verb][0]}")
     module.define_flags()
     # absl shows the main module's docstring and key flags under --help: make those the verb's.
     sys.modules["__main__"].__doc__ = f"amuro {verb}: {module.DESCRIPTION}\n{module.__doc__ or ''}"
-    for flag in absl_flags.FLAGS.flags_by_module_dict().get(module.__name__, []):
+    own = absl_flags.FLAGS.flags_by_module_dict().get(module.__name__, [])
+    for flag in [*own, *(absl_flags.FLAGS[name] for name in ("config",) if name in absl_flags.FLAGS)]:
         absl_flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-    app.run(lambda _: _guarded(verb, module.main), argv=[f"amuro {verb}", *flags])
+    parse = _guarded(verb, configure.parse_flags)
+    app.run(lambda _: _guarded(verb, module.main)(), argv=[f"amuro {verb}", *flags], flags_parser=parse)
 
 
-def _guarded(verb, main) -> None:
+def _guarded(verb, function):
+    def call(*args):
+        return _report_errors(verb, lambda: function(*args))
+
+    return call
+
+
+def _report_errors(verb, action):
     try:
-        main()
+        return action()
     except AmuroError as error:
         print(f"amuro {verb}: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,0 +1,56 @@
+"""The `--config=FILE.py` flag of every verb that takes a run configuration, with typed `--config.field=value` overrides."""
+
+import dataclasses
+import re
+
+from absl import flags
+from ml_collections import config_flags
+
+from amuro_jax import config as run_config
+from amuro_jax.errors import ConfigError
+
+
+def define_config(default: str | None = None) -> None:
+    """Declares `--config`: a Python file with `get_config()`; `default` is used where the flag is not given."""
+    config_flags.DEFINE_config_file("config", default, "Configuration file (Python, with get_config()); override fields with --config.field=value.")
+
+
+def given_config(kind):
+    """The configuration that file and flags make together.
+
+    Raises:
+        ConfigError: no file given, or one that makes another kind of configuration.
+    """
+    config = flags.FLAGS.config
+    if config is None:
+        raise ConfigError("no configuration given", where="--config", hint="for example --config=configs/… ; see the files there")
+    if isinstance(config, kind):
+        return config
+    if dataclasses.is_dataclass(config):
+        raise ConfigError(f"the file makes a {type(config).__name__}, this verb takes a {kind.__name__}", where="--config")
+    try:
+        config.field  # ml_collections keeps the error of a file it could not load, and raises it at the first use
+    except Exception as error:
+        raise ConfigError(f"cannot be loaded: {error}", where=f"--config={flags.FLAGS['config'].config_filename}") from error
+    raise ConfigError(f"get_config() returned a {type(config).__name__}, not a {kind.__name__}", where="--config")
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """absl's parser, with a readable error for a field or value that does not fit.
+
+    Raises:
+        ConfigError: an unknown flag or field, a value of another type, or a stray argument.
+    """
+    try:
+        rest = flags.FLAGS(argv)
+    except KeyError as error:
+        found = re.search(r"Field (\w+) not found on dataclass <class '[\w.]*\.(\w+)'>", str(error))
+        if not found:
+            raise
+        known = [field.name for field in dataclasses.fields(getattr(run_config, found[2]))]
+        raise ConfigError(f"unknown field {found[1]!r} of {found[2]}", where="--config", hint="known fields: " + ", ".join(known)) from error
+    except flags.Error as error:
+        raise ConfigError(str(error).strip(), where="command line", hint="--help shows the flags") from error
+    if len(rest) > 1:
+        raise ConfigError(f"unexpected argument {rest[1]!r}", where="command line", hint="flags look like --name=value")
+    return rest
