@@ -29,7 +29,7 @@ def given_config(kind):
     if dataclasses.is_dataclass(config):
         raise ConfigError(f"the file makes a {type(config).__name__}, this verb takes a {kind.__name__}", where="--config")
     try:
-        config.field  # ml_collections keeps the error of a file it could not load, and raises it at the first use
+        _ = config.field  # ml_collections keeps the error of a file it could not load, and raises it at the first use
     except Exception as error:
         raise ConfigError(f"cannot be loaded: {error}", where=f"--config={flags.FLAGS['config'].config_filename}") from error
     raise ConfigError(f"get_config() returned a {type(config).__name__}, not a {kind.__name__}", where="--config")
