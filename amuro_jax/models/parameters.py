@@ -61,5 +61,9 @@ def logical_axes(config: ModelConfig) -> dict:
 
 def init_params(config: ModelConfig, seed: int) -> dict:
     """Random fp32 parameters: normal with fan-in scaling, embeddings with standard deviation 0.02."""
-    variables = Decoder(config).init(jax.random.key(seed), jnp.zeros((1, 2), jnp.int32), plain(2))
-    return _from_linen(nn.meta.unbox(variables["params"]))
+
+    @jax.jit
+    def init(key):
+        return nn.meta.unbox(Decoder(config).init(key, jnp.zeros((1, 2), jnp.int32), plain(2))["params"])
+
+    return _from_linen(init(jax.random.key(seed)))
