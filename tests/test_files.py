@@ -1,0 +1,65 @@
+"""Writes are whole or absent; errors name file and line; keys depend on content alone."""
+
+import errno
+import os
+
+import pytest
+from etils import epath
+
+from amuro_jax import files
+from amuro_jax.errors import AmuroError, DataError
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    files.write_json(path, {"a": 1})
+
+    def full(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(epath.Path(path)), "write_bytes", full)
+    with pytest.raises(AmuroError, match="No space left"):
+        files.write_json(path, {"a": 2})
+    assert files.read_json(path) == {"a": 1}
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_atomic_folder_appears_only_when_the_block_ends_well(tmp_path):
+    target = tmp_path / "model"
+    with pytest.raises(RuntimeError), files.atomic_folder(target) as scratch:
+        (scratch / "part").write_text("half")
+        raise RuntimeError
+    assert os.listdir(tmp_path) == []
+    for text in ("one", "two"):
+        with files.atomic_folder(target) as scratch:
+            (scratch / "part").write_text(text)
+        assert (target / "part").read_text() == text and os.listdir(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("line,found", [("{broken", "not JSON"), ("[1, 2]", "expected a JSON object")])
+def test_a_bad_line_is_named(tmp_path, line, found):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n\n' + line + "\n")
+    with pytest.raises(DataError, match=f"(?s){found}.*rows.jsonl:3"):
+        list(files.read_jsonl(path))
+
+
+def test_missing_and_damaged_json_name_the_file(tmp_path):
+    with pytest.raises(AmuroError, match="no such file"):
+        files.read_json(tmp_path / "none.json")
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(AmuroError, match="(?s)not valid JSON.*bad.json"):
+        files.read_json(tmp_path / "bad.json")
+
+
+def test_content_key_ignores_order_and_sees_every_value():
+    one = files.content_key({"a": 1, "b": [1, 2]})
+    assert one == files.content_key({"b": [1, 2], "a": 1})
+    assert one != files.content_key({"a": 1, "b": [2, 1]})
+    with pytest.raises(ValueError):
+        files.content_key({"a": float("nan")})
+
+
+def test_sha256_of_a_file(tmp_path):
+    (tmp_path / "f").write_bytes(b"abc")
+    assert files.sha256_file(tmp_path / "f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
