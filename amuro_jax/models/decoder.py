@@ -28,6 +28,7 @@ class Layer(nn.Module):
     config: ModelConfig
     dtype: jnp.dtype
     keep: bool
+    attention: str = "xla"
 
     @nn.compact
     def __call__(self, carry, per_layer, layout, shared, cache_layout, offset):
@@ -43,7 +44,7 @@ class Layer(nn.Module):
             return KeyBlock(*now, cache_layout, jnp.arange(now[0].shape[1])), None
 
         def attention(y):
-            return Attention(c, self.dtype, name="attention")(y, layout, slot, per_layer, shared, write)
+            return Attention(c, self.dtype, self.attention, name="attention")(y, layout, slot, per_layer, shared, write)
 
         mlp = Mlp(c, self.dtype, name="mlp")
         norm_a, norm_m = width_norm(c, self.dtype, "attention_norm"), width_norm(c, self.dtype, "mlp_norm")
@@ -73,6 +74,7 @@ class Decoder(nn.Module):
     remat: str = "none"
     keep: bool = False
     unroll: int = 1
+    attention: str = "xla"
 
     @nn.compact
     def __call__(self, tokens_BT, layout, shared=None, cache=None, offset=None):
@@ -91,7 +93,7 @@ class Decoder(nn.Module):
             length=c.num_layers,
             unroll=self.unroll,
             metadata_params={nn.PARTITION_NAME: "layers"},
-        )(c, self.dtype, self.keep, name="layers")
+        )(c, self.dtype, self.keep, self.attention, name="layers")
         buffers = None if cache is None else (cache.key, cache.value)
         cache_layout = None if cache is None else _written(cache.layout, layout, offset)
         carry, kept = layers((x, buffers), self._per_layer(shared), layout, None if shared is None else shared.layout, cache_layout, offset)

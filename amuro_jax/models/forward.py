@@ -22,6 +22,7 @@ def forward(
     remat: str = "none",
     keep: bool = False,
     unroll: int = 1,
+    attention: str = "xla",
 ):
     """Hidden states after the final norm, and keys and values.
 
@@ -36,11 +37,12 @@ def forward(
         remat: none | full, recompute each layer in the backward pass.
         keep: without `cache`, give back the new keys and values.
         unroll: layers per step of the scan.
+        attention: see `models.attention.attend`.
 
     Returns:
         (hidden [B, T, D] in `dtype`, the updated cache | the new KeyValues | None).
     """
-    decoder = Decoder(config, jnp.dtype(dtype), remat, keep, unroll)
+    decoder = Decoder(config, jnp.dtype(dtype), remat, keep, unroll, attention)
     return decoder.apply({"params": to_linen(params)}, tokens_BT, layout, shared, cache, offset)
 
 

@@ -90,6 +90,7 @@ class Attention(nn.Module):
 
     config: ModelConfig
     dtype: jnp.dtype
+    attention: str = "xla"
 
     def _project(self, x, name, heads, axis):
         c = self.config
@@ -112,7 +113,7 @@ class Attention(nn.Module):
         query, key = rotate(query, *turn), rotate(key, *turn)
         own, kept = write(key, value)
         blocks = [own] if shared is None else [KeyBlock(*per_layer["shared"], shared, _before(shared)), own]
-        mixed = attend(query, layout, slot_T, blocks, per_layer.get("window"))
+        mixed = attend(query, layout, slot_T, blocks, per_layer.get("window"), self.attention)
         out = Projection((c.num_heads, c.head_dim), (c.hidden_size,), ("heads", "head_dim", "embed"), c.attention_out_bias, self.dtype, name="out")
         return out(mixed), kept
 
