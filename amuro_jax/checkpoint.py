@@ -16,6 +16,9 @@ from amuro_jax.errors import CheckpointError
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.parameters import abstract_params, flatten, logical_axes
 
+CHUNK_BYTES = 32 << 20  # so that a reader of one layer or one shard does not read the whole stack
+_NOT_CONTENT = ("created", "seconds", "path", "source", "code")  # of provenance: same bytes, same hash, wherever they lay
+
 
 def save_model(folder, params: dict, config: ModelConfig, tokenizer_folder, provenance: dict) -> None:
     """Writes a model folder; `tokenizer_folder` is copied file by file.
@@ -74,14 +77,15 @@ def read_provenance(folder) -> dict:
 
 def model_hash(folder) -> str:
     """Content key of a model folder: its configuration and provenance (source hashes, parents, recipe)."""
-    provenance = {k: v for k, v in read_provenance(folder).items() if k not in ("created", "seconds", "path")}
+    provenance = {k: v for k, v in read_provenance(folder).items() if k not in _NOT_CONTENT}
     return files.content_key({"config": read_config(folder).to_json(), "provenance": provenance})
 
 
 def save_tree(path, tree) -> None:
-    """Writes a tree of arrays; the folder appears when it is complete."""
+    """Writes a tree of arrays in chunks of some MB; the folder appears when it is complete."""
     with ocp.StandardCheckpointer() as writer:
-        writer.save(os.path.abspath(path) if "://" not in os.fspath(path) else path, tree)
+        arguments = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), tree)
+        writer.save(_absolute(path), tree, save_args=arguments)
 
 
 def stored_tree(path):
@@ -95,7 +99,7 @@ def stored_tree(path):
         raise CheckpointError("no checkpoint there", where=path)
     try:
         with ocp.StandardCheckpointer() as reader:
-            metadata = reader.metadata(os.path.abspath(path) if "://" not in os.fspath(path) else path)
+            metadata = reader.metadata(_absolute(path))
         tree = metadata.item_metadata.tree
     except (ValueError, KeyError, AttributeError, FileNotFoundError) as error:
         raise CheckpointError(f"cannot be read as a checkpoint: {error}", where=path) from error
@@ -109,7 +113,11 @@ def restore_tree(path, target, placement=None):
         placement = jax.tree.map(lambda _: device, target)
     wanted = jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), target, placement)
     with ocp.StandardCheckpointer() as reader:
-        return reader.restore(os.path.abspath(path) if "://" not in os.fspath(path) else path, wanted)
+        return reader.restore(_absolute(path), wanted)
+
+
+def _absolute(path) -> str:
+    return os.fspath(path) if "://" in os.fspath(path) else os.path.abspath(path)
 
 
 def _check_tree(found, wanted, *, where) -> None:

@@ -1,0 +1,115 @@
+"""The one door: any name or folder of a checkpoint → a converted folder, converted when it is not yet, cached by content."""
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+
+from amuro_jax import files
+from amuro_jax.convert import containers, importer
+from amuro_jax.errors import CheckpointError
+
+LAYOUT = 1  # raised when the same source would be written otherwise
+
+
+def default_cache() -> Path:
+    """`$AMURO_CACHE`, or `~/.cache/amuro_jax`."""
+    return Path(os.environ.get("AMURO_CACHE") or Path.home() / ".cache" / "amuro_jax")
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """`"org/model@revision"` → ("org/model", "revision"); no revision gives None."""
+    head, at, tail = str(name).rpartition("@")
+    return (head, tail) if at and head else (str(name), None)
+
+
+def open_checkpoint(name, cache_dir=None, *, offline: bool = False, token: str | None = None, tokenizer=None, progress=None) -> Path:
+    """A converted folder of the checkpoint `name`.
+
+    Args:
+        name: Hub name with optional `@revision`; an HF, native OLMo or converted folder; a folder of checkpoints with `@name`.
+        cache_dir: where conversions and their keys are kept; default `default_cache()`.
+        offline: use only what is already downloaded.
+        tokenizer: folder of tokenizer files, for a source that has none.
+        progress: called with bytes read and bytes in all.
+
+    Raises:
+        CheckpointError: nothing of that name, or a checkpoint that is damaged or not covered.
+    """
+    cache = Path(cache_dir) if cache_dir else default_cache()
+    folder, origin = locate(name, cache, offline=offline, token=token)
+    if (folder / "model.json").is_file() and (folder / "params").is_dir():
+        return folder
+    return _converted(folder, origin, cache, tokenizer, progress)
+
+
+def locate(name, cache: Path, *, offline: bool = False, token: str | None = None) -> tuple[Path, dict]:
+    """(local folder, {"source", "revision", "commit"}) of a name; downloads a Hub name.
+
+    Raises:
+        CheckpointError: neither a folder nor a name on the Hub.
+    """
+    path = Path(str(name)).expanduser()
+    if path.is_dir():
+        return path, {"source": str(name)}
+    base, revision = split_name(name)
+    parent = Path(base).expanduser()
+    if parent.is_dir():
+        return _member(parent, revision), {"source": base, "revision": revision}
+    if base.count("/") != 1 or base.startswith((".", "/", "~")):
+        raise CheckpointError("no such folder, and not a name on the Hub (owner/model)", where=name)
+    from amuro_jax.convert import hub
+
+    folder, commit = hub.download(base, revision, cache, offline=offline, token=token)
+    return folder, {"source": base, "revision": revision or "main", "commit": commit}
+
+
+def _member(parent, revision):
+    if (parent / revision).is_dir():
+        return parent / revision
+    there = sorted(path.name for path in parent.iterdir() if path.is_dir())
+    shown = ", ".join(there[:8]) + (f", … ({len(there)} in all)" if len(there) > 8 else "")
+    raise CheckpointError(f"no checkpoint {revision!r} in this folder", where=parent, hint=f"there are: {shown}" if there else None)
+
+
+def _converted(folder, origin, cache, tokenizer, progress):
+    hashes = hash_files(folder, cache)
+    if tokenizer:
+        hashes |= {f"tokenizer/{name}": value for name, value in hash_files(tokenizer, cache, weights=False).items()}
+    key = files.content_key({"files": hashes, "layout": LAYOUT})
+    out = cache / "converted" / key
+    with _lock(cache / "converted" / f".{key}.lock"):
+        if not (out / "model.json").is_file():
+            record = {**origin, "path": str(folder), "files": hashes}
+            importer.convert(folder, out, provenance=record, tokenizer=tokenizer, progress=progress)
+    return out
+
+
+@contextlib.contextmanager
+def _lock(path):
+    """One conversion of a checkpoint at a time; the others wait and find it done."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def hash_files(folder, cache: Path, *, weights: bool = True) -> dict[str, str]:
+    """SHA-256 of each file that a conversion reads; remembered by path, size and time of change, so that a second look is free."""
+    folder = Path(folder)
+    paths = [folder / name for name in importer.COMPANIONS if (folder / name).is_file()]
+    if weights:
+        paths += containers.weight_files(folder)
+    return {path.name: _remembered_hash(path.resolve(), cache) for path in sorted(paths)}
+
+
+def _remembered_hash(path, cache):
+    stat = path.stat()
+    stamp = [str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino]
+    memory = cache / "hashes" / f"{files.content_key(stamp)}.json"
+    if memory.is_file():
+        return files.read_json(memory)["sha256"]
+    digest = files.sha256_file(path)
+    if stat.st_size > 1 << 20:  # small files are hashed faster than looked up
+        files.write_json(memory, {"file": stamp, "sha256": digest})
+    return digest

@@ -1,0 +1,127 @@
+"""Converted or fine-tuned folder → Hugging Face folder, one tensor at a time, on the CPU. Needs neither torch nor transformers."""
+
+import math
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from amuro_jax import checkpoint, files
+from amuro_jax.convert import families, rules, safetensors, store
+from amuro_jax.errors import CheckpointError, ConfigError
+from amuro_jax.models.config import ModelConfig
+
+DTYPES = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+
+
+def export(folder, out, *, dtype: str = "", shard_bytes: int = 5 * 10**9) -> list[str]:
+    """Writes `folder` (converted, or fine-tuned) as an HF folder `out`: config, sharded safetensors, tokenizer, chat template.
+
+    Args:
+        dtype: float32 | float16 | bfloat16; empty: that of each tensor of the source, or as stored where the model was trained since.
+        shard_bytes: largest weight file; one tensor is never cut.
+
+    Returns:
+        Names of the weight files.
+
+    Raises:
+        CheckpointError: not a converted folder, or a model that HF's architecture cannot express.
+        AmuroError: the disk is full; `out` is then not there.
+    """
+    if dtype and dtype not in DTYPES:
+        raise ConfigError(f"unknown dtype {dtype!r}", where="--dtype", hint="one of " + ", ".join(DTYPES))
+    folder = Path(folder)
+    config = checkpoint.read_config(folder)
+    found = families.get_family(config.family).rules(config)
+    expected = rules.expected_tensors(found, config)
+    arrays = store.open_arrays(folder / "params", [rule.target for rule in found])
+    dtypes = _dtypes(folder, expected, arrays, dtype)
+    with files.atomic_folder(out) as scratch:
+        names = _write_shards(scratch, expected, arrays, dtypes, config, shard_bytes)
+        _write_companions(folder / "tokenizer", scratch, config, dtypes)
+    return names
+
+
+def _dtypes(folder, expected, arrays, wanted):
+    """Source tensor name → dtype to write."""
+    provenance = checkpoint.read_provenance(folder)
+    original = provenance.get("dtypes", {}) if provenance.get("form") == "hf" else {}
+    found = {}
+    for name, tensor in expected.items():
+        stored = arrays[tensor.rules[0].target].dtype.numpy_dtype
+        found[name] = DTYPES[wanted or original.get(name) or original.get("default") or stored.name]
+    return found
+
+
+def _write_shards(out, expected, arrays, dtypes, config, limit):
+    shapes = {name: (tensor.shape, dtypes[name]) for name, tensor in expected.items()}
+    shards = _split(shapes, limit)
+    names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
+    names = names if len(shards) > 1 else ["model.safetensors"]
+    for name, shard in zip(names, shards, strict=True):
+        content = (assemble(expected[tensor], arrays, config).astype(dtypes[tensor], copy=False) for tensor in shard)
+        safetensors.write(out / name, shard, content)
+    if len(shards) > 1:
+        total = sum(_nbytes(*spec) for spec in shapes.values())
+        mapping = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
+        files.write_json(out / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": dict(sorted(mapping.items()))})
+    return names
+
+
+def _nbytes(shape, dtype):
+    return math.prod(shape) * dtype.itemsize
+
+
+def _split(shapes, limit):
+    shards, room = [{}], limit
+    for name, spec in shapes.items():
+        size = _nbytes(*spec)
+        if size > room and shards[-1]:
+            shards.append({})
+            room = limit
+        shards[-1][name], room = spec, room - size
+    return shards
+
+
+def assemble(tensor: rules.Tensor, arrays: dict, config: ModelConfig) -> np.ndarray:
+    """One source tensor, put together from the parameters that its rules name."""
+    size = rules.sizes(config)
+    out = np.empty(tensor.shape, arrays[tensor.rules[0].target].dtype.numpy_dtype)
+    for rule in tensor.rules:
+        values = arrays[rule.target][tensor.layer] if tensor.layer is not None else arrays[rule.target]
+        first, last = rule.rows or (0, tensor.shape[0])
+        rules.view(rule, out[first:last], size)[...] = values.read().result()
+    return out
+
+
+def read_tensors(folder) -> Iterator[tuple[str, np.ndarray]]:
+    """(HF tensor name, values) of a converted folder, one at a time, as stored."""
+    config = checkpoint.read_config(folder)
+    found = families.get_family(config.family).rules(config)
+    arrays = store.open_arrays(Path(folder) / "params", [rule.target for rule in found])
+    for name, tensor in rules.expected_tensors(found, config).items():
+        yield name, assemble(tensor, arrays, config)
+
+
+def _write_companions(tokenizer, out, config, dtypes):
+    """Config and tokenizer files: the source's own where they still describe this model."""
+    for path in sorted(tokenizer.iterdir()) if tokenizer.is_dir() else []:
+        if path.name not in ("config.json", "config.yaml"):
+            shutil.copyfile(path, out / path.name)
+    hf = _original_config(tokenizer / "config.json", config) or families.config_to_hf(config)
+    kinds = [dtype.name for dtype in dtypes.values()]
+    name = max(set(kinds), key=kinds.count)
+    key = "dtype" if "dtype" in hf else "torch_dtype"
+    files.write_json(out / "config.json", {**hf, key: name})
+
+
+def _original_config(path, config):
+    if not path.is_file():
+        return None
+    hf = files.read_json(path)
+    try:
+        return hf if families.config_from_hf(hf) == config else None
+    except CheckpointError:
+        return None

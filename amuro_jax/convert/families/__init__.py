@@ -1,0 +1,44 @@
+"""The families this decoder covers: per family, HF config both ways, rules, and buffers that hold no parameter."""
+
+from amuro_jax.convert.families import gpt_neox, llama, olmo, olmo2, olmo3
+from amuro_jax.errors import CheckpointError
+from amuro_jax.models.config import ModelConfig
+
+FAMILIES = {"olmo": olmo, "olmo2": olmo2, "olmo3": olmo3, "gpt_neox": gpt_neox, "llama": llama}
+
+
+def get_family(name: str):
+    """The module of a family, by its HF `model_type`.
+
+    Raises:
+        CheckpointError: an architecture that is not covered.
+    """
+    if name not in FAMILIES:
+        raise CheckpointError(f"unknown architecture {name!r}", where="config.json: model_type", hint="covered: " + ", ".join(FAMILIES))
+    return FAMILIES[name]
+
+
+def config_from_hf(hf: dict) -> ModelConfig:
+    """ModelConfig of an HF config.json.
+
+    Raises:
+        CheckpointError: an unknown architecture, or settings that the decoder does not have.
+    """
+    if quantised := hf.get("quantization_config"):
+        raise CheckpointError(f"quantised weights ({quantised.get('quant_method')}) are not converted", where="config.json: quantization_config")
+    return get_family(hf.get("model_type")).read_config(hf)
+
+
+def config_to_hf(config: ModelConfig) -> dict:
+    """HF config.json of a ModelConfig.
+
+    Raises:
+        CheckpointError: HF's architecture of that name cannot express the configuration.
+    """
+    hf = get_family(config.family).write_config(config)
+    if (back := config_from_hf(hf)) != config:
+        mine, theirs = config.to_json(), back.to_json()
+        name = next(name for name in mine if mine[name] != theirs[name])
+        what = f"HF's {config.family} architecture cannot express {name} = {mine[name]!r} (it has {theirs[name]!r})"
+        raise CheckpointError(what, where="model.json")
+    return hf

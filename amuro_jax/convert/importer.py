@@ -1,0 +1,134 @@
+"""Source folder → converted folder, block by block: a few tens of MB in memory whatever the model's size."""
+
+import datetime
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from amuro_jax import __version__, files
+from amuro_jax.convert import rules, store, tensors
+from amuro_jax.convert.source import Source, open_source
+from amuro_jax.errors import CheckpointError
+from amuro_jax.models.parameters import abstract_params, flatten
+
+BLOCK = 32 << 20  # bytes of source read at once, and of one stored chunk
+# What travels with a model besides its weights; everything else of a source folder stays behind.
+COMPANIONS = (
+    "config.json", "config.yaml", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja", "chat_template.json",
+)  # fmt: skip
+
+
+def convert(folder, out, *, provenance: dict | None = None, tokenizer=None, progress=None, compress: bool = True) -> None:
+    """Writes the converted folder `out`; it appears whole or not at all.
+
+    Args:
+        folder: HF or native OLMo folder.
+        provenance: fields to record besides the form, tensor dtypes and code version (source, revision, commit, files).
+        tokenizer: folder of tokenizer files, where the source has none.
+        progress: called with the bytes read so far and in all.
+
+    Raises:
+        CheckpointError: see `open_source`.
+        AmuroError: the disk is full.
+    """
+    source, started = open_source(folder), time.perf_counter()
+    if progress:
+        progress(0, sum(tensor.nbytes for tensor in source.table.values()))
+    with files.atomic_folder(out) as scratch:
+        write_params(source, scratch / "params", progress=progress, compress=compress)
+        files.write_json(scratch / "model.json", source.config.to_json())
+        copy_companions([folder] + [tokenizer] * bool(tokenizer), scratch / "tokenizer")
+        record = {"form": source.form, "dtypes": stored_dtypes(source), **(provenance or {}), "code": __version__}
+        record |= {"created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "seconds": round(time.perf_counter() - started, 3)}
+        files.write_json(scratch / "provenance.json", record)
+
+
+def copy_companions(folders, target) -> None:
+    """Copies config, tokenizer and generation files; a later folder's replace an earlier one's."""
+    Path(target).mkdir(parents=True, exist_ok=True)
+    for folder in folders:
+        for name in COMPANIONS:
+            if (Path(folder) / name).is_file():
+                shutil.copyfile(Path(folder) / name, Path(target) / name)
+
+
+def stored_dtypes(source: Source) -> dict:
+    """{"default": the commonest dtype, source tensor name: its dtype where it differs}: what an export restores."""
+    names = {name: tensor.dtype.name for name, tensor in source.table.items()}
+    counts = sorted(set(names.values()), key=list(names.values()).count)
+    return {"default": counts[-1], **{name: dtype for name, dtype in names.items() if dtype != counts[-1]}}
+
+
+def parameter_dtypes(source: Source) -> dict[str, np.dtype]:
+    """Flat name → dtype in the converted tree: as stored; fp32 where the layers of one parameter differ."""
+    found: dict[str, set] = {}
+    for name, tensor in source.expected.items():
+        for rule in tensor.rules:
+            found.setdefault(rule.target, set()).add(source.table[name].dtype)
+    return {target: dtypes.pop() if len(dtypes) == 1 else np.dtype(np.float32) for target, dtypes in found.items()}
+
+
+def write_params(source: Source, path, *, progress=None, compress: bool = True) -> None:
+    """Streams every tensor of the source into the `params/` folder `path`; each is read once."""
+    dtypes, arrays = parameter_dtypes(source), {}
+    for rule in source.rules:
+        shape = rules.target_shape(rule, source.config)
+        arrays[rule.target] = (shape, dtypes[rule.target], _chunks(rule, shape, source))
+    _check_complete(arrays, source)
+    total, done = sum(tensor.nbytes for tensor in source.table.values()), 0
+    with store.open_writer(path, arrays, compress=compress) as writer:
+        for name in sorted(source.expected, key=lambda name: (source.table[name].path, source.table[name].offset)):
+            for target, index, values in blocks(source, source.expected[name]):
+                writer.put(target, index, values.astype(dtypes[target], copy=False))
+            done += source.table[name].nbytes
+            if progress:
+                progress(done, total)
+
+
+def _check_complete(arrays, source):
+    wanted = {name: leaf.shape for name, leaf in flatten(abstract_params(source.config)).items()}
+    mine = {name: shape for name, (shape, _, _) in arrays.items()}
+    if wanted != mine:
+        differing = sorted(set(wanted.items()) ^ set(mine.items()))
+        raise CheckpointError(f"the rules of {source.config.family} and its model disagree: {differing[:4]}", where=source.folder)
+
+
+def _step(rule, source) -> int:
+    """Steps of the rule's leading letter that are read at once."""
+    size = rules.sizes(source.config)
+    steps = size[rule.lead]
+    name = rule.source.format(i=0)
+    row_bytes = source.table[name].nbytes // max(1, source.table[name].shape[0])
+    most = max(1, BLOCK // max(1, row_bytes * rules.rows_per_step(rule, size)))
+    if most >= steps:
+        return steps
+    # A divisor of the axis leaves no ragged last chunk, which zarr would store padded.
+    return next((block for block in range(most, most // 2, -1) if steps % block == 0), most)
+
+
+def _chunks(rule, shape, source):
+    chunks = [1] * rule.stacked + list(shape[rule.stacked :])
+    chunks[rule.stacked + rule.letters.index(rule.lead)] = _step(rule, source)
+    return tuple(chunks)
+
+
+def blocks(source: Source, tensor: rules.Tensor) -> Iterator[tuple[str, tuple, np.ndarray]]:
+    """(parameter, index, values) of one source tensor, each byte of it read once."""
+    size, stored = rules.sizes(source.config), source.table[tensor.name]
+    parts: dict = {}
+    for rule in tensor.rules:
+        parts.setdefault(rule.rows or (0, stored.shape[0]), []).append(rule)
+    for (first, _), sharing in parts.items():
+        lead = sharing[0]
+        rows, steps, step = rules.rows_per_step(lead, size), size[lead.lead], _step(lead, source)
+        for start in range(0, steps, step):
+            stop = min(start + step, steps)
+            block = tensors.read(stored, first + start * rows, first + stop * rows)
+            for rule in sharing:
+                inside = tuple(slice(start, stop) if letter == rule.lead else slice(None) for letter in rule.letters)
+                index = inside if tensor.layer is None else (tensor.layer, *inside)
+                yield rule.target, index, rules.view(rule, block, size)

@@ -1,0 +1,205 @@
+"""A reader of torch's pickles that executes nothing: a few opcodes, an allow-list of globals, inert results.
+
+Python's own unpickler calls what the file names. This one has no call at all: the allowed constructors are matched by
+name and turned into plain records, every other global is refused by its name.
+"""
+
+import dataclasses
+import pickletools
+
+from amuro_jax.errors import CheckpointError
+
+STORAGES = {
+    "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16", "DoubleStorage": "float64",
+    "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8", "ByteStorage": "uint8", "BoolStorage": "bool",
+}  # fmt: skip
+_ALLOWED = {
+    "collections.OrderedDict",
+    "torch._utils._rebuild_tensor_v2",
+    "torch._utils._rebuild_parameter",
+    *(f"torch.{name}" for name in STORAGES),
+}
+_MARK = object()
+# What reading a damaged pickle can run into; the machine runs nothing of the file's, so these are the file's fault.
+_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, MemoryError, AssertionError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Global:
+    """An allowed global, by name only."""
+
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Storage:
+    """A storage of `count` elements, kept in the archive's entry `data/{key}`."""
+
+    key: str
+    dtype: str
+    count: int
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """A tensor: a strided view of a storage; offset and strides in elements."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def load(data: bytes, *, where):
+    """The object in a pickle made by `torch.save` of a state dict.
+
+    Raises:
+        CheckpointError: a global that is not on the allow-list (nothing is run), an opcode that state dicts do not need, or damage.
+    """
+    try:
+        return _Machine(where).run(data)
+    except CheckpointError:
+        raise
+    except _DAMAGE as error:
+        raise CheckpointError(f"damaged pickle: {type(error).__name__}: {error}", where=where, hint="download it again") from error
+
+
+class _Machine:
+    """Stack, memo, and one method per opcode family."""
+
+    def __init__(self, where):
+        self.where, self.stack, self.memo = where, [], {}
+
+    def run(self, data):
+        for opcode, argument, position in pickletools.genops(data):
+            if opcode.name == "STOP":
+                return self.stack.pop()
+            handler = _HANDLERS.get(opcode.name)
+            if handler is None:
+                raise CheckpointError(f"opcode {opcode.name} at byte {position} has no place in a state dict; not read", where=self.where)
+            handler(self, argument)
+        raise CheckpointError("the pickle has no end", where=self.where)
+
+    def pop_to_mark(self):
+        items = []
+        while (item := self.stack.pop()) is not _MARK:
+            items.append(item)
+        return items[::-1]
+
+    def push(self, value):
+        self.stack.append(value)
+
+    def find_global(self, name):
+        if name not in _ALLOWED:
+            hint = "a checkpoint of plain tensors does not need it; do not load this file elsewhere before you know why it is there"
+            raise CheckpointError(f"the pickle names the global {name}, which is not on the allow-list; nothing was run", where=self.where, hint=hint)
+        self.push(Global(name))
+
+    def reduce(self):
+        arguments, function = self.stack.pop(), self.stack.pop()
+        self.push(self.build(_expect(function, Global).name, _expect(arguments, tuple)))
+
+    def build(self, name, arguments):
+        if name == "collections.OrderedDict":
+            return dict(*arguments)
+        if name == "torch._utils._rebuild_parameter":
+            return _expect(arguments[0], View)
+        if name == "torch._utils._rebuild_tensor_v2":
+            storage, offset, shape, strides = arguments[:4]
+            return View(_expect(storage, Storage), _size(offset), _sizes(shape), _sizes(strides))
+        raise CheckpointError(f"the pickle calls {name}; nothing was run", where=self.where)
+
+    def persistent(self):
+        kind, storage, key, _, count = self.stack.pop()
+        name = _expect(storage, Global).name.removeprefix("torch.")
+        if kind != "storage" or name not in STORAGES:
+            raise CheckpointError(f"unknown persistent object {kind!r} of {name}", where=self.where)
+        self.push(Storage(_expect(key, str), STORAGES[name], _size(count)))
+
+    def set_items(self, items):
+        target = _expect(self.stack[-1], dict)
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            if isinstance(key, str) and key in target:
+                raise CheckpointError(f"the state dict names {key!r} twice", where=self.where)
+            target[key] = value
+
+    def set_state(self):
+        self.stack.pop()  # attributes of an OrderedDict (`_metadata`): nothing that a parameter needs
+        _expect(self.stack[-1], dict)
+
+
+def _expect(value, kind):
+    if not isinstance(value, kind):
+        raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
+    return value
+
+
+def _size(value):
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**62:
+        raise ValueError(f"bad size {value!r}")
+    return value
+
+
+def _sizes(values):
+    if len(_expect(values, tuple)) > 32:
+        raise ValueError(f"{len(values)} axes")
+    return tuple(map(_size, values))
+
+
+def _pair(machine):
+    value, key = machine.stack.pop(), machine.stack.pop()
+    return [key, value]
+
+
+def _append(machine, items):
+    _expect(machine.stack[-1], list).extend(items)
+
+
+def _memoize(machine, index):
+    machine.memo[len(machine.memo) if index is None else index] = machine.stack[-1]
+
+
+def _tuple(count):
+    def handler(machine, _):
+        items = [machine.stack.pop() for _ in range(count)]
+        machine.push(tuple(items[::-1]))
+
+    return handler
+
+
+def _stack_global(machine):
+    name, module = machine.stack.pop(), machine.stack.pop()
+    machine.find_global(f"{_expect(module, str)}.{_expect(name, str)}")
+
+
+_LITERALS = """INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8
+STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES""".split()
+_HANDLERS = {
+    **{name: _Machine.push for name in _LITERALS},
+    "PROTO": lambda m, a: None,
+    "FRAME": lambda m, a: None,
+    "NONE": lambda m, a: m.push(None),
+    "NEWTRUE": lambda m, a: m.push(True),
+    "NEWFALSE": lambda m, a: m.push(False),
+    "MARK": lambda m, a: m.push(_MARK),
+    "POP": lambda m, a: m.stack.pop(),
+    "EMPTY_DICT": lambda m, a: m.push({}),
+    "EMPTY_LIST": lambda m, a: m.push([]),
+    "EMPTY_TUPLE": lambda m, a: m.push(()),
+    "TUPLE": lambda m, a: m.push(tuple(m.pop_to_mark())),
+    "TUPLE1": _tuple(1),
+    "TUPLE2": _tuple(2),
+    "TUPLE3": _tuple(3),
+    "APPEND": lambda m, a: _append(m, [m.stack.pop()]),
+    "APPENDS": lambda m, a: _append(m, m.pop_to_mark()),
+    "SETITEM": lambda m, a: m.set_items(_pair(m)),
+    "SETITEMS": lambda m, a: m.set_items(m.pop_to_mark()),
+    "MEMOIZE": lambda m, a: _memoize(m, None),
+    **{name: _memoize for name in ("PUT", "BINPUT", "LONG_BINPUT")},
+    **{name: lambda m, a: m.push(m.memo[a]) for name in ("GET", "BINGET", "LONG_BINGET")},
+    "GLOBAL": lambda m, a: m.find_global(a.replace(" ", ".")),
+    "STACK_GLOBAL": lambda m, a: _stack_global(m),
+    "REDUCE": lambda m, a: m.reduce(),
+    "BUILD": lambda m, a: m.set_state(),
+    "BINPERSID": lambda m, a: m.persistent(),
+}
