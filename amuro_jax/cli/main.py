@@ -55,6 +55,8 @@ def _run_verb(verb: str, flags: list[str]) -> None:
 
     module = importlib.import_module(f"amuro_jax.cli.{VERBS[verb][0]}")
     module.define_flags()
+    if flags and not flags[0].startswith("-") and hasattr(module, "FIRST"):  # `amuro revisions NAME` = `--suite=NAME`
+        flags = [f"--{module.FIRST}={flags[0]}", *flags[1:]]
     # absl shows the main module's docstring and key flags under --help: make those the verb's.
     sys.modules["__main__"].__doc__ = f"amuro {verb}: {module.DESCRIPTION}\n{module.__doc__ or ''}"
     own = absl_flags.FLAGS.flags_by_module_dict().get(module.__name__, [])

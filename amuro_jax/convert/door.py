@@ -7,7 +7,7 @@ from pathlib import Path
 
 from amuro_jax import files
 from amuro_jax.convert import containers, importer
-from amuro_jax.errors import CheckpointError
+from amuro_jax.errors import CheckpointError, ConfigError
 
 LAYOUT = 1  # raised when the same source would be written otherwise
 
@@ -23,7 +23,7 @@ def split_name(name: str) -> tuple[str, str | None]:
     return (head, tail) if at and head else (str(name), None)
 
 
-def open_checkpoint(name, cache_dir=None, *, offline: bool = False, token: str | None = None, tokenizer=None, progress=None) -> Path:
+def open_checkpoint(name, cache_dir=None, *, offline: bool = False, token: str | None = None, tokenizer=None, progress=None, out=None) -> Path:
     """A converted folder of the checkpoint `name`.
 
     Args:
@@ -32,36 +32,63 @@ def open_checkpoint(name, cache_dir=None, *, offline: bool = False, token: str |
         offline: use only what is already downloaded.
         tokenizer: folder of tokenizer files, for a source that has none.
         progress: called with bytes read and bytes in all.
+        out: write this folder instead of one in the cache; it must not be there yet.
 
     Raises:
         CheckpointError: nothing of that name, or a checkpoint that is damaged or not covered.
     """
     cache = Path(cache_dir) if cache_dir else default_cache()
-    folder, origin = locate(name, cache, offline=offline, token=token)
-    if (folder / "model.json").is_file() and (folder / "params").is_dir():
-        return folder
-    return _converted(folder, origin, cache, tokenizer, progress)
+    if out and Path(out).exists():
+        raise ConfigError("this folder is already there", where=out, hint="choose another, or remove it first")
+    folder = find_folder(name)
+    options = {"tokenizer": tokenizer, "progress": progress, "out": out}
+    if folder is None:
+        return _from_hub(name, cache, offline, token, options)
+    if not is_converted(folder):
+        return _converted(folder, {"source": str(name)}, cache, **options)
+    if out:
+        raise ConfigError("this checkpoint is converted already", where=name, hint="copy the folder")
+    return folder
 
 
-def locate(name, cache: Path, *, offline: bool = False, token: str | None = None) -> tuple[Path, dict]:
-    """(local folder, {"source", "revision", "commit"}) of a name; downloads a Hub name.
+def is_converted(folder) -> bool:
+    """Whether a folder is a converted checkpoint."""
+    return (Path(folder) / "model.json").is_file() and (Path(folder) / "params").is_dir()
+
+
+def find_folder(name) -> Path | None:
+    """The local folder that a name means; None for a name on the Hub.
 
     Raises:
         CheckpointError: neither a folder nor a name on the Hub.
     """
     path = Path(str(name)).expanduser()
     if path.is_dir():
-        return path, {"source": str(name)}
+        return path
     base, revision = split_name(name)
     parent = Path(base).expanduser()
-    if parent.is_dir():
-        return _member(parent, revision), {"source": base, "revision": revision}
+    if revision and parent.is_dir():
+        return _member(parent, revision)
     if base.count("/") != 1 or base.startswith((".", "/", "~")):
         raise CheckpointError("no such folder, and not a name on the Hub (owner/model)", where=name)
+    return None
+
+
+def _from_hub(name, cache, offline, token, options):
+    """A commit that was converted before is found by its name alone: its download may have been evicted."""
     from amuro_jax.convert import hub
 
-    folder, commit = hub.download(base, revision, cache, offline=offline, token=token)
-    return folder, {"source": base, "revision": revision or "main", "commit": commit}
+    base, revision = split_name(name)
+    listing = hub.resolve(base, revision, cache, offline=offline, token=token)
+    pointer = cache / "hub_index" / "converted" / files.content_key([base, listing["commit"], str(options["tokenizer"] or ""), LAYOUT])
+    if not options["out"] and pointer.is_file() and is_converted(done := cache / "converted" / pointer.read_text()):
+        return done
+    folder = hub.download(base, listing, cache, offline=offline, token=token)
+    origin = {"source": base, "revision": revision or "main", "commit": listing["commit"]}
+    found = _converted(folder, origin, cache, **options)
+    if not options["out"]:
+        files.write_text(pointer, found.name)
+    return found
 
 
 def _member(parent, revision):
@@ -72,14 +99,14 @@ def _member(parent, revision):
     raise CheckpointError(f"no checkpoint {revision!r} in this folder", where=parent, hint=f"there are: {shown}" if there else None)
 
 
-def _converted(folder, origin, cache, tokenizer, progress):
+def _converted(folder, origin, cache, tokenizer, progress, out):
     hashes = hash_files(folder, cache)
     if tokenizer:
         hashes |= {f"tokenizer/{name}": value for name, value in hash_files(tokenizer, cache, weights=False).items()}
     key = files.content_key({"files": hashes, "layout": LAYOUT})
-    out = cache / "converted" / key
+    out = Path(out) if out else cache / "converted" / key
     with _lock(cache / "converted" / f".{key}.lock"):
-        if not (out / "model.json").is_file():
+        if not is_converted(out):
             record = {**origin, "path": str(folder), "files": hashes}
             importer.convert(folder, out, provenance=record, tokenizer=tokenizer, progress=progress)
     return out

@@ -1,0 +1,33 @@
+"""Writes a converted or fine-tuned checkpoint as a Hugging Face folder, for `AutoModelForCausalLM.from_pretrained`.
+
+    amuro export --checkpoint=path/to/model --out=path/to/hf_folder --dtype=bfloat16
+"""
+
+from absl import flags
+
+DESCRIPTION = "turn a converted or fine-tuned checkpoint back into a Hugging Face folder"
+
+
+def define_flags() -> None:
+    """Declares the verb's flags."""
+    flags.DEFINE_string("checkpoint", "", "Converted or fine-tuned folder (or any name that `amuro convert` takes).")
+    flags.DEFINE_string("out", "", "Folder to write.")
+    flags.DEFINE_string("dtype", "", "float32, float16 or bfloat16; empty: as in the source, or as stored where the model was trained since.")
+    flags.DEFINE_float("shard_gb", 5.0, "Largest weight file, in GB (10**9 bytes).")
+    flags.DEFINE_string("cache", "", "Cache of downloads and conversions; default $AMURO_CACHE or ~/.cache/amuro_jax.")
+
+
+def main() -> None:
+    """Exports, and prints the files written."""
+    from amuro_jax.convert import door, exporter
+    from amuro_jax.errors import ConfigError
+
+    given = flags.FLAGS
+    for name in ("checkpoint", "out"):
+        if not given[name].value:
+            raise ConfigError(f"{name} is empty", where=f"--{name}")
+    if given.shard_gb <= 0:
+        raise ConfigError(f"must be positive, got {given.shard_gb}", where="--shard_gb")
+    folder = door.open_checkpoint(given.checkpoint, given.cache or None)
+    names = exporter.export(folder, given.out, dtype=given.dtype, shard_bytes=int(given.shard_gb * 10**9))
+    print(f"{given.out}: {', '.join(names)}")
