@@ -1,0 +1,134 @@
+"""The compiled programs of the scorer: prefix, lines, vocabulary head. Parameters are arguments, shapes come from buckets."""
+
+import collections
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from amuro_jax import sharding
+from amuro_jax.models.forward import forward, logits
+from amuro_jax.models.layout import EVERYTHING, Layout
+from amuro_jax.models.parameters import logical_axes
+
+HEAD_ROWS = (32, 128, 512)  # asked positions of one call of the head
+PAIRS_PER_ROW = 4  # targets it takes per asked position
+
+
+class Programs:
+    """Jitted functions of one model configuration; `traces` counts how often each was traced.
+
+    Args:
+        config: ModelConfig.
+        mesh: from `sharding.make_mesh`, or None for the default device.
+        dtype: compute dtype.
+        attention: see `models.attention.attend`.
+        vocab_chunk: columns of the vocabulary that are worked on at a time.
+    """
+
+    def __init__(self, config, mesh, dtype, attention, vocab_chunk):
+        self.config, self.mesh, self.dtype = config, mesh, jnp.dtype(dtype)
+        self.attention, self.vocab_chunk = attention, vocab_chunk
+        self.traces: collections.Counter = collections.Counter()
+        whole = None if mesh is None else sharding.replicated(mesh)
+        self.prefix = self._jit("prefix", self._prefix, whole)
+        self.lines = self._jit("lines", self._lines)
+        self.head = self._jit("head", self._head, whole)
+
+    def _jit(self, name, function, out_shardings=None, **options):
+        @functools.wraps(function)
+        def counted(*args):
+            self.traces[name] += 1
+            return function(*args)
+
+        return jax.jit(counted, out_shardings=out_shardings, **options)
+
+    def place(self, params):
+        """Parameters on the mesh, in the dtype the programs read: kernels and embeddings in the compute dtype, norms in fp32."""
+        cast = jax.tree_util.tree_map_with_path(self._cast, params)
+        if self.mesh is None:
+            return jax.device_put(cast)
+        return jax.device_put(cast, sharding.shardings(logical_axes(self.config), cast, self.mesh))
+
+    def _cast(self, path, leaf):
+        norm = any("norm" in str(getattr(key, "key", key)) for key in path)
+        wanted = jnp.dtype(jnp.float32) if norm else self.dtype
+        return leaf if leaf.dtype == wanted else leaf.astype(wanted)
+
+    def put(self, array, batch_axis: int | None = None):
+        """A host array on the device; split along `batch_axis` over the batch axes of the mesh, else whole on each."""
+        if self.mesh is None:
+            return jnp.asarray(array)
+        if batch_axis is None:
+            return jax.device_put(array, sharding.replicated(self.mesh))
+        return jax.device_put(array, sharding.batch_sharding(self.mesh, array.ndim, batch_axis))
+
+    def _forward(self, params, tokens, layout, **more):
+        return forward(params, tokens, layout, config=self.config, dtype=self.dtype, attention=self.attention, **more)
+
+    def _prefix(self, params, tokens_1P, length):
+        slot = jnp.arange(tokens_1P.shape[1])[None]
+        real = slot < length
+        layout = Layout(slot, jnp.where(real, 0, -1), jnp.where(real, EVERYTHING, -1))
+        return self._forward(params, tokens_1P, layout, keep=True)[1]
+
+    def _lines(self, params, tokens_BT, position_BT, enter_BT, leave_BT, shared):
+        hidden, _ = self._forward(params, tokens_BT, Layout(position_BT, enter_BT, leave_BT), shared=shared)
+        return hidden.reshape(-1, hidden.shape[-1])
+
+    def _head(self, params, hidden_ND, place_A, row_M, target_M):
+        """Log-probability of each target [M] and whether it is the most probable token [M]; `row` points into `place`."""
+        asked = jnp.take(hidden_ND, place_A, axis=0)
+        normaliser, best = self.summarise(params, asked)
+        score = self.score(params, jnp.take(asked, row_M, axis=0), target_M)
+        return score - jnp.take(normaliser, row_M), jnp.take(best, row_M) == target_M
+
+    def score(self, params, hidden_MD, target_M):
+        """fp32 logit of one target per hidden state."""
+        tied = self.config.tie_embeddings
+        table = params["embed"]["embedding"] if tied else params["unembed"]["kernel"]
+        column = jnp.take(table, target_M, axis=0) if tied else jnp.take(table, target_M, axis=1).T
+        return jnp.einsum("md,md->m", hidden_MD, column.astype(hidden_MD.dtype), preferred_element_type=jnp.float32)
+
+    def summarise(self, params, hidden_AD):
+        """Log-sum-exp over the vocabulary and its most probable token (the first of equals), a chunk of columns at a time."""
+        size = self.config.vocab_size
+        chunk = min(self.vocab_chunk or size, size)
+
+        def step(carry, start):
+            part = self._columns(params, hidden_AD, start, chunk)
+            return _merge(carry, part, start), None
+
+        rows = hidden_AD.shape[0]
+        carry = (jnp.full(rows, -jnp.inf), jnp.zeros(rows), jnp.zeros(rows, jnp.int32))
+        carry, _ = jax.lax.scan(step, carry, jnp.arange(size // chunk) * chunk)
+        if size % chunk:
+            start = size - size % chunk
+            carry = _merge(carry, self._columns(params, hidden_AD, start, size % chunk), start)
+        highest, total, best = carry
+        return highest + jnp.log(total), best
+
+    def _columns(self, params, hidden, start, size):
+        if size == self.config.vocab_size:
+            return logits(params, hidden, self.config)
+        if self.config.tie_embeddings:
+            table = jax.lax.dynamic_slice_in_dim(params["embed"]["embedding"], start, size, axis=0)
+            return logits({"embed": {"embedding": table}}, hidden, self.config)
+        kernel = jax.lax.dynamic_slice_in_dim(params["unembed"]["kernel"], start, size, axis=1)
+        return logits({"unembed": {"kernel": kernel}}, hidden, self.config)
+
+
+def _merge(carry, part_AV, start):
+    highest, total, best = carry
+    here = jnp.max(part_AV, axis=-1)
+    new = jnp.maximum(highest, here)
+    total = total * jnp.exp(highest - new) + jnp.sum(jnp.exp(part_AV - new[:, None]), axis=-1)
+    return new, total, jnp.where(here > highest, jnp.argmax(part_AV, axis=-1).astype(jnp.int32) + start, best)
+
+
+def pad_rows(array: np.ndarray, rows: int, fill: int) -> np.ndarray:
+    """`array` with its first axis padded to `rows`."""
+    if len(array) == rows:
+        return array
+    return np.concatenate([array, np.full((rows - len(array), *array.shape[1:]), fill, array.dtype)])

@@ -1,0 +1,170 @@
+"""The scorer: log-likelihoods, generation and rolling log-likelihood of token requests, exact and compiled once.
+
+Parameters are arguments: one program per (bucket, configuration) serves every checkpoint of a family.
+"""
+
+import collections
+import os
+import warnings
+
+import jax
+import numpy as np
+
+from amuro_jax.evals import buckets, planner
+from amuro_jax.evals.programs import HEAD_ROWS, PAIRS_PER_ROW, Programs, pad_rows
+from amuro_jax.evals.requests import Likelihoods, Request
+from amuro_jax.sharding import batch_divisor
+
+IN_FLIGHT = 2  # batches that run while the host prepares the next
+
+
+class Scorer:
+    """Scores requests under one model configuration.
+
+    Args:
+        config: ModelConfig of the checkpoints to come.
+        mesh: from `sharding.make_mesh`, or None for the default device.
+        dtype: compute dtype (norms, softmax and logits stay fp32).
+        batch_tokens: tokens of one batch of lines; 0: by device.
+        attention: see `models.attention.attend`; "": the best of the platform.
+        vocab_chunk: vocabulary columns of one step of the head; 0: all at once.
+        cache_folder: where compiled programs are kept between runs; None: not kept.
+
+    Attributes:
+        traces: Counter of traces by program; it does not grow when another checkpoint of the family is scored.
+        batch_tokens: as used now; halved when the device runs out of memory.
+    """
+
+    def __init__(self, config, mesh=None, dtype="float32", *, batch_tokens=0, attention="", vocab_chunk=-1, cache_folder=None):
+        if cache_folder:
+            keep_programs(cache_folder)
+        platform = (jax.devices() if mesh is None else list(mesh.devices.flat))[0].platform
+        split = mesh is not None and mesh.shape["tensor"] > 1
+        self.config, self.mesh = config, mesh
+        self.divisor = 1 if mesh is None else batch_divisor(mesh)
+        self.batch_tokens = (batch_tokens or (1024 if platform == "cpu" else 16384)) * (1 if batch_tokens else self.divisor)
+        self.cost = buckets.cost_of(config)
+        attention = attention or ("blocked" if platform == "cpu" and not split else "xla")
+        chunk = vocab_chunk if vocab_chunk >= 0 else 0 if split else 8192
+        self.programs = Programs(config, mesh, dtype, attention, chunk)
+        self._known: set[tuple[int, int]] = set()
+
+    @property
+    def traces(self) -> collections.Counter:
+        """Times each program was traced."""
+        return self.programs.traces
+
+    def place(self, params):
+        """Parameters as the programs read them, on the device; a no-op for parameters placed before."""
+        return self.programs.place(params)
+
+    def plan(self, requests: list[Request]) -> planner.Plan:
+        """The work of `requests`, to be made once and run for every checkpoint."""
+        plan = planner.make_plan(requests, self.cost, self.batch_tokens, self.config.max_length, frozenset(self._known))
+        self._known |= {(part.tokens.shape[1], planner.capacity(len(part.prefix))) for part in plan.lines}
+        return plan
+
+    def loglikelihoods(self, params, requests: list[Request] | planner.Plan) -> list[Likelihoods]:
+        """Log-probability of every continuation given its context, in request order; takes requests or their plan.
+
+        Raises:
+            DataError: an empty context or continuation, or one that does not fit the model's context.
+        """
+        plan = requests if isinstance(requests, planner.Plan) else self.plan(requests)
+        params = self.place(params)
+        logprob, greedy = np.zeros(plan.lengths.sum(), np.float32), np.zeros(plan.lengths.sum(), bool)
+        for lines in plan.lines:
+            shared = self.read_prefix(params, lines.prefix)
+            for out, values, hits in self._score_lines(params, lines, shared):
+                logprob[out], greedy[out] = values, hits
+        return plan.assemble(logprob, greedy)
+
+    def read_prefix(self, params, prefix: np.ndarray):
+        """Keys and values of a prefix, padded to its bucket; None for the empty prefix."""
+        if not len(prefix):
+            return None
+        tokens = pad_rows(np.asarray(prefix, np.int32), planner.capacity(len(prefix)), 0)[None]
+        return self.programs.prefix(params, self.programs.put(tokens), self.programs.put(np.int32(len(prefix))))
+
+    def _score_lines(self, params, lines, shared):
+        waiting, start = collections.deque(), 0
+        while start < len(lines.tokens) or waiting:
+            while start < len(lines.tokens) and len(waiting) < IN_FLIGHT:
+                end = min(start + buckets.lines_per_batch(self.batch_tokens, lines.tokens.shape[1], self.divisor), len(lines.tokens))
+                waiting.append((start, end, self._attempt(params, lines, start, end, shared)))
+                start = end
+            first, end, pieces = waiting.popleft()
+            yield from self._collect(params, lines, first, end, shared, pieces)
+
+    def _attempt(self, params, lines, start, end, shared):
+        """Starts one batch; an out-of-memory at launch counts as one at the end."""
+        try:
+            return self._launch(params, lines, start, end, shared)
+        except jax.errors.JaxRuntimeError as error:
+            return _only_memory(error)
+
+    def _launch(self, params, lines, start, end, shared):
+        width = lines.tokens.shape[1]
+        rows = buckets.lines_per_batch(self.batch_tokens, width, self.divisor)
+        put = self.programs.put
+        arrays = [lines.tokens, lines.position, lines.enter, lines.leave]
+        hidden = self.programs.lines(params, *(put(pad_rows(a[start:end], rows, f), 0) for a, f in zip(arrays, (0, 0, -1, -1), strict=True)), shared)
+        low, high = np.searchsorted(lines.ask_line, [start, end])
+        place = (lines.ask_line[low:high] - start) * width + lines.ask_slot[low:high]
+        return [
+            (lines.ask_out[low:high][a:b], b - a, self.programs.head(params, hidden, *map(put, inputs)))
+            for a, b, *inputs in head_calls(place, lines.ask_target[low:high])
+        ]
+
+    def _collect(self, params, lines, start, end, shared, pieces):
+        try:
+            if isinstance(pieces, Exception):
+                raise pieces
+            results = [(out, np.asarray(values)[:count], np.asarray(hits)[:count]) for out, count, (values, hits) in pieces]
+        except jax.errors.JaxRuntimeError as error:
+            self._halve(_only_memory(error), lines.tokens.shape[1])
+            step = buckets.lines_per_batch(self.batch_tokens, lines.tokens.shape[1], self.divisor)
+            results = []
+            for low in range(start, end, step):
+                high = min(low + step, end)
+                results += self._collect(params, lines, low, high, shared, self._attempt(params, lines, low, high, shared))
+        return results
+
+    def _halve(self, error, width):
+        now = buckets.lines_per_batch(self.batch_tokens, width, self.divisor)
+        if now <= self.divisor:
+            raise error
+        self.batch_tokens = max(1, now // 2) * width
+        warnings.warn(f"out of device memory with {now} lines of {width} tokens; going on with {self.batch_tokens} tokens a batch", stacklevel=2)
+
+
+def head_calls(place: np.ndarray, target: np.ndarray):
+    """Cuts asked (place, target) pairs, ascending by place, into calls of the head of a few fixed sizes.
+
+    Yields:
+        (first, end, places [A], row of each pair [M], targets [M]), padded.
+    """
+    fresh = np.concatenate([[True], place[1:] != place[:-1]]) if len(place) else np.zeros(0, bool)
+    bounds = [*np.flatnonzero(fresh), len(place)]
+    done = 0
+    for rows in buckets.cut(len(bounds) - 1, HEAD_ROWS):
+        goal, limit = min(done + rows, len(bounds) - 1), rows * PAIRS_PER_ROW
+        for first in range(bounds[done], bounds[goal], limit):  # more than one call where positions have many targets
+            end = min(first + limit, bounds[goal])
+            places, row = np.unique(place[first:end], return_inverse=True)
+            padded = ((places, rows), (row, limit), (target[first:end], limit))
+            yield (first, end, *(pad_rows(values.astype(np.int32), size, 0) for values, size in padded))
+        done = goal
+
+
+def keep_programs(folder) -> None:
+    """Keeps compiled programs under `folder`, for this process and those to come."""
+    jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def _only_memory(error):
+    if "RESOURCE_EXHAUSTED" not in str(error):
+        raise error
+    return error
