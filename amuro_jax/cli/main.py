@@ -62,6 +62,7 @@ def _run_verb(verb: str, flags: list[str]) -> None:
     own = absl_flags.FLAGS.flags_by_module_dict().get(module.__name__, [])
     for flag in [*own, *(absl_flags.FLAGS[name] for name in ("config",) if name in absl_flags.FLAGS)]:
         absl_flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    absl_flags.FLAGS.verbosity = -1  # warnings, unless the flag says otherwise: orbax tells of every file at `info`
     parse = _guarded(verb, configure.parse_flags)
     app.run(lambda _: _guarded(verb, module.main)(), argv=[f"amuro {verb}", *flags], flags_parser=parse)
 

@@ -53,7 +53,8 @@ def _tree(folder, config):
     differing = [name for name in sorted(set(stored) | set(wanted)) if stored.get(name) != wanted.get(name)]
     if differing:
         name = differing[0]
-        return Check("names and shapes", False, f"{len(differing)} differ, first {name}: stored {stored.get(name)}, the model wants {wanted.get(name)}")
+        detail = f"{len(differing)} differ, first {name}: stored {stored.get(name)}, the model wants {wanted.get(name)}"
+        return Check("names and shapes", False, detail)
     return Check("names and shapes", True, f"{len(wanted)} parameters, {config.num_parameters:,} scalars")
 
 
