@@ -172,8 +172,9 @@ def _stack_global(machine):
     machine.find_global(f"{_expect(module, str)}.{_expect(name, str)}")
 
 
-_LITERALS = """INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8
-STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES""".split()
+# Binary literals only: the text forms of protocol 0 are older than torch's zip files.
+_LITERALS = """BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT BINUNICODE SHORT_BINUNICODE BINUNICODE8
+BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES""".split()
 _HANDLERS = {
     **{name: _Machine.push for name in _LITERALS},
     "PROTO": lambda m, a: None,
@@ -195,8 +196,8 @@ _HANDLERS = {
     "SETITEM": lambda m, a: m.set_items(_pair(m)),
     "SETITEMS": lambda m, a: m.set_items(m.pop_to_mark()),
     "MEMOIZE": lambda m, a: _memoize(m, None),
-    **{name: _memoize for name in ("PUT", "BINPUT", "LONG_BINPUT")},
-    **{name: lambda m, a: m.push(m.memo[a]) for name in ("GET", "BINGET", "LONG_BINGET")},
+    **{name: _memoize for name in ("BINPUT", "LONG_BINPUT")},
+    **{name: lambda m, a: m.push(m.memo[a]) for name in ("BINGET", "LONG_BINGET")},
     "GLOBAL": lambda m, a: m.find_global(a.replace(" ", ".")),
     "STACK_GLOBAL": lambda m, a: _stack_global(m),
     "REDUCE": lambda m, a: m.reduce(),

@@ -1,6 +1,7 @@
 """Is a converted checkpoint sound, and is it the model it says it is? Checks that need no reference, and parity with HF torch."""
 
 import dataclasses
+import functools
 import importlib.util
 from pathlib import Path
 
@@ -200,9 +201,15 @@ def example_tokens(config: ModelConfig, length: int = LENGTH) -> tuple[np.ndarra
 def logit_difference(params, config: ModelConfig, hf, tokens, mask, dtype=jnp.float32) -> float:
     """Largest |Δlogit| over the real tokens."""
     theirs = run_reference(hf, tokens, mask)[0]
-    hidden, _ = model.forward(params, jnp.asarray(tokens), padded(mask), config=config, dtype=dtype)
-    ours = np.asarray(model.logits(params, hidden, config), np.float32)
+    ours = np.asarray(run_model(params, jnp.asarray(tokens), padded(mask), config, dtype))
     return float(np.abs(ours - theirs)[mask].max())
+
+
+@functools.partial(jax.jit, static_argnames=("config", "dtype"))
+def run_model(params, tokens, layout, config: ModelConfig, dtype=jnp.float32):
+    """fp32 logits [B, T, V]; for short texts only."""
+    hidden, _ = model.forward(params, tokens, layout, config=config, dtype=dtype)
+    return model.logits(params, hidden, config)
 
 
 def run_reference(hf, tokens, mask) -> tuple[np.ndarray, list[np.ndarray]]:
