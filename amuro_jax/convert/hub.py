@@ -109,7 +109,7 @@ def wanted_files(names: list[str], where) -> list[str]:
     raise CheckpointError("no weights in this repository", where=where, hint=f"it has: {', '.join(names[:8])}")
 
 
-def download(repository: str, listing: dict, cache: Path, *, offline: bool = False, token: str | None = None) -> Path:
+def download(repository: str, listing: dict, cache: Path, *, offline: bool = False, token: str | bool | None = None) -> Path:
     """Folder with the files of a resolved revision, each checked against the Hub's hash.
 
     Raises:
