@@ -1,0 +1,98 @@
+"""Training batches: order as a function of (seed, epoch), few shapes, exact weights. No jax."""
+
+import dataclasses
+
+import numpy as np
+
+from amuro_jax.data.types import TrainExample
+
+# Padded lengths: few enough that each costs one compilation, close enough that little is wasted.
+LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192)
+TARGETS = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """One optimiser step's rows. B rows of T tokens; N predicted tokens per row at most.
+
+    Attributes:
+        tokens, position, enter, leave: int32 [B, T]; the last three are the layout (docs/architecture.md).
+        source: int32 [B, N], position whose hidden state predicts the target.
+        target: int32 [B, N], the token to predict.
+        weight: float32 [B, N], its share of the loss; 0 for padding.
+    """
+
+    tokens: np.ndarray
+    position: np.ndarray
+    enter: np.ndarray
+    leave: np.ndarray
+    source: np.ndarray
+    target: np.ndarray
+    weight: np.ndarray
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Field name → array."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """Permutation of the examples in one epoch; depends on its arguments alone."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def steps_per_epoch(count: int, batch_size: int) -> int:
+    """Optimiser steps of one pass; a last, smaller batch counts."""
+    return -(-count // batch_size)
+
+
+def fit_size(size: int, ladder: tuple[int, ...]) -> int:
+    """The smallest step of the ladder that holds `size`."""
+    return next((step for step in ladder if step >= size), -(-size // 1024) * 1024)
+
+
+def pad_batch(examples: list[TrainExample], rows: int, targets: int, weigh_examples: bool = False) -> Batch:
+    """Rows padded on the right to one length, and to `rows` rows.
+
+    Args:
+        targets: N; at least the most predicted tokens of any example.
+        weigh_examples: weights are 1 / (predicted tokens of the example), so that the loss is a mean of per-example means
+            (quirk 15); else 1, a mean over tokens.
+    """
+    length = fit_size(max(len(example.tokens) for example in examples), LENGTHS)
+    line = np.zeros((rows, length), np.int32)
+    fields = {"tokens": line, "position": line.copy(), "enter": line - 1, "leave": line - 1}
+    fields |= {"source": np.zeros((rows, targets), np.int32), "target": np.zeros((rows, targets), np.int32)}
+    fields["weight"] = np.zeros((rows, targets), np.float32)
+    for row, example in enumerate(examples):
+        size = len(example.tokens)
+        fields["tokens"][row, :size] = example.tokens
+        fields["position"][row, :size] = np.arange(size)
+        fields["enter"][row, :size], fields["leave"][row, :size] = 0, 1
+        predicted = predicted_positions(example)
+        fields["source"][row, : len(predicted)] = predicted - 1
+        fields["target"][row, : len(predicted)] = example.tokens[predicted]
+        fields["weight"][row, : len(predicted)] = 1 / len(predicted) if weigh_examples and len(predicted) else 1
+    return Batch(**fields)
+
+
+def predicted_positions(example: TrainExample) -> np.ndarray:
+    """Positions of the tokens that the model learns to predict; the first token has nothing before it."""
+    return np.flatnonzero(example.loss_mask[1:]) + 1
+
+
+class Batches:
+    """Batch number `step` (from 0) of a training run, for any step: what makes a resumed run the same run."""
+
+    def __init__(self, examples: list[TrainExample], batch_size: int, epochs: int, seed: int, multiple: int = 1, weigh_examples: bool = False):
+        """`multiple`: rows are padded to a multiple of it (shards × micro-batches)."""
+        self.examples, self.batch_size, self.seed, self.weigh_examples = examples, batch_size, seed, weigh_examples
+        self.rows = -(-batch_size // multiple) * multiple
+        self.per_epoch = steps_per_epoch(len(examples), batch_size)
+        self.total = self.per_epoch * epochs
+        self.targets = fit_size(max(len(predicted_positions(example)) for example in examples), TARGETS)
+
+    def __getitem__(self, step: int) -> Batch:
+        epoch, place = divmod(step, self.per_epoch)
+        order = epoch_order(len(self.examples), self.seed, epoch)
+        chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
+        return pad_batch([self.examples[index] for index in chosen], self.rows, self.targets, self.weigh_examples)

@@ -1,0 +1,41 @@
+"""AdamW and the study's schedule: linear warm-up, then linear decay to zero (paper.md, "Models")."""
+
+import dataclasses
+
+import jax
+import optax
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """What shapes the update besides the learning rate, which is an argument of each step. Hashable: a key of compiled steps."""
+
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    clip_norm: float = 0.0
+
+    def transform(self) -> optax.GradientTransformation:
+        """Gradient → descent direction before the learning rate: clip by global norm, Adam, decoupled weight decay on matrices."""
+        parts = [optax.clip_by_global_norm(self.clip_norm)] if self.clip_norm else []
+        parts.append(optax.scale_by_adam(b1=self.b1, b2=self.b2, eps=self.eps))
+        if self.weight_decay:
+            parts.append(optax.add_decayed_weights(self.weight_decay, mask=_matrices))
+        return optax.chain(*parts)
+
+
+def _matrices(params):
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key in ("kernel", "embedding"), params)
+
+
+def linear_schedule(peak: float, total: int, warmup_fraction: float):
+    """step (from 0) → learning rate: rises over ceil(total × fraction) steps, then falls linearly to zero (HF `linear`)."""
+    warmup = -(-int(round(total * warmup_fraction * 1e6)) // 1_000_000)
+
+    def rate(step: int) -> float:
+        if step < warmup:
+            return peak * step / max(1, warmup)
+        return peak * max(0.0, (total - step) / max(1, total - warmup))
+
+    return rate
