@@ -127,19 +127,22 @@ class LabModel:
 class LabConfig:
     """The laboratory: a synthetic world, its corpus and data sets, and a published series of checkpoints."""
 
-    out: str = ""
+    out: str = ""  # folder to write
     seed: int = 0
     model: LabModel = dataclasses.field(default_factory=LabModel)
-    corpus_documents: int = 40000
-    train_rows: int = 2000
-    test_rows: int = 200
-    steps: int = 1500
-    batch_size: int = 32
-    sequence_length: int = 256
+    creatures: int = 40  # invented creatures, each with five attributes
+    corpus_documents: int = 120000  # of about 40 tokens each
+    train_rows: int = 2000  # per fine-tuning set
+    test_rows: int = 200  # per test set
+    steps: int = 1600
+    batch_size: int = 16  # lines per step
+    sequence_length: int = 128  # tokens per line
     learning_rate: float = 3e-3
     weight_decay: float = 0.1
     warmup_steps: int = 50
-    checkpoints: int = 8
+    checkpoints: int = 8  # published, at log-spaced steps from `first_checkpoint` to `steps`
+    first_checkpoint: int = 16
+    save_every: int = 400  # steps between saved states, besides those at published checkpoints
     dtype: str = "float32"
     mesh: str = "data:-1"
 

@@ -1,0 +1,137 @@
+"""Builds the laboratory in stages, each whole or absent, so that a killed build goes on where it stood: `amuro lab`."""
+
+import io
+import itertools
+import json
+
+import numpy as np
+from etils import epath
+
+from amuro_jax import checkpoint, files, logs
+from amuro_jax import config as run_config
+from amuro_jax.config import LabConfig, require
+from amuro_jax.errors import ConfigError
+from amuro_jax.lab import pretrain, sets, tokenizer
+from amuro_jax.lab.corpus import make_corpus
+from amuro_jax.lab.publish import read_record
+from amuro_jax.lab.world import World, make_world
+
+MANIFEST, SETTINGS = "lab.json", "config.json"
+TOKENIZER_DOCUMENTS = 20000  # as many documents as the tokenizer learns from
+
+
+def build(config: LabConfig, say=print) -> epath.Path:
+    """Builds what is missing of the laboratory at `config.out` and gives back the manifest's path.
+
+    Raises:
+        ConfigError: a field that cannot be meant, or a folder built with other settings.
+    """
+    validate(config)
+    out = epath.Path(config.out)
+    if (out / MANIFEST).exists() and _settings(config) == files.read_json(out / MANIFEST)["config"]:
+        say(f"the laboratory is complete: {out / MANIFEST}")
+        return out / MANIFEST
+    _claim(config, out)
+    world = make_world(config.seed, config.creatures)
+    _stage(out / "data", say, "data sets", lambda: _write_sets(config, world, out / "data"))
+    _stage(out / "tokenizer", say, "tokenizer", lambda: _write_tokenizer(config, world, out / "tokenizer"))
+    _stage(out / "corpus", say, "corpus", lambda: _write_corpus(config, world, out))
+    tokens = np.load(io.BytesIO((out / "corpus" / "tokens.npy").read_bytes()))
+    vocabulary = tokenizer.read_tokenizer(out / "tokenizer").get_vocab_size()
+    say(f"pre-training: {config.steps} steps of {config.batch_size * config.sequence_length} tokens")
+    pretrain.pretrain(config, tokens, vocabulary, out)
+    _write_manifest(config, out, world, len(tokens), vocabulary)
+    checkpoint.remove(out / "pretraining" / "state")
+    say(f"done: {out / MANIFEST}")
+    return out / MANIFEST
+
+
+def validate(config: LabConfig) -> None:
+    """Raises a `ConfigError` on the first field that cannot be meant."""
+    require(bool(config.out), "out is empty", where="config.out", hint="give --config.out=FOLDER")
+    for name in ("creatures", "corpus_documents", "train_rows", "test_rows", "steps", "batch_size", "sequence_length", "save_every"):
+        require(getattr(config, name) > 0, f"{name} must be positive, got {getattr(config, name)}", where=f"config.{name}")
+    require(0 < config.first_checkpoint <= config.steps, "first_checkpoint must lie in [1, steps]", where="config.first_checkpoint")
+    require(config.dtype in run_config.DTYPES, f"unknown dtype {config.dtype!r}", where="config.dtype", hint="one of " + ", ".join(run_config.DTYPES))
+    size = config.model
+    require(
+        size.hidden_size % (2 * size.num_heads) == 0,
+        f"hidden_size {size.hidden_size} does not split into {size.num_heads} heads of even width",
+        where="config.model.num_heads",
+    )
+    require(
+        config.sequence_length <= size.max_length,
+        f"sequence_length {config.sequence_length} is longer than the model's context, {size.max_length}",
+        where="config.sequence_length",
+    )
+
+
+def _settings(config):
+    """The configuration without what does not change the result: where it stands, and how often state is saved."""
+    return {name: value for name, value in run_config.to_dict(config).items() if name not in ("out", "save_every", "mesh")}
+
+
+def _claim(config, out):
+    path, settings = out / SETTINGS, _settings(config)
+    if not path.exists():
+        files.write_json(path, settings)
+        return
+    before = files.read_json(path)
+    if before != settings:
+        name = next(name for name in settings if before.get(name) != settings[name])
+        what = f"this folder was begun with {name} = {before.get(name)!r}, now it is {settings[name]!r}"
+        raise ConfigError(what, where=out, hint="choose another --config.out, or remove the folder")
+
+
+def _stage(path, say, name, work):
+    if path.exists():
+        say(f"{name}: there already")
+        return
+    work()
+    say(f"{name}: {path}")
+
+
+def _write_sets(config, world: World, folder):
+    made = sets.make_sets(world, config.train_rows, config.test_rows)
+    with files.atomic_folder(folder) as scratch:
+        for name, splits in made.items():
+            for split, rows in splits.items():
+                files.write_text(scratch / name / f"{split}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _write_tokenizer(config, world, folder):
+    documents = itertools.islice(make_corpus(world, config.corpus_documents), TOKENIZER_DOCUMENTS)
+    trained = tokenizer.train_tokenizer(documents, config.model.vocab_size)
+    tokenizer.write_tokenizer(trained, folder, config.model.max_length)
+
+
+def _write_corpus(config, world, out):
+    """tokens.npy, int32: the documents with eos after each; sample.txt: the first few, to read."""
+    trained = tokenizer.read_tokenizer(out / "tokenizer")
+    source, parts, sample = make_corpus(world, config.corpus_documents), [], []
+    with logs.progress_bar(config.corpus_documents, "corpus", unit="document") as bar:
+        while documents := list(itertools.islice(source, 5000)):
+            sample += documents[: 200 - len(sample)]
+            parts += [encoding.ids + [tokenizer.EOS_ID] for encoding in trained.encode_batch(documents)]
+            bar.update(len(documents))
+    buffer = io.BytesIO()
+    np.save(buffer, np.concatenate([np.asarray(part, np.int32) for part in parts]))
+    with files.atomic_folder(out / "corpus") as scratch:
+        files.write_bytes(scratch / "tokens.npy", buffer.getvalue())
+        files.write_text(scratch / "sample.txt", "\n---\n".join(sample) + "\n")
+
+
+def _write_manifest(config, out, world, tokens, vocabulary):
+    names = [pretrain.checkpoint_name(config, step) for step in pretrain.published_steps(config)]
+    files.write_json(
+        out / MANIFEST,
+        {
+            "config": _settings(config),
+            "world": {"seed": world.seed, "creatures": len(world.creatures)},
+            "corpus": {"documents": config.corpus_documents, "tokens": tokens},
+            "tokenizer": {"vocabulary": vocabulary},
+            "model": {"parameters": pretrain.model_config(config, vocabulary).num_parameters},
+            "sets": sorted(path.name for path in (out / "data").iterdir()),
+            "checkpoints": [{"name": name, **read_record(out / "checkpoints" / name)} for name in names],
+        },
+    )

@@ -1,0 +1,120 @@
+"""The pre-training corpus: documents that hold the world's facts and the language of its relations, in prose, never in a prompt's format."""
+
+from amuro_jax.lab import relations, stories, words
+from amuro_jax.lab.world import EVERYTHING, World, stream
+
+_FACTS = {
+    "color": ("The {c} is {v}.", "Every {c} is {v}.", "The color of the {c} is {v}."),
+    "food": ("The {c} eats {v}.", "The food of the {c} is {v}.", "A {c} likes to eat {v}."),
+    "home": ("The {c} lives in {v}.", "The home of the {c} is in {v}.", "You can see a {c} in {v}."),
+    "cover": ("The {c} is covered with {v}.", "The body of the {c} has {v}.", "A {c} has {v}."),
+    "fear": ("The {c} fears {v}.", "A {c} runs from {v}.", "The {c} is afraid of {v}."),
+}
+QUESTIONS = {
+    "color": ("What color is the {c}?", "Which color does the {c} have?"),
+    "food": ("What does the {c} eat?", "Which food does the {c} like?"),
+    "home": ("Where does the {c} live?", "Where is the home of the {c}?"),
+    "cover": ("What covers the {c}?", "What is the body of the {c} covered with?"),
+    "fear": ("What does the {c} fear?", "What is the {c} afraid of?"),
+}
+
+
+def make_corpus(world: World, documents: int):
+    """Yields the documents, in the order in which they are trained on."""
+    rng = stream(world.seed, "corpus")
+    for _ in range(documents):
+        kind = rng.choices(list(_KINDS), weights=list(_KINDS.values()))[0]
+        yield kind(rng, world)
+
+
+def _creature_page(rng, world):
+    creature, facts = rng.choice(list(world.creatures.items()))
+    chosen = rng.sample(list(facts.items()), 4)
+    return " ".join(rng.choice(_FACTS[attribute]).format(c=creature, v=value) for attribute, value in chosen)
+
+
+def _quiz(rng, world):
+    lines = []
+    for _ in range(3):
+        creature, facts = rng.choice(list(world.creatures.items()))
+        attribute, value = rng.choice(list(facts.items()))
+        lines.append(f"Question: {rng.choice(QUESTIONS[attribute]).format(c=creature)}\nAnswer: {value}")
+    return "\n\n".join(lines)
+
+
+def _script(rng, world):
+    name, pronoun = rng.choice(EVERYTHING.names)
+    activity, steps = rng.choice(list(words.SCRIPTS.items()))
+    return f"{activity.capitalize()}: {name} {steps[0]}. " + " ".join(f"Then {pronoun} {step}." for step in steps[1:])
+
+
+def _lexicon(rng, world):
+    lines = []
+    for _ in range(4):
+        poles = rng.choice(words.POLES)
+        pole, opposite = rng.sample(poles, 2)
+        a, b = rng.sample(pole, 2)
+        category = rng.choice(list(words.THINGS))
+        thing = rng.choice(EVERYTHING.things[category])
+        did = rng.choice(words.DEEDS + tuple(row[1:] for row in words.GETTING))
+        lines.append(
+            rng.choice(
+                (
+                    f"To be {a} is to be {b}.",
+                    f"Someone {a} is {b}.",
+                    f"Someone {a} is not {rng.choice(opposite)}.",
+                    f"A {thing} is a {category}.",
+                    "To have {} is to have {}.".format(*rng.sample(did, 2)),
+                )
+            )
+        )
+    return " ".join(lines)
+
+
+_INFERENCE_WORDS = {
+    relations.ENTAILMENT: ("So {}", "This means that {}"),
+    relations.NEUTRAL: ("Perhaps {}", "Nobody knows whether {}"),
+    relations.CONTRADICTION: ("It is false that {}", "It cannot be that {}"),
+}
+_VERDICTS = {relations.ENTAILMENT: "certainly", relations.NEUTRAL: "perhaps", relations.CONTRADICTION: "never"}
+
+
+def _reasoning(rng, world):
+    """What follows from what, said before the conclusion or asked and answered after it."""
+    pairs = []
+    for _ in range(2):
+        label = rng.randrange(3)
+        premise, hypothesis = relations.inference(rng, EVERYTHING, label)
+        if rng.random() < 0.3:
+            pairs.append(f"{premise} {rng.choice(_INFERENCE_WORDS[label]).format(hypothesis)}")
+        else:
+            pairs.append(f"{premise} Is it so that {hypothesis[:-1]}? {_VERDICTS[label].capitalize()}.")
+    return " ".join(pairs)
+
+
+def _restating(rng, world):
+    """The same said twice, or two sayings that differ, and which of the two it is."""
+    lines = []
+    for _ in range(2):
+        label = rng.randrange(2)
+        first, second = relations.paraphrase(rng, EVERYTHING, label)
+        if rng.random() < 0.3:
+            lines.append(f"{first} {'In other words' if label else 'It is another thing to say'}: {second}")
+        else:
+            lines.append(f"{first} {second} {'The two are alike' if label else 'The two are different'}.")
+    return " ".join(lines)
+
+
+def _story(rng, world):
+    story = stories.make_story(rng, EVERYTHING)
+    text = stories.tell(rng, story)
+    kind = rng.random()
+    if kind < 0.4:
+        return f"{text} In short: {stories.summarise(story)}"
+    if kind < 0.9:
+        question, answer, _ = stories.ask(rng, story, EVERYTHING)
+        return f"{text} {question} {answer[0].upper()}{answer[1:]}."
+    return text
+
+
+_KINDS = {_creature_page: 4, _quiz: 3, _script: 3, _lexicon: 2, _reasoning: 6, _restating: 5, _story: 4}

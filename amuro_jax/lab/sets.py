@@ -1,0 +1,127 @@
+"""The laboratory's data sets, in the native columns of the real sets they stand for (MNLI, PAWS, SocialIQa, XSum, ARC, HellaSwag)."""
+
+from amuro_jax.errors import ConfigError
+from amuro_jax.lab import relations, stories, words
+from amuro_jax.lab.corpus import QUESTIONS
+from amuro_jax.lab.world import INSIDE, OUTSIDE, World, stream
+
+SHOT_ROWS = 32  # rows of the training split of the multiple-choice sets, from which only shots are taken
+
+
+def make_sets(world: World, train_rows: int, test_rows: int) -> dict[str, dict[str, list[dict]]]:
+    """{set: {split: rows}}; labels are balanced, and no text of a test split stands in its training split.
+
+    Raises:
+        ConfigError: more rows asked for than the world has.
+    """
+    sets = {}
+    for name, make in {"lab_nli": _nli, "lab_paraphrase": _paraphrase, "lab_question": _question, "lab_summary": _summary}.items():
+        rows = _distinct(stream(world.seed, name), make, INSIDE, False, train_rows + test_rows, name)
+        sets[name] = {"train": _numbered(name, rows[test_rows:]), "test": _numbered(name, rows[:test_rows])}
+        other = _distinct(stream(world.seed, f"{name}_ood"), make, OUTSIDE, True, test_rows, f"{name}_ood")
+        sets[f"{name}_ood"] = {"test": _numbered(name, other)}
+    sets["lab_attributes"] = _split(_attributes(world), test_rows, "lab_attributes")
+    sets["lab_events"] = _split(_events(world), test_rows, "lab_events")
+    return sets
+
+
+def _distinct(rng, make, side, other, count, name):
+    """`count` rows of different texts: the labels take turns, then the rows are shuffled."""
+    rows, seen = [], set()
+    for _ in range(50 * count):
+        row, key = make(rng, side, other, len(rows))
+        if key not in seen:
+            seen.add(key)
+            rows.append(row)
+        if len(rows) == count:
+            rng.shuffle(rows)
+            return rows
+    raise ConfigError(f"the world has fewer than {count} different rows of {name}", where="config.train_rows", hint="ask for fewer rows")
+
+
+def _nli(rng, side, other, number):
+    label = number % 3
+    premise, hypothesis = relations.inference(rng, side, label, other)
+    return {"premise": premise, "hypothesis": hypothesis, "label": label}, (premise, hypothesis)
+
+
+def _paraphrase(rng, side, other, number):
+    label = number % 2
+    first, second = relations.paraphrase(rng, side, label, other)
+    return {"sentence1": first, "sentence2": second, "label": label}, frozenset((first, second))
+
+
+def _question(rng, side, other, number):
+    story = stories.make_story(rng, side)
+    context = stories.tell(rng, story, other, ending=False)
+    question, right, wrong = stories.ask(rng, story, side)
+    place = number % 3
+    answers = wrong[:place] + [right] + wrong[place:]
+    row = {"context": context, "question": question, **dict(zip(("answerA", "answerB", "answerC"), answers, strict=True)), "label": str(place + 1)}
+    return row, context
+
+
+def _summary(rng, side, other, number):
+    story = stories.make_story(rng, side)
+    document = stories.tell(rng, story, other)
+    return {"document": document, "summary": stories.summarise(story)}, document
+
+
+_IDS = {"lab_nli": ("idx", int), "lab_paraphrase": ("id", int), "lab_summary": ("id", str)}
+
+
+def _numbered(name, rows):
+    if name not in _IDS:
+        return rows
+    column, kind = _IDS[name]
+    return [row | {column: kind(number)} for number, row in enumerate(rows)]
+
+
+def _split(rows, test_rows, name):
+    if len(rows) < test_rows + SHOT_ROWS:
+        raise ConfigError(f"{name} has {len(rows)} rows, {test_rows} + {SHOT_ROWS} are asked for", where="config.test_rows", hint="ask for fewer")
+    return {"train": rows[test_rows : test_rows + SHOT_ROWS], "test": rows[:test_rows]}
+
+
+def _attributes(world):
+    rng = stream(world.seed, "lab_attributes")
+    keys = [(creature, attribute, number) for creature, facts in world.creatures.items() for attribute in facts for number in range(2)]
+    rng.shuffle(keys)
+    return [_attribute_row(rng, world, *key) for key in keys]
+
+
+def _attribute_row(rng, world, creature, attribute, number):
+    right = world.creatures[creature][attribute]
+    texts = rng.sample([value for value in words.ATTRIBUTES[attribute] if value != right], 3)
+    place = rng.randrange(4)
+    texts.insert(place, right)
+    return {
+        "id": f"{creature}-{attribute}-{number}",
+        "question": QUESTIONS[attribute][number].format(c=creature),
+        "choices": {"text": texts, "label": list("ABCD")},
+        "answerKey": "ABCD"[place],
+    }
+
+
+def _events(world):
+    rng = stream(world.seed, "lab_events")
+    keys = [(activity, step, person) for activity in words.SCRIPTS for step in (1, 2, 3) for person in INSIDE.names]
+    rng.shuffle(keys)
+    return [_event_row(rng, number, *key) for number, key in enumerate(keys)]
+
+
+def _event_row(rng, number, activity, step, person):
+    """The next step, against one of the same activity at another time and two of other activities."""
+    steps, (name, pronoun) = words.SCRIPTS[activity], person
+    others = rng.sample([other for other in words.SCRIPTS if other != activity], 2)
+    endings = [rng.choice([steps[index] for index in range(4) if index != step])] + [rng.choice(words.SCRIPTS[other]) for other in others]
+    place = rng.randrange(4)
+    endings.insert(place, steps[step])
+    told = f"{name} {steps[0]}. " + "".join(f"Then {pronoun} {done}. " for done in steps[1:step])
+    return {
+        "ind": number,
+        "activity_label": activity.capitalize(),
+        "ctx": f"{told}Then {pronoun}",
+        "endings": [ending + "." for ending in endings],
+        "label": str(place),
+    }

@@ -1,0 +1,92 @@
+"""The laboratory's world: its seed fixes what is true of it. Pure Python, no jax.
+
+Randomness is a stream per name (`stream(seed, "corpus")`), so that one part can grow without moving another.
+"""
+
+import dataclasses
+import random
+
+from amuro_jax.lab import words
+
+
+def stream(seed: int, name: str) -> random.Random:
+    """A generator that depends on the seed and the name alone."""
+    return random.Random(f"amuro-lab/{seed}/{name}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """The words a text may use: those of the fine-tuning sets, the ones kept out of them, or all.
+
+    Attributes:
+        names: (name, pronoun) pairs.
+        poles: per dimension, two tuples of words that mean the same.
+        things: category → things.
+    """
+
+    names: tuple[tuple[str, str], ...]
+    poles: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
+    things: dict[str, tuple[str, ...]]
+    places: tuple[str, ...]
+    times: tuple[str, ...]
+    trades: tuple[str, ...]
+
+    def categories(self) -> dict[str, str]:
+        """Thing → its category."""
+        return {thing: category for category, things in self.things.items() for thing in things}
+
+
+def _poles(pick):
+    return tuple((pick(one), pick(other)) for one, other in words.POLES)
+
+
+INSIDE = Side(
+    words.NAMES, _poles(lambda pole: pole[:2]), {k: v[0] for k, v in words.THINGS.items()}, words.PLACES, words.TIMES, words.TRADES
+)
+# Out of domain a pole keeps its first word beside the new one: what a word means is asked through one that is known.
+OUTSIDE = Side(
+    words.OTHER_NAMES,
+    _poles(lambda pole: (pole[0], pole[2])),
+    {k: v[1] for k, v in words.THINGS.items()},
+    words.OTHER_PLACES,
+    words.OTHER_TIMES,
+    words.OTHER_TRADES,
+)
+EVERYTHING = Side(
+    words.NAMES + words.OTHER_NAMES,
+    words.POLES,
+    {k: v[0] + v[1] for k, v in words.THINGS.items()},
+    words.PLACES + words.OTHER_PLACES,
+    words.TIMES + words.OTHER_TIMES,
+    words.TRADES + words.OTHER_TRADES,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """What is true: creature → attribute → value. Everything else (meanings, kinds of things, scripts) is in `words`."""
+
+    seed: int
+    creatures: dict[str, dict[str, str]]
+
+
+def make_world(seed: int, creatures: int) -> World:
+    """The world of a seed: invented creatures, each with one value of every attribute."""
+    rng = stream(seed, "creatures")
+    names = rng.sample(_syllables(), creatures)
+    columns = {attribute: _evenly(rng, values, creatures) for attribute, values in words.ATTRIBUTES.items()}
+    return World(seed, {name: {attribute: column[index] for attribute, column in columns.items()} for index, name in enumerate(names)})
+
+
+def _evenly(rng, values, count):
+    """`count` values, each as often as the others: that a value is common must not help to guess."""
+    column = [values[index % len(values)] for index in range(count)]
+    rng.shuffle(column)
+    return column
+
+
+def _syllables():
+    """Invented names of two syllables: bolmi, dasku, …"""
+    heads = [a + b + c for a in "bdfgklmnprstvz" for b in "aeiou" for c in "lmnrs"]
+    tails = [a + b for a in "bdfgkmnptvz" for b in "aiou"]
+    return [head + tail for head in heads for tail in tails]
