@@ -32,11 +32,13 @@ class Programs:
         self.attention, self.vocab_chunk = attention, vocab_chunk
         self.traces: collections.Counter = collections.Counter()
         whole = None if mesh is None else sharding.replicated(mesh)
-        self.prefix = self._jit("prefix", self._prefix, whole)
-        self.lines = self._jit("lines", self._lines)
-        self.head = self._jit("head", self._head, whole)
+        self.prefix = self.jit("prefix", self._prefix, whole)
+        self.lines = self.jit("lines", self._lines)
+        self.head = self.jit("head", self._head, whole)
 
-    def _jit(self, name, function, out_shardings=None, **options):
+    def jit(self, name, function, out_shardings=None, **options):
+        """`jax.jit` with the traces counted under `name`."""
+
         @functools.wraps(function)
         def counted(*args):
             self.traces[name] += 1
@@ -64,17 +66,18 @@ class Programs:
             return jax.device_put(array, sharding.replicated(self.mesh))
         return jax.device_put(array, sharding.batch_sharding(self.mesh, array.ndim, batch_axis))
 
-    def _forward(self, params, tokens, layout, **more):
+    def forward(self, params, tokens, layout, **more):
+        """`models.forward.forward` of this configuration."""
         return forward(params, tokens, layout, config=self.config, dtype=self.dtype, attention=self.attention, **more)
 
     def _prefix(self, params, tokens_1P, length):
         slot = jnp.arange(tokens_1P.shape[1])[None]
         real = slot < length
         layout = Layout(slot, jnp.where(real, 0, -1), jnp.where(real, EVERYTHING, -1))
-        return self._forward(params, tokens_1P, layout, keep=True)[1]
+        return self.forward(params, tokens_1P, layout, keep=True)[1]
 
     def _lines(self, params, tokens_BT, position_BT, enter_BT, leave_BT, shared):
-        hidden, _ = self._forward(params, tokens_BT, Layout(position_BT, enter_BT, leave_BT), shared=shared)
+        hidden, _ = self.forward(params, tokens_BT, Layout(position_BT, enter_BT, leave_BT), shared=shared)
         return hidden.reshape(-1, hidden.shape[-1])
 
     def _head(self, params, hidden_ND, place_A, row_M, target_M):
@@ -108,6 +111,10 @@ class Programs:
             carry = _merge(carry, self._columns(params, hidden_AD, start, size % chunk), start)
         highest, total, best = carry
         return highest + jnp.log(total), best
+
+    def all_columns(self, params, hidden_AD):
+        """fp32 logits [A, V] of a few hidden states, for sampling."""
+        return logits(params, hidden_AD, self.config)
 
     def _columns(self, params, hidden, start, size):
         if size == self.config.vocab_size:

@@ -4,6 +4,7 @@ Parameters are arguments: one program per (bucket, configuration) serves every c
 """
 
 import collections
+import functools
 import os
 import warnings
 
@@ -11,8 +12,9 @@ import jax
 import numpy as np
 
 from amuro_jax.evals import buckets, planner
+from amuro_jax.evals.generation import ROWS, Generator, Sampling, ending, plan_batches
 from amuro_jax.evals.programs import HEAD_ROWS, PAIRS_PER_ROW, Programs, pad_rows
-from amuro_jax.evals.requests import Likelihoods, Request
+from amuro_jax.evals.requests import Generation, Likelihoods, Request
 from amuro_jax.sharding import batch_divisor
 
 IN_FLIGHT = 2  # batches that run while the host prepares the next
@@ -47,6 +49,8 @@ class Scorer:
         attention = attention or ("blocked" if platform == "cpu" and not split else "xla")
         chunk = vocab_chunk if vocab_chunk >= 0 else 0 if split else 8192
         self.programs = Programs(config, mesh, dtype, attention, chunk)
+        self.generator = Generator(self.programs)
+        self.generation_rows = 64
         self._known: set[tuple[int, int]] = set()
 
     @property
@@ -78,6 +82,31 @@ class Scorer:
             for out, values, hits in self._score_lines(params, lines, shared):
                 logprob[out], greedy[out] = values, hits
         return plan.assemble(logprob, greedy)
+
+    def generate(self, params, requests: list[Request], *, eos: int | None = None, stopped=None, sampling=Sampling()) -> list[Generation]:
+        """Continues every request, in request order; ends at `eos`, at a stop string, or at the request's `max_new_tokens`.
+
+        Args:
+            eos: id that ends a text; by default the configuration's.
+            stopped: `(request index, tokens so far) -> tokens of the text at its stop string, or None`, asked every few steps.
+            sampling: greedy by default.
+        """
+        eos = self.config.eos_id if eos is None else eos
+        params, results = self.place(params), [None] * len(requests)
+        rows = min(ROWS[-1], max(self.divisor, self.generation_rows))
+        for prefix, batches in plan_batches(requests, rows, self.batch_tokens / 4, self.config.max_length):
+            shared = self.read_prefix(params, prefix)
+            for batch in batches:
+
+                def finish(row, tokens, batch=batch):
+                    index = batch.requests[row]
+                    check = stopped and functools.partial(stopped, index)
+                    return ending(tokens, batch.limits[row], eos, check)
+
+                made = self.generator.run(params, batch, shared, len(prefix), -1 if eos is None else eos, sampling, finish)
+                for index, generation in zip(batch.requests, made, strict=True):
+                    results[index] = generation
+        return results
 
     def read_prefix(self, params, prefix: np.ndarray):
         """Keys and values of a prefix, padded to its bucket; None for the empty prefix."""
