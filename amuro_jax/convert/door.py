@@ -9,6 +9,7 @@ from amuro_jax import files
 from amuro_jax.convert import containers, importer
 from amuro_jax.errors import CheckpointError, ConfigError
 
+BESIDE = 512 << 10  # bytes of a converted folder besides the parameters: index and versions of the store, tokenizer
 LAYOUT = 1  # raised when the same source would be written otherwise
 
 
@@ -80,8 +81,8 @@ def _from_hub(name, cache, offline, token, options):
 
     base, revision = split_name(name)
     listing = hub.resolve(base, revision, cache, offline=offline, token=token)
-    pointer = cache / "hub_index" / "converted" / files.content_key([base, listing["commit"], str(options["tokenizer"] or ""), LAYOUT])
-    if not options["out"] and pointer.is_file() and is_converted(done := cache / "converted" / pointer.read_text()):
+    pointer = _pointer(cache, base, listing, options["tokenizer"])
+    if not options["out"] and (done := _pointed(pointer, cache)):
         return done
     folder = hub.download(base, listing, cache, offline=offline, token=token)
     origin = {"source": base, "revision": revision or "main", "commit": listing["commit"]}
@@ -89,6 +90,51 @@ def _from_hub(name, cache, offline, token, options):
     if not options["out"]:
         files.write_text(pointer, found.name)
     return found
+
+
+def _pointer(cache, base, listing, tokenizer) -> Path:
+    return cache / "hub_index" / "converted" / files.content_key([base, listing["commit"], str(tokenizer or ""), LAYOUT])
+
+
+def _pointed(pointer, cache) -> Path | None:
+    folder = cache / "converted" / pointer.read_text() if pointer.is_file() else None
+    return folder if folder and is_converted(folder) else None
+
+
+def find_converted(name, cache, *, offline: bool = False, token=None, tokenizer=None) -> Path | None:
+    """The converted folder of a name, if there is one already; converts and downloads nothing."""
+    folder = find_folder(name)
+    if folder is None:
+        from amuro_jax.convert import hub
+
+        base, revision = split_name(name)
+        listing = hub.resolve(base, revision, cache, offline=offline, token=token)
+        return _pointed(_pointer(cache, base, listing, tokenizer), cache)
+    if is_converted(folder):
+        return folder
+    found = cache / "converted" / _key(_hashes(folder, tokenizer, cache))
+    return found if is_converted(found) else None
+
+
+def disk_needed(name, cache, *, offline: bool = False, token=None, tokenizer=None) -> int:
+    """Bytes that fetching and converting a name will take at most: its weights and what lies beside them, and again for a download."""
+    folder = find_folder(name)
+    if folder is not None:
+        return BESIDE + sum(path.stat().st_size for path in containers.weight_files(folder))
+    from amuro_jax.convert import hub
+
+    base, revision = split_name(name)
+    listing = hub.resolve(base, revision, cache, offline=offline, token=token)
+    return BESIDE + 2 * sum(listing["files"][file]["size"] or 0 for file in hub.wanted_files(list(listing["files"]), name))
+
+
+def forget_download(name, cache, *, offline: bool = False, token=None, tokenizer=None) -> None:
+    """Deletes the download of a Hub name; its conversion stays, and is still found by the name."""
+    if find_folder(name) is None:
+        from amuro_jax.convert import hub
+
+        base, revision = split_name(name)
+        hub.forget(base, hub.resolve(base, revision, cache, offline=offline, token=token)["commit"], cache)
 
 
 def _member(parent, revision):
@@ -100,16 +146,23 @@ def _member(parent, revision):
 
 
 def _converted(folder, origin, cache, tokenizer, progress, out):
-    hashes = hash_files(folder, cache)
-    if tokenizer:
-        hashes |= {f"tokenizer/{name}": value for name, value in hash_files(tokenizer, cache, weights=False).items()}
-    key = files.content_key({"files": hashes, "layout": LAYOUT})
+    hashes = _hashes(folder, tokenizer, cache)
+    key = _key(hashes)
     out = Path(out) if out else cache / "converted" / key
     with _lock(cache / "converted" / f".{key}.lock"):
         if not is_converted(out):
             record = {**origin, "path": str(folder), "files": hashes}
             importer.convert(folder, out, provenance=record, tokenizer=tokenizer, progress=progress)
     return out
+
+
+def _key(hashes) -> str:
+    return files.content_key({"files": hashes, "layout": LAYOUT})
+
+
+def _hashes(folder, tokenizer, cache):
+    extra = hash_files(tokenizer, cache, weights=False) if tokenizer else {}
+    return hash_files(folder, cache) | {f"tokenizer/{name}": value for name, value in extra.items()}
 
 
 @contextlib.contextmanager

@@ -134,6 +134,16 @@ def download(repository: str, listing: dict, cache: Path, *, offline: bool = Fal
     return folder
 
 
+def forget(repository: str, commit: str, cache: Path) -> None:
+    """Deletes a downloaded revision; files that other revisions share stay."""
+    import huggingface_hub
+
+    if (cache / "hub").is_dir():
+        found = huggingface_hub.scan_cache_dir(cache / "hub")
+        if any(revision.commit_hash == commit for repo in found.repos if repo.repo_id == repository for revision in repo.revisions):
+            found.delete_revisions(commit).execute()
+
+
 def _check(path, identity, where, cache):
     """Compares a file with the Hub's record of it, once per file."""
     blob = path.resolve()

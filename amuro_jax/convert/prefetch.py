@@ -1,0 +1,115 @@
+"""The next checkpoint is fetched and converted while the current one is in use; a disk budget evicts what nobody needs any more."""
+
+import concurrent.futures
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from amuro_jax.convert import door
+from amuro_jax.errors import AmuroError, ConfigError
+
+
+class Prefetcher:
+    """Iterates over the converted folders of `names`, one ahead in a thread; use it in a `with` block.
+
+    `next()` releases the folder given before. An error of a checkpoint is raised when its turn comes, and the iteration can go on
+    after it. Only conversions and downloads made under `cache_dir` are ever deleted, never a folder that a name points to.
+
+    Args:
+        names: what `open_checkpoint` takes, in the order of use.
+        budget: bytes that conversions and downloads of these names may take together; 0: no limit.
+        finished: names of an earlier run that are needed no more: evicted first.
+        options: of `open_checkpoint` (offline, token, tokenizer).
+    """
+
+    def __init__(self, names, cache_dir=None, *, budget: int = 0, finished=(), **options):
+        self._names, self._budget, self._options = [str(name) for name in names], budget, options
+        self._cache = Path(cache_dir) if cache_dir else door.default_cache()
+        self._turn, self._stopped = -1, False
+        self._changed = threading.Condition()
+        self._pool = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
+        self._futures: dict[int, concurrent.futures.Future] = {}
+        self._made: dict[str, Path] = {}  # name → its folder in the cache
+        for name in map(str, finished):
+            if folder := door.find_converted(name, self._cache, **self._options):
+                self._remember(name, folder)
+
+    def __enter__(self) -> "Prefetcher":
+        return self
+
+    def __exit__(self, *_):
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __iter__(self) -> Iterator[Path]:
+        return self
+
+    def __next__(self) -> Path:
+        with self._changed:
+            self._turn += 1
+            self._changed.notify_all()
+        if self._turn >= len(self._names):
+            raise StopIteration
+        for index in (self._turn, self._turn + 1):
+            if index < len(self._names) and index not in self._futures:
+                self._futures[index] = self._pool.submit(self._fetch, index)
+        return self._futures.pop(self._turn).result()
+
+    def _fetch(self, index) -> Path:
+        name = self._names[index]
+        folder = door.find_converted(name, self._cache, **self._options)
+        if folder is None:
+            self._make_room(index, name)
+            folder = door.open_checkpoint(name, self._cache, progress=self._watch, **self._options)
+            if self._budget:
+                door.forget_download(name, self._cache, **self._options)
+        self._remember(name, folder)
+        return folder
+
+    def _remember(self, name, folder):
+        if folder.resolve().parent == (self._cache / "converted").resolve() and folder != door.find_folder(name):
+            self._made[name] = folder
+
+    def _watch(self, *_):
+        if self._stopped:
+            raise AmuroError("stopped", where="prefetch")  # the conversion removes what it has written
+
+    def _make_room(self, index, name):
+        """Evicts what is not needed soon; waits for the folder in use where that is not enough.
+
+        Raises:
+            ConfigError: one checkpoint alone is larger than the budget.
+        """
+        if not self._budget:
+            return
+        needed = door.disk_needed(name, self._cache, **self._options)
+        if needed > self._budget:
+            what = f"one checkpoint takes {needed / 1e9:.3g} GB, the disk budget is {self._budget / 1e9:.3g} GB"
+            raise ConfigError(what, where=name, hint="raise the budget")
+        with self._changed:
+            while not self._stopped and not self._evict(index, self._budget - needed):
+                self._changed.wait()
+        self._watch()
+
+    def _evict(self, index, room) -> bool:
+        """Deletes folders until the rest fits in `room`, the one that is needed last first; whether it fits."""
+        in_use = set(self._names[max(self._turn, 0) : index])
+        sizes = {name: folder_bytes(folder) for name, folder in self._made.items()}
+        for name in sorted(set(self._made) - in_use, key=lambda name: -self._next_use(name, index)):
+            if sum(sizes.values()) <= room:
+                break
+            shutil.rmtree(self._made.pop(name), ignore_errors=True)
+            del sizes[name]
+        return sum(sizes.values()) <= room
+
+    def _next_use(self, name, index):
+        later = self._names[index:]
+        return later.index(name) if name in later else len(later)
+
+
+def folder_bytes(folder) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
