@@ -18,7 +18,8 @@ from amuro_jax.evals.requests import Generation, Request
 from amuro_jax.models.decoder import KeyValues
 from amuro_jax.models.layout import Layout
 
-ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+ROWS = (1, 4, 16, 64, 256)
+WIDTHS = tuple(width for width in buckets.WIDTHS if width & (width - 1) == 0)
 STEPS = 8  # new tokens between two looks at the text
 
 
@@ -87,7 +88,7 @@ class Generator:
         put = self.programs.put
         rows = buckets.round_up(len(batch.requests), ROWS)
         width = batch.width
-        capacity = width + -(-max(batch.limits) // STEPS) * STEPS
+        capacity = width + batch.room
         tokens, length = np.zeros((rows, width), np.int32), np.zeros(rows, np.int32)
         for row, context in enumerate(batch.contexts):
             tokens[row, : len(context)], length[row] = context, len(context)
@@ -107,12 +108,13 @@ class Generator:
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Rows that are generated together: numbers of their requests, contexts after the prefix, new tokens at most, slots of a context."""
+    """Rows that are generated together: their requests' numbers, contexts after the prefix and new tokens at most; slots for context and new tokens."""
 
     requests: list[int]
     contexts: list[np.ndarray]
     limits: list[int]
     width: int
+    room: int
 
 
 def plan_batches(requests: list[Request], rows: int, overhead: float, max_length: int):
@@ -127,6 +129,7 @@ def plan_batches(requests: list[Request], rows: int, overhead: float, max_length
         if len(request.context) + request.max_new_tokens > max_length:
             what = f"{len(request.context)} tokens and {request.max_new_tokens} new ones do not fit a context of {max_length}"
             raise DataError(what, where=f"request {index}", hint="drop shots or cut the document")
+    room = -(-max((request.max_new_tokens for request in requests), default=0) // STEPS) * STEPS  # one size for all: fewer programs
     contexts = [np.asarray(request.context, np.int32) for request in requests]
     order, lcp = tree.sort_sequences(contexts)
     length = np.asarray([len(contexts[i]) for i in order], np.int64)
@@ -136,8 +139,8 @@ def plan_batches(requests: list[Request], rows: int, overhead: float, max_length
         for start in range(0, len(members), rows):
             part = members[start : start + rows]
             suffixes = [contexts[i][group.prefix :] for i in part]
-            width = buckets.round_up(max(map(len, suffixes)), buckets.WIDTHS)
-            batches.append(Batch(part, suffixes, [requests[i].max_new_tokens for i in part], width))
+            width = buckets.round_up(max(map(len, suffixes)), WIDTHS)
+            batches.append(Batch(part, suffixes, [requests[i].max_new_tokens for i in part], width, room))
         yield contexts[members[0]][: group.prefix], batches
 
 

@@ -73,6 +73,8 @@ def _head_by_head(query_BTHK, layout, slot_T, blocks, window):
     groups = blocks[0].key.shape[2]
     query = query_BTHK.reshape(batch, length, groups, heads // groups, width).transpose(2, 0, 3, 1, 4)
     seen = [visible(layout, slot_T, block.layout, block.slot, window)[:, None] for block in blocks]
+    if length == 1 and groups == heads:
+        return _one_token(query_BTHK, [mask[:, 0, 0] for mask in seen], blocks)
     pairs = [(block.key.transpose(2, 0, 1, 3), block.value.transpose(2, 0, 1, 3)) for block in blocks]
     mixed = jax.lax.map(lambda each: _one_head(each[0], seen, each[1]), (query, pairs))
     return mixed.astype(query_BTHK.dtype).transpose(1, 3, 0, 2, 4).reshape(batch, length, heads, width)
@@ -85,6 +87,32 @@ def _one_head(query_BRTK, seen, pairs):
     weights = [jnp.exp(score - highest) for score in scores]
     mixed = [_lines(weight.astype(query_BRTK.dtype), value, "brts,bsk->brtk") for weight, (_, value) in zip(weights, pairs, strict=True)]
     return sum(mixed) / sum(jnp.sum(weight, axis=-1, keepdims=True) for weight in weights)
+
+
+def _one_token(query_B1HK, seen, blocks):
+    # A decoding step reads every key once: products and sums over the buffer as it lies beat a transposed copy of it.
+    scale = query_B1HK.shape[-1] ** -0.5
+    scores = [
+        jnp.where(mask[..., None], _dot(query_B1HK, block) * scale, MASKED)  # [B, S, H]
+        for mask, block in zip(seen, blocks, strict=True)
+    ]
+    highest = functools.reduce(jnp.maximum, [jnp.max(score, axis=1, keepdims=True) for score in scores])
+    weights = [jnp.exp(score - highest) for score in scores]
+    total = sum(jnp.sum(weight, axis=1) for weight in weights)
+    mixed = sum(_mix(weight.astype(query_B1HK.dtype), block) for weight, block in zip(weights, blocks, strict=True))
+    return (mixed / total[..., None]).astype(query_B1HK.dtype)[:, None]
+
+
+def _dot(query, block):
+    if block.key.shape[0] == 1:
+        return jnp.einsum("bhk,shk->bsh", query[:, 0], block.key[0], preferred_element_type=jnp.float32)
+    return jnp.sum(query * block.key, axis=-1, dtype=jnp.float32)
+
+
+def _mix(weight_BSH, block):
+    if block.value.shape[0] == 1:
+        return jnp.einsum("bsh,shk->bhk", weight_BSH, block.value[0], preferred_element_type=jnp.float32)
+    return jnp.sum(weight_BSH[..., None] * block.value, axis=1, dtype=jnp.float32)
 
 
 def _lines(left, right_BSK, equation):
