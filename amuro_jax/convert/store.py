@@ -51,6 +51,12 @@ class Writer:
         while self._waiting:
             self._finish_one()
 
+    def drain(self) -> None:
+        """Waits for what is under way, whatever becomes of it: nothing may be written after the folder is removed."""
+        for _, future in self._waiting:
+            future.exception()
+        self._waiting.clear()
+
     def _finish_one(self):
         size, future = self._waiting.popleft()
         self._bytes -= size
@@ -77,8 +83,12 @@ def open_writer(path, arrays: dict[str, tuple], *, compress: bool = True):
     started = time.time_ns()
     with _disk_errors():
         writer = Writer({name: _create(path, name, *spec, compress) for name, spec in arrays.items()})
-    yield writer
-    writer.flush()
+    try:
+        yield writer
+        writer.flush()
+    except BaseException:
+        writer.drain()
+        raise
     tree = {str(tuple(name.split("/"))): _leaf(name, shape) for name, (shape, _, _) in arrays.items()}
     metadata = {"tree_metadata": tree, "use_ocdbt": True, "use_zarr3": False, "store_array_data_equal_to_fill_value": True, "custom_metadata": None}
     files.write_text(Path(path) / "_METADATA", json.dumps(metadata))

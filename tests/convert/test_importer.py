@@ -1,0 +1,269 @@
+"""Import and export of one model: containers, dtypes, bad input, atomicity, a mesh, bounded memory."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import ml_dtypes
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from amuro_jax import checkpoint, convert, sharding
+from amuro_jax.convert import containers, door, exporter, importer, store, tensors
+from amuro_jax.errors import AmuroError, CheckpointError
+from amuro_jax.models.parameters import flatten
+from tests.convert import builders
+
+
+@pytest.fixture
+def folder(olmo_hf, tmp_path):
+    """A copy of the tiny OLMo to damage."""
+    return shutil.copytree(olmo_hf, tmp_path / "hf")
+
+
+def change_tensors(folder, change):
+    state = load_file(folder / "model.safetensors")
+    change(state)
+    save_file(state, folder / "model.safetensors")
+
+
+def assert_same_params(a, b):
+    a, b = flatten(checkpoint.load_params(a)), flatten(checkpoint.load_params(b))
+    assert set(a) == set(b)
+    for name in a:
+        assert a[name].dtype == b[name].dtype and np.array_equal(np.asarray(a[name]), np.asarray(b[name])), name
+
+
+def test_orbax_restores_what_is_streamed(olmo_converted):
+    """Names, shapes and values as Orbax itself sees them; the embedding is the source's."""
+    with ocp.StandardCheckpointer() as reader:
+        tree = reader.restore(olmo_converted / "params")
+    hf = builders.build("olmo")
+    assert np.array_equal(tree["embed"]["embedding"], hf.model.embed_tokens.weight.detach().numpy())
+    up = hf.model.layers[1].mlp.up_proj.weight.detach().numpy()
+    assert np.array_equal(tree["layers"]["mlp"]["up"]["kernel"][1], up.T)
+    out = hf.model.layers[2].self_attn.o_proj.weight.detach().numpy()
+    assert np.array_equal(tree["layers"]["attention"]["out"]["kernel"][2].reshape(32, 32), out.T)
+
+
+def test_torch_bin_single_and_sharded_give_the_same_parameters(olmo_hf, olmo_converted, tmp_path):
+    state = builders.build("olmo").state_dict()  # holds lm_head.weight too, the same storage
+    single, sharded = tmp_path / "single", tmp_path / "sharded"
+    for target in (single, sharded):
+        target.mkdir()
+        shutil.copy(olmo_hf / "config.json", target)
+    torch.save(state, single / "pytorch_model.bin")
+    names = sorted(state)
+    files = {"pytorch_model-00001-of-00002.bin": names[:7], "pytorch_model-00002-of-00002.bin": names[7:]}
+    for file, members in files.items():
+        torch.save({name: state[name].clone() for name in members}, sharded / file)
+    mapping = {name: file for file, members in files.items() for name in members}
+    (sharded / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": mapping}))
+    for target in (single, sharded):
+        assert_same_params(convert.open_checkpoint(target, tmp_path / "cache"), olmo_converted)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_kept_as_stored(tmp_path, dtype):
+    source = builders.save("llama-gqa-llama3", tmp_path / "hf", dtype)
+    folder = convert.open_checkpoint(source, tmp_path / "cache")
+    assert {leaf.dtype.name for leaf in flatten(checkpoint.load_params(folder)).values()} == {str(dtype).removeprefix("torch.")}
+    exporter.export(folder, tmp_path / "back")
+    before, after = containers.read_table(source), containers.read_table(tmp_path / "back")
+    assert all(tensors.read(before[name]).tobytes() == tensors.read(after[name]).tobytes() for name in before)
+    assert json.loads((tmp_path / "back" / "config.json").read_text())["dtype"] == str(dtype).removeprefix("torch.")
+
+
+def test_layers_of_mixed_dtype_become_fp32_and_go_back(folder, tmp_path):
+    def change(state):
+        state["model.layers.1.mlp.up_proj.weight"] = state["model.layers.1.mlp.up_proj.weight"].bfloat16()
+
+    change_tensors(folder, change)
+    out = convert.open_checkpoint(folder, tmp_path / "cache")
+    assert checkpoint.load_params(out)["layers"]["mlp"]["up"]["kernel"].dtype == np.float32
+    exporter.export(out, tmp_path / "back")
+    back = containers.read_table(tmp_path / "back")
+    assert back["model.layers.1.mlp.up_proj.weight"].dtype == ml_dtypes.bfloat16
+    assert back["model.layers.0.mlp.up_proj.weight"].dtype == np.float32
+
+
+def test_blocks_smaller_than_a_tensor_give_the_same_parameters(olmo_hf, olmo_converted, tmp_path, monkeypatch):
+    monkeypatch.setattr(importer, "BLOCK", 700)  # 96 rows of 128 bytes do not divide into blocks of 5
+    assert_same_params(convert.open_checkpoint(olmo_hf, tmp_path), olmo_converted)
+    monkeypatch.setattr(importer, "BLOCK", 700)
+    neox = builders.save("gpt_neox", tmp_path / "neox")
+    small = convert.open_checkpoint(neox, tmp_path / "small")
+    monkeypatch.undo()
+    assert_same_params(small, convert.open_checkpoint(neox, tmp_path / "whole"))
+
+
+BAD = {
+    "missing": (
+        lambda state: state.pop("model.layers.1.mlp.up_proj.weight"),
+        r"1 tensors of the model are missing.*\n.*layers.1.mlp.up_proj.weight \(48, 32\)",
+    ),
+    "extra": (lambda state: state.update(surprise=torch.zeros(3)), r"1 in the checkpoint are unknown\n.*surprise float32 \(3,\)"),
+    "misshaped": (
+        lambda state: state.update({"model.layers.0.self_attn.q_proj.weight": torch.zeros(32, 16)}),
+        r"q_proj.weight: stored \(32, 16\), the model wants \(32, 32\)",
+    ),
+    "integer": (lambda state: state.update({"model.embed_tokens.weight": torch.zeros(96, 32, dtype=torch.int64)}), "stored as int64"),
+    "renamed layer": (lambda state: state.update({"model.layers.9.mlp.up_proj.weight": torch.zeros(48, 32)}), "layers.9"),
+    "untied copy": (lambda state: state.update({"lm_head.weight": torch.zeros(96, 32)}), "ties the embeddings, but lm_head.weight differs"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_bad_tensors_are_named_with_both_sides_and_nothing_is_left(folder, tmp_path, fault):
+    change, message = BAD[fault]
+    change_tensors(folder, change)
+    with pytest.raises(CheckpointError, match=message):
+        convert.open_checkpoint(folder, tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache" / "converted").iterdir() if not path.name.endswith(".lock")]
+
+
+def test_tied_copy_that_is_equal_is_accepted(folder, olmo_converted, tmp_path):
+    change_tensors(folder, lambda state: state.update({"lm_head.weight": state["model.embed_tokens.weight"].clone()}))
+    assert_same_params(convert.open_checkpoint(folder, tmp_path / "cache"), olmo_converted)
+
+
+CONFIGS = {
+    "unknown architecture": ({"model_type": "mamba"}, "unknown architecture 'mamba'"),
+    "missing size": ({"hidden_size": ...}, "hidden_size"),
+    "wrong kind": ({"hidden_size": "big"}, "wrong kind"),
+    "unknown scaling": ({"rope_scaling": {"type": "dynamic", "factor": 2.0}, "rope_parameters": None}, "unknown rope scaling 'dynamic'"),
+    "quantised": ({"quantization_config": {"quant_method": "gptq"}}, "quantised"),
+    "heads": ({"num_key_value_heads": 3}, "4 query heads cannot share 3"),
+}
+
+
+@pytest.mark.parametrize("fault", CONFIGS)
+def test_bad_configurations_are_named(folder, tmp_path, fault):
+    changes, message = CONFIGS[fault]
+    values = json.loads((folder / "config.json").read_text()) | changes
+    (folder / "config.json").write_text(json.dumps({name: value for name, value in values.items() if value is not ...}))
+    with pytest.raises(CheckpointError, match=message) as error:
+        convert.open_checkpoint(folder, tmp_path / "cache")
+    assert "config" in str(error.value.where)
+
+
+def test_folder_without_config_or_weights(folder, tmp_path):
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="no weights"):
+        convert.open_checkpoint(folder, tmp_path / "cache")
+    (folder / "config.json").unlink()
+    with pytest.raises(CheckpointError):
+        convert.open_checkpoint(folder, tmp_path / "cache")
+    for name in ("nowhere", str(tmp_path / "nowhere"), f"{folder}@step3"):
+        with pytest.raises(CheckpointError, match="no such folder|no checkpoint 'step3'"):
+            convert.open_checkpoint(name, tmp_path / "cache")
+
+
+def limited(script, *arguments, file_bytes):
+    """Runs Python with a limit on the size of any file, which the kernel reports much as it does a full disk."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "LIMIT": str(file_bytes)}
+    return subprocess.run([sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True, env=environment)
+
+
+SCRIPT = """
+import os, resource, signal, sys
+from amuro_jax.errors import AmuroError
+from amuro_jax.convert import importer, exporter
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(os.environ["LIMIT"]),) * 2)
+try:
+    {call}
+except AmuroError as error:
+    print("clean:", error)
+"""
+
+
+@pytest.mark.parametrize("call", ["importer.convert(sys.argv[1], sys.argv[3])", "exporter.export(sys.argv[2], sys.argv[3])"])
+def test_full_disk_is_one_clean_error_and_leaves_nothing(olmo_hf, olmo_converted, tmp_path, call):
+    out = tmp_path / "out" / "model"
+    run = limited(SCRIPT.format(call=call), olmo_hf, olmo_converted, out, file_bytes=6000)
+    assert run.stdout.startswith("clean: cannot write"), run.stdout + run.stderr
+    assert "free some disk space" in run.stdout
+    assert not out.exists() and not list(out.parent.glob("*")) and not list(out.parent.glob(".*"))
+
+
+def test_sharded_load_on_a_mesh_places_each_device_its_part(olmo_converted):
+    mesh = sharding.make_mesh("data:2,fsdp:2,tensor:2")
+    config = checkpoint.read_config(olmo_converted)
+    params = checkpoint.load_params(olmo_converted, config, mesh)
+    whole = checkpoint.load_params(olmo_converted, config)
+    up = params["layers"]["mlp"]["up"]["kernel"]
+    assert up.addressable_shards[0].data.shape == (3, 16, 24)
+    for name, leaf in flatten(params).items():
+        assert np.array_equal(np.asarray(leaf), np.asarray(flatten(whole)[name])), name
+
+
+def test_fine_tuned_parameters_export_too(olmo_converted, tmp_path):
+    config = checkpoint.read_config(olmo_converted)
+    params = jax.tree.map(lambda leaf: leaf + 1, checkpoint.load_params(olmo_converted))
+    provenance = {"parents": [checkpoint.model_hash(olmo_converted)]}
+    checkpoint.save_model(tmp_path / "tuned", params, config, olmo_converted / "tokenizer", provenance)
+    names = exporter.export(tmp_path / "tuned", tmp_path / "hf", dtype="bfloat16", shard_bytes=10_000)
+    assert len(names) > 3
+    back = convert.open_checkpoint(tmp_path / "hf", tmp_path / "cache")
+    for name, leaf in flatten(checkpoint.load_params(back)).items():
+        assert leaf.dtype == ml_dtypes.bfloat16
+        assert np.array_equal(np.asarray(leaf), np.asarray(flatten(params)[name]).astype(ml_dtypes.bfloat16)), name
+
+
+def test_tokenizer_files_travel_and_come_back(folder, tmp_path):
+    texts = {"tokenizer.json": "{}", "tokenizer_config.json": '{"a": 1}', "chat_template.jinja": "{{ x }}", "generation_config.json": "{}"}
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    (folder / "README.md").write_text("not needed")
+    out = convert.open_checkpoint(folder, tmp_path / "cache")
+    exporter.export(out, tmp_path / "back")
+    assert {path.name for path in (tmp_path / "back").iterdir()} == {*texts, "config.json", "model.safetensors"}
+    assert all((tmp_path / "back" / name).read_text() == text for name, text in texts.items())
+    assert set(checkpoint.read_provenance(out)["files"]) == {*texts, "config.json", "model.safetensors"}
+
+
+def test_the_cache_is_keyed_by_content(folder, tmp_path):
+    first = convert.open_checkpoint(folder, tmp_path / "cache")
+    moved = shutil.copytree(folder, tmp_path / "elsewhere")
+    assert convert.open_checkpoint(moved, tmp_path / "cache") == first
+    change_tensors(moved, lambda state: state["model.embed_tokens.weight"].add_(1))
+    other = convert.open_checkpoint(moved, tmp_path / "cache")
+    assert other != first and checkpoint.model_hash(other) != checkpoint.model_hash(first)
+    assert convert.open_checkpoint(first, tmp_path / "cache") == first
+
+
+def test_out_folder_must_be_new(folder, tmp_path):
+    out = convert.open_checkpoint(folder, tmp_path / "cache", out=tmp_path / "out")
+    assert out == tmp_path / "out" and door.is_converted(out)
+    with pytest.raises(AmuroError, match="already there"):
+        convert.open_checkpoint(folder, tmp_path / "cache", out=out)
+
+
+def test_each_byte_of_the_source_is_read_once(olmo_hf, tmp_path, monkeypatch):
+    spans, real = [], tensors._read_bytes
+
+    def spy(tensor, offset, count):
+        spans.append((tensor.path, offset, offset + count))
+        return real(tensor, offset, count)
+
+    monkeypatch.setattr(tensors, "_read_bytes", spy)
+    monkeypatch.setattr(importer, "BLOCK", 2000)
+    importer.convert(olmo_hf, tmp_path / "out")
+    spans.sort()
+    assert all(a[2] == b[1] for a, b in zip(spans, spans[1:], strict=False))
+    assert sum(end - start for _, start, end in spans) == sum(t.nbytes for t in containers.read_table(olmo_hf).values())
+
+
+def test_missing_array_is_named(olmo_converted, tmp_path):
+    with pytest.raises(CheckpointError, match="cannot be opened"):
+        store.open_arrays(olmo_converted / "params", ["layers/nothing"])
+    with pytest.raises(CheckpointError, match="no parameters"):
+        store.open_arrays(tmp_path, ["x"])
