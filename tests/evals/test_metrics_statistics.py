@@ -1,0 +1,79 @@
+"""Uncertainty: against closed forms, brute force and scipy."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from amuro_jax.evals import statistics
+
+
+def test_bootstrap_of_an_accuracy_agrees_with_the_binomial_standard_error():
+    scores = np.r_[np.ones(140), np.zeros(60)]
+    found = statistics.bootstrap(scores, 3000, seed=1)
+    assert found.value == 0.7 and found.n == 200
+    assert found.stderr == pytest.approx(np.sqrt(0.7 * 0.3 / 200), rel=0.06)
+    assert found.low < 0.7 < found.high
+    assert (found.low + found.high) / 2 == pytest.approx(0.7, abs=0.005)
+
+
+def test_bootstrap_is_a_function_of_its_seed_and_not_of_memory(monkeypatch):
+    scores = np.random.default_rng(0).random(97)
+    whole = statistics.bootstrap_means(scores, 300, seed=5)
+    monkeypatch.setattr(statistics, "DRAWS_AT_ONCE", 1000)
+    np.testing.assert_array_equal(whole, statistics.bootstrap_means(scores, 300, seed=5))
+    assert (whole != statistics.bootstrap_means(scores, 300, seed=6)).any()
+
+
+def test_columns_are_resampled_together():
+    scores = np.random.default_rng(0).random((50, 1))
+    means = statistics.bootstrap_means(np.hstack([scores, scores * 2]), 100, seed=0)
+    np.testing.assert_allclose(means[:, 1], 2 * means[:, 0])
+    np.testing.assert_allclose(means[:, 0], statistics.bootstrap_means(scores[:, 0], 100, seed=0))
+
+
+def test_without_resamples_the_interval_is_normal_and_without_rows_nothing_is_known():
+    found = statistics.bootstrap([0.0, 1.0, 1.0, 1.0], 0)
+    assert found.stderr == pytest.approx(0.25) and found.high - found.value == pytest.approx(0.49)
+    assert np.isnan(statistics.bootstrap([]).value)
+
+
+def test_mcnemar_is_the_exact_binomial_test():
+    assert statistics.mcnemar(10, 2) == pytest.approx(stats.binomtest(2, 12).pvalue)
+    assert statistics.mcnemar(0, 0) == 1.0
+
+
+def test_paired_sees_a_difference_that_unpaired_intervals_hide():
+    rng = np.random.default_rng(0)
+    first = (rng.random(400) < 0.5).astype(float)
+    second = first.copy()
+    second[np.flatnonzero(first == 0)[:20]] = 1
+    found = statistics.paired(first, second, 2000, seed=0)
+    assert found.difference == pytest.approx(0.05) and found.gained == 20 and found.lost == 0
+    assert found.p_bootstrap < 0.01 and found.p_mcnemar < 0.001 and found.low > 0
+    assert statistics.bootstrap(second).low < statistics.bootstrap(first).high
+
+
+def test_paired_of_a_model_with_itself_finds_nothing():
+    scores = np.random.default_rng(0).random(30)
+    found = statistics.paired(scores, scores)
+    assert found.difference == 0 and found.p_bootstrap == 1 and found.p_mcnemar is None
+
+
+def test_paired_refuses_other_rows():
+    with pytest.raises(ValueError, match="same rows"):
+        statistics.paired([1, 0], [1, 0, 1])
+
+
+def test_holm_of_a_textbook_example_and_missing_values():
+    adjusted = statistics.holm([0.01, 0.04, np.nan, 0.03, 0.005])
+    np.testing.assert_allclose(adjusted, [0.03, 0.06, np.nan, 0.06, 0.02])
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_raises_every_p_value_and_keeps_their_order(p_values):
+    adjusted = statistics.holm(p_values)
+    assert (adjusted >= np.asarray(p_values) - 1e-15).all() and (adjusted <= 1).all()
+    assert (np.diff(adjusted[np.argsort(p_values, kind="stable")]) >= 0).all()
