@@ -35,7 +35,13 @@ def save_model(folder, params: dict, config: ModelConfig, tokenizer_folder, prov
 
 
 def copy_files(source, target) -> None:
-    """Copies the plain files of a folder."""
+    """Copies the plain files of a folder.
+
+    Raises:
+        CheckpointError: there is no such folder.
+    """
+    if not epath.Path(source).is_dir():
+        raise CheckpointError("no tokenizer folder there", where=source)
     target = epath.Path(target)
     target.mkdir(parents=True, exist_ok=True)
     for path in epath.Path(source).iterdir():

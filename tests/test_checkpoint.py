@@ -1,0 +1,118 @@
+"""Model folders and training states: strict, atomic, exact, on any mesh."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+
+from amuro_jax import checkpoint, sharding
+from amuro_jax.errors import AmuroError, CheckpointError
+from amuro_jax.models.config import ModelConfig
+from amuro_jax.models.parameters import flatten, init_params
+
+CONFIG = ModelConfig("olmo", 64, 16, 2, 2, 2, 8, 32, 64)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return init_params(CONFIG, 0)
+
+
+@pytest.fixture
+def folder(params, tmp_path):
+    tokenizer = tmp_path / "tokenizer"
+    tokenizer.mkdir()
+    (tokenizer / "tokenizer.json").write_text("{}")
+    checkpoint.save_model(tmp_path / "model", params, CONFIG, tokenizer, {"source": "test", "created": "now"})
+    return tmp_path / "model"
+
+
+def assert_equal(a, b):
+    a, b = flatten(a), flatten(b)
+    assert set(a) == set(b)
+    for name in a:
+        assert a[name].dtype == b[name].dtype and np.array_equal(np.asarray(a[name]), np.asarray(b[name])), name
+
+
+def test_what_is_saved_comes_back(folder, params):
+    assert_equal(checkpoint.load_params(folder), params)
+    assert checkpoint.read_config(folder) == CONFIG
+    assert checkpoint.read_provenance(folder)["source"] == "test"
+    assert (folder / "tokenizer" / "tokenizer.json").read_text() == "{}"
+
+
+def test_onto_a_mesh_and_back(folder, params, tmp_path):
+    mesh = sharding.make_mesh("fsdp:4,tensor:2")
+    placed = checkpoint.load_params(folder, mesh=mesh)
+    assert len(placed["layers"]["mlp"]["up"]["kernel"].sharding.device_set) == 8
+    assert_equal(placed, params)
+    checkpoint.save_model(tmp_path / "again", placed, CONFIG, folder / "tokenizer", {})
+    assert_equal(checkpoint.load_params(tmp_path / "again"), params)
+
+
+def test_dtype_is_changed_only_when_asked(folder, params, tmp_path):
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
+    checkpoint.save_model(tmp_path / "half", half, CONFIG, folder / "tokenizer", {})
+    assert_equal(checkpoint.load_params(tmp_path / "half"), half)
+    assert checkpoint.load_params(tmp_path / "half", dtype=jnp.float32)["embed"]["embedding"].dtype == np.float32
+    assert checkpoint.load_params(folder, dtype=jnp.bfloat16)["embed"]["embedding"].dtype == ml_dtypes.bfloat16
+
+
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        (lambda p: p["layers"]["mlp"].pop("gate"), "1 parameters are missing, first layers/mlp/gate/kernel"),
+        (lambda p: p.update(extra=np.zeros(3, np.float32)), "1 parameters are not in the model, first extra"),
+        (lambda p: p["embed"].update(embedding=np.zeros((63, 16), np.float32)), r"shape \(63, 16\), the model wants \(64, 16\)"),
+    ],
+)
+def test_a_wrong_tree_is_not_saved(folder, params, tmp_path, change, message):
+    wrong = jax.tree.map(lambda leaf: leaf, params)
+    change(wrong)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.save_model(tmp_path / "wrong", wrong, CONFIG, folder / "tokenizer", {})
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_another_model_than_the_folder_holds_is_refused(folder):
+    with pytest.raises(CheckpointError, match="the model wants"):
+        checkpoint.load_params(folder, dataclasses.replace(CONFIG, mlp_size=48))
+
+
+def test_failed_save_leaves_the_old_folder(folder, params, tmp_path):
+    with pytest.raises(AmuroError, match="no tokenizer folder"):
+        checkpoint.save_model(folder, params, CONFIG, tmp_path / "no such folder", {})
+    assert_equal(checkpoint.load_params(folder), params)
+    assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_missing_and_damaged_folders(folder, tmp_path):
+    with pytest.raises(CheckpointError, match="model.json is missing"):
+        checkpoint.load_params(tmp_path / "nothing")
+    (folder / "params" / "_METADATA").write_text("{")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        checkpoint.load_params(folder)
+
+
+def test_hash_depends_on_content_not_on_place_or_time(params, folder, tmp_path):
+    def save(name, **provenance):
+        checkpoint.save_model(tmp_path / name, params, CONFIG, folder / "tokenizer", provenance)
+        return checkpoint.model_hash(tmp_path / name)
+
+    files = {"model.safetensors": "abc"}
+    first = save("a", files=files, created="1", path="x", source="here")
+    assert first == save("b", files=files, created="2", path="y", source="there")
+    assert first != save("c", files={"model.safetensors": "abd"})
+    assert first != save("d", files=files, parents=["z"])
+
+
+def test_training_state_keeps_every_dtype(tmp_path):
+    state = {"step": jnp.int32(7), "params": {"w": jnp.arange(6.0).reshape(2, 3)}, "moment": {"w": jnp.ones((2, 3), jnp.bfloat16)}}
+    checkpoint.save_tree(tmp_path / "state", state)
+    target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
+    assert_equal(checkpoint.restore_tree(tmp_path / "state", target), state)
+    stored = flatten(checkpoint.stored_tree(tmp_path / "state"))
+    assert {name: (leaf.shape, leaf.dtype) for name, leaf in stored.items()} == {n: (l.shape, l.dtype) for n, l in flatten(state).items()}
