@@ -1,0 +1,167 @@
+"""A set under one format with its shots → queries: text with candidates, fitted to the context (quirk 8)."""
+
+import dataclasses
+
+import numpy as np
+
+from amuro_jax.data import choices, formats, sources
+from amuro_jax.data.protocols import STRICT, Protocol
+from amuro_jax.data.shots import Shots, choose_shots, instance_shots
+from amuro_jax.data.task import Task
+from amuro_jax.data.tokenizer import Tokenizer
+from amuro_jax.data.types import Example, Query
+from amuro_jax.errors import DataError
+
+
+def build_queries(
+    task: Task,
+    format: str,
+    shots: int,
+    protocol: Protocol = STRICT,
+    tokenizer: Tokenizer | None = None,
+    *,
+    data_root: str = "",
+    max_length: int = 2048,
+    max_new_tokens: int = 60,
+    rows: int = 0,
+    shot_seed: int = 0,
+    shot_texts: tuple[str, ...] | None = None,
+) -> list[Query]:
+    """Queries of every scored row of a set, in the order of the file.
+
+    Args:
+        format: see `data.formats`; multiple-choice sets have one prompt and take "default" only.
+        tokenizer: needed to fit contexts; None leaves them as they are.
+        max_length: tokens of the model's context; `max_new_tokens` are kept free for generation.
+        rows: a seeded subsample of the scored rows, in the file's order; 0: all.
+        shot_texts: rendered shots to use as they are.
+
+    Raises:
+        DataError: see `data.sources`; a row that does not fit even alone and cut.
+    """
+    split = sources.test_split(task, protocol, data_root)
+    test = sources.load_examples(task, split, protocol)
+    chosen = Shots((), (), task) if shot_texts is not None else choose_shots(task, shots, protocol, shot_seed, data_root, test)
+    frame = _Frame(task, format, protocol, shots)
+    scored = _subsample([example for example in test if example.row not in chosen.held_out], rows)
+    if not scored:
+        raise DataError(f"every row of {task.name} serves as a shot", where=split.path or task.source.hub)
+    texts = list(shot_texts) if shot_texts is not None else [frame.shot(example, chosen.task) for example in chosen.examples]
+    names = chosen.names or tuple(f"given:{number}" for number in range(len(texts)))
+    queries = []
+    for example in scored:
+        if chosen.pool:
+            own = instance_shots(chosen, example.row, shots, example)
+            texts, names = [frame.shot(shot, chosen.task) for shot in own], tuple(f"pool:{shot.row}" for shot in own)
+        queries.append(frame.query(example, texts, names, shared=not chosen.pool))
+    if tokenizer is None or protocol.no_fitting:
+        return queries
+    return _fit(queries, scored, frame, texts, tokenizer, max_length, max_new_tokens)
+
+
+def _subsample(examples, rows):
+    if not rows or rows >= len(examples):
+        return examples
+    return [examples[index] for index in sorted(np.random.default_rng(0).permutation(len(examples))[:rows])]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Frame:
+    """How rows of one set become text."""
+
+    task: Task
+    format: str
+    protocol: Protocol
+    shots: int
+
+    def prompt(self, example: Example, task: Task | None = None) -> str:
+        task = task or self.task
+        if task.kind == "multiple_choice":
+            return choices.choice_prompt(example, task, self.protocol)
+        return formats.prompt(example, task, self.format, self.protocol)
+
+    def shot(self, example: Example, task: Task) -> str:
+        if task.kind == "multiple_choice":
+            return choices.shot_text(example, task, self.protocol)
+        prompt = self.prompt(example, task)
+        gap = "" if self.protocol.published_templates else formats.gap(prompt, example.completion, self.protocol)
+        return f"{prompt}{gap}{example.completion.strip()}\n"
+
+    def query(self, example: Example, texts: list[str], names: tuple[str, ...], shared: bool = True, **extra) -> Query:
+        before, task = "".join(texts), self.task
+        choice = task.kind == "multiple_choice"
+        return Query(
+            task=task.name, row=example.row, doc_id=example.doc_id, format=self.format, shots=self.shots,
+            context=before + self.prompt(example), continuations=self.continuations(example), gold=example.gold,
+            reference=example.completion, unconditional=choices.UNCONDITIONAL if choice else None,
+            stop=() if self.protocol.no_stop or task.kind != "generation" else ("\n",), shared=len(before) if shared else 0,
+            joint=not (choice and self.protocol.published_choices), shot_rows=tuple(names), group=example.group, **extra,
+        )  # fmt: skip
+
+    def continuations(self, example: Example) -> tuple[tuple[str, ...], ...]:
+        """Per choice its forms: one space and the option; label words with and without the space, whose probabilities are added."""
+        if self.task.kind == "multiple_choice":
+            return tuple((f" {choices.choice_text(option, self.task, self.protocol)}",) for option in example.choices)
+        if self.task.reader == "rte" and not self.protocol.rte_neutral:
+            return _forms("entailment"), _forms("neutral") + _forms("contradiction")
+        return tuple(_forms(word) for word in example.choices)
+
+
+def _forms(word):
+    return (f" {word}", word)
+
+
+def _fit(queries, examples, frame, texts, tokenizer, max_length, max_new_tokens):
+    """Drops shots from the left until a context fits, then cuts the longest field; rows that fit already stay as they are."""
+    if all(query.shared for query in queries) or not texts:
+        shot_sizes = [len(ids) for ids in tokenizer.encode_batch(texts)] if texts else []
+        frames = tokenizer.encode_batch([query.context[query.shared :] for query in queries])
+    else:
+        shot_sizes, frames = None, tokenizer.encode_batch([query.context for query in queries])
+    fitted = []
+    for query, example, ids in zip(queries, examples, frames, strict=True):
+        room = max_length - len(tokenizer.prefix_ids) - _reserve(query, tokenizer, max_new_tokens)
+        if len(ids) + sum(shot_sizes or []) + len(texts) <= room:
+            fitted.append(query)
+        else:
+            fitted.append(_shortened(query, example, frame, texts, shot_sizes, tokenizer, room))
+    return fitted
+
+
+def _reserve(query, tokenizer, max_new_tokens):
+    if not query.continuations:
+        return max_new_tokens
+    # Four characters a token is the rule of thumb; two leaves room on the safe side without tokenising every option twice.
+    return max(len(form) for forms in query.continuations for form in forms) // 2 + 2
+
+
+def _shortened(query, example, frame, texts, shot_sizes, tokenizer, room):
+    texts, names, dropped = list(texts), list(query.shot_rows), 0
+    shared = shot_sizes is not None
+
+    def make(example, cut):
+        return frame.query(example, texts, tuple(names), shared, dropped_shots=dropped, cut_tokens=cut)
+
+    made = make(example, 0)
+    while (size := len(tokenizer.encode(made.context))) > room and texts:
+        texts, names, dropped = texts[1:], names[1:], dropped + 1
+        made = make(example, 0)
+    cut = 0
+    while size > room:
+        example, removed = cut_longest(example, size - room, tokenizer)
+        if not removed:
+            raise DataError(f"{size} tokens, {room} fit, and there is nothing left to cut", where=f"{query.task} row {query.row}")
+        cut += removed
+        made = make(example, cut)
+        size = len(tokenizer.encode(made.context))
+    return made
+
+
+def cut_longest(example: Example, tokens: int, tokenizer: Tokenizer) -> tuple[Example, int]:
+    """The example with its longest field shortened at the end by at least `tokens` tokens (or to nothing), and how many went."""
+    name = max(example.fields, key=lambda field: len(example.fields[field]))
+    text = example.fields[name]
+    ids, offsets = tokenizer.encode_with_offsets(text)
+    keep = max(0, len(ids) - tokens)
+    shorter = text[: offsets[keep - 1][1]].rstrip() if keep else ""
+    return dataclasses.replace(example, fields={**example.fields, name: shorter}), len(ids) - keep

@@ -1,0 +1,188 @@
+"""One function per native row shape: a row → `Example`, or a ValueError that says what is wrong with it."""
+
+from amuro_jax.data.protocols import Protocol
+from amuro_jax.data.task import Task
+from amuro_jax.data.types import Example
+
+LETTERS = "ABCDEFGHIJ"
+UNLABELLED = "label -1: the split is unlabelled, any score on it is meaningless"
+
+
+def _text(row, column):
+    value = row[column]
+    if not isinstance(value, str):
+        raise ValueError(f"column {column!r} must be text, got {type(value).__name__}")
+    return value
+
+
+def _class(task: Task, protocol: Protocol, label) -> int:
+    """Index of a native label; −1 is refused, or under `published_splits` read as the last class answered "no" (quirk 4)."""
+    if label in (-1, "-1"):
+        if protocol.published_splits and task.family == "paraphrase":
+            return 0
+        raise ValueError(UNLABELLED)
+    if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < len(task.labels):
+        raise ValueError(f"label {label!r} is not one of 0 … {len(task.labels) - 1} ({', '.join(task.labels)})")
+    return label
+
+
+def _labelled(task, row, index, fields, gold, labels=None):
+    labels = labels or task.labels
+    return Example(index, str(row.get("idx", row.get("id", index))), fields, labels[gold], labels, gold)
+
+
+def _open(row, index, fields, completion):
+    if not completion.strip():
+        raise ValueError("the reference text is empty")
+    return Example(index, str(row.get("id", row.get("qid", index))), fields, completion)
+
+
+def xsum(task, row, index, protocol):
+    """document, summary."""
+    return _open(row, index, {"document": _text(row, "document")}, _text(row, "summary"))
+
+
+def xlsum(task, row, index, protocol):
+    """text, summary."""
+    return _open(row, index, {"document": _text(row, "text")}, _text(row, "summary"))
+
+
+def cnn(task, row, index, protocol):
+    """article, highlights."""
+    return _open(row, index, {"document": _text(row, "article")}, _text(row, "highlights"))
+
+
+def social_i_qa(task, row, index, protocol):
+    """context, question, and answerA … answerC (or only the right `answer`)."""
+    if "answerA" in row:
+        fields = {letter: _text(row, f"answer{letter}") for letter in "ABC"}
+    elif "answer" in row:
+        fields = {"A": _text(row, "answer")}
+    else:
+        raise ValueError("neither answerA nor answer")
+    return _open(row, index, {"context": _text(row, "context"), **fields}, _text(row, "question"))
+
+
+def sciq_question(task, row, index, protocol):
+    """support, correct_answer, distractor1–3, question; the right answer stands first, `formats` shuffles."""
+    options = [_text(row, name) for name in ("correct_answer", "distractor1", "distractor2", "distractor3")]
+    return _open(row, index, {"context": _text(row, "support"), **dict(zip("ABCD", options, strict=True))}, _text(row, "question"))
+
+
+def tweetqa(task, row, index, protocol):
+    """Tweet, Answer (the first counts), Question."""
+    answers = row["Answer"]
+    if not isinstance(answers, list) or not answers:
+        raise ValueError("column 'Answer' must be a list with an answer (the Hub's test split has none)")
+    return _open(row, index, {"context": _text(row, "Tweet"), "A": str(answers[0])}, _text(row, "Question"))
+
+
+def mnli(task, row, index, protocol):
+    """premise, hypothesis, label 0–2."""
+    fields = {"premise": _text(row, "premise"), "hypothesis": _text(row, "hypothesis")}
+    return _labelled(task, row, index, fields, _class(task, protocol, row["label"]))
+
+
+def gpt3nli(task, row, index, protocol):
+    """text_a, text_b, label 0–2."""
+    fields = {"premise": _text(row, "text_a"), "hypothesis": _text(row, "text_b")}
+    return _labelled(task, row, index, fields, _class(task, protocol, row["label"]))
+
+
+def rte(task, row, index, protocol):
+    """sentence1, sentence2, label 0 entailment / 1 not. Strict: two classes, `not entailment` scored by neutral and contradiction together."""
+    label = row["label"]
+    if label not in (0, 1):
+        raise ValueError(UNLABELLED if label == -1 else f"label {label!r} is not 0 or 1")
+    fields = {"premise": _text(row, "sentence1"), "hypothesis": _text(row, "sentence2")}
+    return _labelled(task, row, index, fields, label)
+
+
+def pair(task, row, index, protocol):
+    """sentence1, sentence2, label 0/1."""
+    fields = {"sentence1": _text(row, "sentence1"), "sentence2": _text(row, "sentence2")}
+    return _labelled(task, row, index, fields, _class(task, protocol, row["label"]))
+
+
+paws = pair
+
+
+def qqp(task, row, index, protocol):
+    """question1, question2, label 0/1 (−1 on the Hub's test split)."""
+    fields = {"sentence1": _text(row, "question1"), "sentence2": _text(row, "question2")}
+    return _labelled(task, row, index, fields, _class(task, protocol, row["label"]))
+
+
+def stsb(task, row, index, protocol):
+    """sentence1, sentence2, label: a score of 0–5, yes above 3.5, or already 0/1 as an integer."""
+    label = row["label"]
+    if isinstance(label, float) and label >= 0:
+        label = int(label > 3.5)
+    fields = {"sentence1": _text(row, "sentence1"), "sentence2": _text(row, "sentence2")}
+    return _labelled(task, row, index, fields, _class(task, protocol, int(label)))
+
+
+def messages(task, row, index, protocol):
+    """messages: [{role, content}, …] with at least one assistant turn."""
+    turns = row["messages"]
+    if not isinstance(turns, list) or not any(turn.get("role") == "assistant" for turn in turns):
+        raise ValueError("column 'messages' must be a list of {role, content} with an assistant turn")
+    fields = {f"{number}:{turn['role']}": str(turn["content"]) for number, turn in enumerate(turns)}
+    return Example(index, str(row.get("id", index)), fields, "")
+
+
+def _choices(row, index, fields, options, gold, doc_id=None, group=""):
+    if not 0 <= gold < len(options):
+        raise ValueError(f"the answer is option {gold}, there are {len(options)}")
+    return Example(index, str(doc_id if doc_id is not None else index), fields, options[gold], tuple(options), gold, group)
+
+
+def _lettered(row, index, fields):
+    texts, letters, key = row["choices"]["text"], row["choices"]["label"], row.get("answerKey")
+    if key not in letters:
+        raise ValueError(f"answerKey {key!r} is not one of {letters}")
+    return _choices(row, index, fields, list(texts), list(letters).index(key), row.get("id"))
+
+
+def arc(task, row, index, protocol):
+    """question, choices {text, label}, answerKey."""
+    return _lettered(row, index, {"question": _text(row, "question")})
+
+
+def openbookqa(task, row, index, protocol):
+    """question_stem, choices {text, label}, answerKey."""
+    return _lettered(row, index, {"question": _text(row, "question_stem")})
+
+
+def hellaswag(task, row, index, protocol):
+    """activity_label, ctx (or ctx_a and ctx_b), endings, label."""
+    if str(row["label"]) == "":
+        raise ValueError(UNLABELLED)
+    if "ctx_a" in row and protocol.published_choices:
+        context = f"{row['ctx_a']} {str(row.get('ctx_b') or '').capitalize()}"
+    else:
+        context = row["ctx"] if "ctx" in row else f"{row['ctx_a']} {row.get('ctx_b') or ''}".strip()
+    fields = {"activity": _text(row, "activity_label"), "context": context}
+    return _choices(row, index, fields, list(row["endings"]), int(row["label"]), row.get("ind"))
+
+
+def boolq(task, row, index, protocol):
+    """question, passage, answer; choices yes, no, or as published no, yes."""
+    options = ["no", "yes"] if protocol.published_choices else ["yes", "no"]
+    if not isinstance(row["answer"], bool) and row["answer"] not in (0, 1):
+        raise ValueError(f"answer {row['answer']!r} is not true or false")
+    fields = {"question": _text(row, "question"), "passage": _text(row, "passage")}
+    return _choices(row, index, fields, options, options.index("yes" if row["answer"] else "no"), row.get("idx"))
+
+
+def sciq_choice(task, row, index, protocol):
+    """support, question, distractor1–3, correct_answer (the last option)."""
+    options = [_text(row, name) for name in ("distractor1", "distractor2", "distractor3", "correct_answer")]
+    return _choices(row, index, {"support": _text(row, "support"), "question": _text(row, "question")}, options, 3)
+
+
+def piqa(task, row, index, protocol):
+    """goal, sol1, sol2, label."""
+    if row["label"] == -1:
+        raise ValueError(UNLABELLED)
+    return _choices(row, index, {"question": _text(row, "goal")}, [_text(row, "sol1"), _text(row, "sol2")], int(row["label"]))

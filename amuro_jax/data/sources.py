@@ -1,0 +1,141 @@
+"""Rows of a data set: from local files under `data_root`, or from the Hub; validated one by one, with file and line in every error."""
+
+import dataclasses
+import functools
+import os
+from pathlib import Path
+
+from amuro_jax import files
+from amuro_jax.data import readers
+from amuro_jax.data.protocols import STRICT, Protocol
+from amuro_jax.data.task import Task
+from amuro_jax.data.types import Example
+from amuro_jax.errors import DataError
+
+SUFFIXES = ("jsonl", "parquet", "arrow", "json")
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """A split that was found: its name and file (None: on the Hub)."""
+
+    name: str
+    path: Path | None
+
+
+def split_path(task: Task, split: str, data_root: str) -> Path | None:
+    """File of a split under `data_root`, None where there is none."""
+    for folder in (task.source.folder, *task.source.also):
+        for suffix in SUFFIXES:
+            path = Path(data_root) / folder / f"{split}.{suffix}"
+            if path.is_file():
+                return path
+    return None
+
+
+def find_split(task: Task, splits: tuple[str, ...], data_root: str) -> Split:
+    """The first of `splits` that exists; without `data_root`, the first is taken to be on the Hub.
+
+    Raises:
+        DataError: none of them under `data_root`, with the places looked at.
+    """
+    if not data_root:
+        if not task.source.hub:
+            raise DataError(f"{task.name} is a local set", where="data_root", hint="give its folder: --config.data_root=…")
+        return Split(splits[0], None)
+    for split in splits:
+        if path := split_path(task, split, data_root):
+            return Split(split, path)
+    looked = ", ".join(f"{folder}/{split}.{{jsonl,parquet,arrow}}" for folder in (task.source.folder, *task.source.also) for split in splits)
+    raise DataError(
+        f"no rows of {task.name}: looked for {looked}", where=data_root, hint="put the Hub's rows there, or leave data_root empty to download"
+    )
+
+
+def test_split(task: Task, protocol: Protocol, data_root: str) -> Split:
+    """The split that is scored under a protocol (quirk 14)."""
+    published = protocol.published_splits and task.source.published_test
+    return find_split(task, (published,) if published else task.source.test, data_root)
+
+
+def train_split(task: Task, data_root: str) -> Split:
+    """The split that is fine-tuned on.
+
+    Raises:
+        DataError: the set has none.
+    """
+    if not task.source.train:
+        raise DataError(f"{task.name} has no training split", where="task", hint="it is scored only")
+    return find_split(task, (task.source.train,), data_root)
+
+
+@functools.lru_cache(maxsize=64)
+def _rows_of(task: Task, split: Split) -> tuple[tuple[str, dict], ...]:
+    """((where, row), …)."""
+    if split.path is None:
+        return tuple((f"{task.source.hub}:{split.name}[{number}]", row) for number, row in enumerate(_hub_rows(task, split.name)))
+    if split.path.suffix == ".jsonl":
+        return tuple((f"{split.path}:{line}", row) for line, row in files.read_jsonl(split.path))
+    return tuple((f"{split.path}[{number}]", row) for number, row in enumerate(_table_rows(split.path)))
+
+
+def _table_rows(path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if path.suffix == ".json":
+        return files.read_json(path)
+    try:
+        if path.suffix == ".parquet":
+            return pq.read_table(path).to_pylist()
+        with pa.memory_map(str(path)) as source:
+            try:
+                return pa.ipc.open_file(source).read_all().to_pylist()
+            except pa.ArrowInvalid:
+                return pa.ipc.open_stream(source).read_all().to_pylist()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"cannot be read: {error}", where=path) from error
+
+
+def _hub_rows(task, split):
+    import datasets
+
+    try:
+        loaded = datasets.load_dataset(task.source.hub, task.source.config or None, split=split)
+    except Exception as error:  # the library raises many kinds
+        hint = "check the network, or give local rows: --config.data_root=…"
+        raise DataError(f"cannot load: {type(error).__name__}: {str(error)[:300]}", where=f"{task.source.hub}:{split}", hint=hint) from error
+    return loaded.to_list()
+
+
+def load_examples(task: Task, split: Split, protocol: Protocol = STRICT) -> list[Example]:
+    """Validated examples of a split.
+
+    Raises:
+        DataError: a missing column, a value of the wrong type, an unlabelled row: named by file and line.
+    """
+    read, examples = getattr(readers, task.reader), []
+    for index, (where, row) in enumerate(_rows_of(task, split)):
+        if missing := [column for column in task.columns if column not in row]:
+            raise DataError(
+                f"column {missing[0]!r} is missing; the row has {sorted(row)}", where=where, hint=f"{task.name} needs {list(task.columns)}"
+            )
+        try:
+            examples.append(read(task, row, index, protocol))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(f"{task.name}: {error}", where=where) from error
+    if not examples:
+        raise DataError(f"{task.name} has no rows", where=split.path or task.source.hub)
+    return examples
+
+
+def dataset_checksum(task: Task, split: Split) -> str:
+    """SHA-256 of a local file; of the rows' canonical JSON for the Hub."""
+    if split.path is not None:
+        return _file_hash(split.path, os.path.getmtime(split.path))
+    return files.content_key([row for _, row in _rows_of(task, split)], length=64)
+
+
+@functools.lru_cache(maxsize=256)
+def _file_hash(path, _changed):
+    return files.sha256_file(path)

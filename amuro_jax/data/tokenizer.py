@@ -1,0 +1,184 @@
+"""The tokenizer of a checkpoint: text ↔ ids, with its special ids explicit and checked (quirk 16). Built on `tokenizers`."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import tokenizers
+
+from amuro_jax import files
+from amuro_jax.errors import CheckpointError, DataError
+
+END_NAMES = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "<|im_end|>")
+
+
+class Tokenizer:
+    """A fast tokenizer with the ids that end and pad a text.
+
+    Attributes:
+        eos_id, bos_id, pad_id: token ids; `bos_id` is None where the family writes none.
+        prefix_ids: ids that stand before every text: (bos_id,) or ().
+        fingerprint: SHA-256 of tokenizer.json and the special ids.
+    """
+
+    def __init__(
+        self, backend: tokenizers.Tokenizer, eos_id: int, bos_id: int | None, pad_id: int | None, add_bos: bool = False, chat_template: str = ""
+    ):
+        self._backend, self.eos_id, self.bos_id, self.pad_id, self.chat_template = backend, eos_id, bos_id, pad_id, chat_template
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self.prefix_ids = (bos_id,) if add_bos and bos_id is not None else ()
+        self.vocab_size = backend.get_vocab_size()
+        content = backend.to_str() + json.dumps([eos_id, bos_id, pad_id, add_bos])
+        self.fingerprint = hashlib.sha256(content.encode()).hexdigest()
+        self.folder: Path | None = None
+
+    @classmethod
+    def from_file(cls, path, *, eos_id: int | None = None, bos_id: int | None = None, pad_id: int | None = None) -> "Tokenizer":
+        """From a tokenizer.json; `eos_id` defaults to the id of the vocabulary's end-of-text token.
+
+        Raises:
+            CheckpointError: not a tokenizer, or an id that is not in it.
+        """
+        backend = _read_backend(path)
+        end = _end_of_text(backend) if eos_id is None else eos_id
+        if end is None:
+            raise CheckpointError("no end-of-text token found", where=path, hint="give eos_id")
+        return cls(backend, _known(backend, "eos", end, path), bos_id, pad_id)
+
+    @classmethod
+    def load(cls, folder, *, eos_id: int | None = None) -> "Tokenizer":
+        """From a folder with tokenizer.json; special ids from config.json, generation_config.json and tokenizer_config.json.
+
+        Args:
+            eos_id: overrides what the files say.
+
+        Raises:
+            CheckpointError: no tokenizer there, or its files name different eos ids for one text end.
+        """
+        folder = Path(folder)
+        backend = _read_backend(folder / "tokenizer.json")
+        config, wrapper = _optional(folder / "config.json"), _optional(folder / "tokenizer_config.json")
+        end = eos_id if eos_id is not None else _first(config.get("eos_token_id"))
+        if end is None:
+            end = _id_of(backend, wrapper.get("eos_token"))
+        if end is None:
+            end = _end_of_text(backend)
+        if end is None:
+            raise CheckpointError("no eos id in config.json, tokenizer_config.json or the vocabulary", where=folder)
+        bos = _first(config.get("bos_token_id"))
+        bos = _id_of(backend, wrapper.get("bos_token")) if bos is None else bos
+        pad = _first(config.get("pad_token_id"))
+        pad = _id_of(backend, wrapper.get("pad_token")) if pad is None else pad
+        adds = bool(wrapper.get("add_bos_token", _adds_bos(backend, bos)))
+        template = wrapper.get("chat_template") or _text(folder / "chat_template.jinja")
+        made = cls(backend, _known(backend, "eos", end, folder), bos, pad, adds, template if isinstance(template, str) else "")
+        made.folder = folder
+        return made
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, no special token added."""
+        return self._backend.encode(text, add_special_tokens=False).ids
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        """`encode` of many texts, in parallel."""
+        return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids and the character span [start, end) of each."""
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
+
+    def encode_batch_with_offsets(self, texts: list[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        """`encode_with_offsets` of many texts, in parallel."""
+        return [(encoding.ids, encoding.offsets) for encoding in self._backend.encode_batch(texts, add_special_tokens=False)]
+
+    def decode(self, ids) -> str:
+        """Text of ids, special tokens included."""
+        return self._backend.decode(list(ids), skip_special_tokens=False)
+
+    def token(self, token_id: int) -> str | None:
+        """The vocabulary's string of an id."""
+        return self._backend.id_to_token(token_id)
+
+    def save(self, folder) -> None:
+        """Writes tokenizer.json and tokenizer_config.json, or copies the files that it was loaded from."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.folder is not None:
+            for path in self.folder.iterdir():
+                if path.is_file():
+                    shutil.copyfile(path, folder / path.name)
+            return
+        files.write_text(folder / "tokenizer.json", self._backend.to_str(pretty=True))
+        named = {"eos_token": self.eos_id, "bos_token": self.bos_id, "pad_token": self.pad_id}
+        wrapper = {name: self.token(value) for name, value in named.items() if value is not None}
+        files.write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **wrapper})
+
+
+def _read_backend(path):
+    if not Path(path).is_file():
+        raise CheckpointError("tokenizer.json is missing", where=path, hint="give a folder that has it: --tokenizer=…")
+    try:
+        return tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain Exception
+        raise CheckpointError(f"not a tokenizer: {error}", where=path) from error
+
+
+def _optional(path):
+    return files.read_json(path) if path.is_file() else {}
+
+
+def _text(path):
+    return path.read_text() if path.is_file() else ""
+
+
+def _first(value):
+    return value[0] if isinstance(value, list) and value else value if isinstance(value, int) else None
+
+
+def _id_of(backend, token):
+    token = token.get("content") if isinstance(token, dict) else token
+    return backend.token_to_id(token) if token else None
+
+
+def _end_of_text(backend):
+    return next((found for found in map(backend.token_to_id, END_NAMES) if found is not None), None)
+
+
+def _adds_bos(backend, bos):
+    return bos is not None and backend.encode("a", add_special_tokens=True).ids[:1] == [bos]
+
+
+def _known(backend, kind, token_id, where):
+    if backend.id_to_token(token_id) is None:
+        raise CheckpointError(f"{kind} id {token_id} is not in the vocabulary of {backend.get_vocab_size()}", where=where)
+    return token_id
+
+
+def check_eos(tokenizer: Tokenizer, where: object = "tokenizer") -> str | None:
+    """A warning where eos is not the vocabulary's end-of-text token (quirk 16), else None.
+
+    In one OLMo tokenizer id 50279 is `|||IP_ADDRESS|||` and 0 is `<|endoftext|>`; in the other they are swapped. The wrong one
+    trains a model that never stops.
+    """
+    expected = _end_of_text(tokenizer._backend)
+    if expected is None or expected == tokenizer.eos_id:
+        return None
+    return f"{where}: eos id {tokenizer.eos_id} is {tokenizer.token(tokenizer.eos_id)!r}, but {tokenizer.token(expected)!r} is id {expected}"
+
+
+def render_chat(tokenizer: Tokenizer, messages: list[dict], *, generate: bool = False) -> str:
+    """Messages under the tokenizer's own chat template.
+
+    Raises:
+        DataError: the tokenizer has none.
+    """
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    if not tokenizer.chat_template:
+        raise DataError("the tokenizer has no chat template", where=tokenizer.folder)
+    names = {"eos_token": tokenizer.token(tokenizer.eos_id), "bos_token": tokenizer.token(tokenizer.bos_id) if tokenizer.bos_id is not None else ""}
+    template = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(tokenizer.chat_template)
+    return template.render(messages=messages, add_generation_prompt=generate, **names)
