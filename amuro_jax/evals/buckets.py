@@ -28,7 +28,7 @@ def cut(count: int, sizes: tuple[int, ...]) -> list[int]:
         whole = next(size for size in sizes if size >= rest)
         smaller = [size for size in sizes if size < whole]
         halves = cut(rest, tuple(smaller)) if smaller else []
-        pieces += halves if halves and sum(halves) <= 0.75 * whole and len(halves) <= 3 else [whole]
+        pieces += halves if halves and sum(halves) <= 0.75 * whole and len(halves) <= 4 else [whole]
     return pieces
 
 

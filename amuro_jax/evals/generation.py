@@ -108,7 +108,7 @@ class Generator:
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Rows that are generated together: their requests' numbers, contexts after the prefix and new tokens at most; slots for context and new tokens."""
+    """Rows that are generated together: numbers of their requests, contexts after the prefix, new tokens at most; slots of a line."""
 
     requests: list[int]
     contexts: list[np.ndarray]

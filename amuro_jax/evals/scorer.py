@@ -151,16 +151,18 @@ class Scorer:
                 raise pieces
             results = [(out, np.asarray(values)[:count], np.asarray(hits)[:count]) for out, count, (values, hits) in pieces]
         except jax.errors.JaxRuntimeError as error:
-            self._halve(_only_memory(error), lines.tokens.shape[1])
-            step = buckets.lines_per_batch(self.batch_tokens, lines.tokens.shape[1], self.divisor)
-            results = []
-            for low in range(start, end, step):
-                high = min(low + step, end)
+            self._halve(_only_memory(error), lines.tokens.shape[1], end - start)
+            results, low = [], start
+            while low < end:
+                high = min(low + buckets.lines_per_batch(self.batch_tokens, lines.tokens.shape[1], self.divisor), end)
                 results += self._collect(params, lines, low, high, shared, self._attempt(params, lines, low, high, shared))
+                low = high
         return results
 
-    def _halve(self, error, width):
+    def _halve(self, error, width, tried):
         now = buckets.lines_per_batch(self.batch_tokens, width, self.divisor)
+        if now < tried:
+            return  # a batch before this one found out
         if now <= self.divisor:
             raise error
         self.batch_tokens = max(1, now // 2) * width

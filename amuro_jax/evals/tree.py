@@ -48,30 +48,37 @@ def partition(lcp: np.ndarray, limit: np.ndarray, length: np.ndarray, overhead: 
     best = None
     for level in LEVELS:
         groups = _groups_at(level, lcp, limit, overhead)
-        work = sum(group.prefix + overhead + _new_tokens(group, lcp, length) for group in groups)
+        work = sum(group.prefix + overhead + _new_tokens(group, lcp, limit, length) for group in groups)
         if best is None or work < best[0]:
             best = (work, groups)
     return best[1]
 
 
-def _new_tokens(group, lcp, length):
-    return int(np.sum(length[group.members] - group.prefix))
+def _new_tokens(group, lcp, limit, length):
+    own = np.where(lcp > limit, length - lcp, length - group.prefix)  # a further continuation of the same context adds itself only
+    return int(np.sum(own[group.members]))
 
 
 def _groups_at(level, lcp, limit, overhead):
     starts = [0, *(np.flatnonzero(lcp[1:] < level) + 1), len(lcp)]
     groups, rest = [], []
     for low, high in zip(starts, starts[1:], strict=False):
-        prefix = int(min(lcp[low + 1 : high].min(initial=2**30), limit[low:high].min()))
-        if prefix * (high - low - 1) > 2 * overhead or len(starts) == 2:
-            groups.append(Group(np.arange(low, high), prefix if high - low > 1 else 0))
+        group = _group(np.arange(low, high), lcp, limit, 2 * overhead)
+        if group.prefix or len(starts) == 2:
+            groups.append(group)
         else:
-            rest.append(np.arange(low, high))
+            rest.append(group.members)
     if rest:
-        members = np.concatenate(rest)
-        between = shared_between(lcp, members)
-        groups.append(Group(members, int(min(between[1:].min(initial=2**30), limit[members].min())) if len(members) > 1 else 0))
+        groups.append(_group(np.concatenate(rest), lcp, limit, overhead))
     return groups
+
+
+def _group(members, lcp, limit, worth):
+    """A group whose prefix is read apart where that saves more than `worth` tokens."""
+    between = shared_between(lcp, members)
+    prefix = int(min(between[1:].min(initial=2**30), limit[members].min()))
+    contexts = int(np.sum(between[1:] <= limit[members[1:]]))  # besides the first
+    return Group(members, prefix if prefix * contexts > worth else 0)
 
 
 def shared_between(lcp: np.ndarray, members: np.ndarray) -> np.ndarray:
