@@ -4,7 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from amuro_jax.evals.prepare import SUB_TOKENS, Prepared, prepare, prompt_hash
+from amuro_jax.evals import metrics
+from amuro_jax.evals.prepare import LABELS, SUB_TOKENS, Prepared, prepare, prompt_hash
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +31,24 @@ def evaluate(scorer, params, tokenizer, queries, *, method="token_prob", candida
         rows = _generated(scorer, params, tokenizer, prepared)
     else:
         rows = _ranked(scorer, params, prepared)
-    return Evaluation(rows, summarise(rows, **summary))
+    if "primary" in summary:
+        rows = _by_primary(prepared, rows, summary)
+    return Evaluation(rows, metrics.summarise(rows, **summary))
+
+
+def rules(task, protocol) -> tuple[dict, dict]:
+    """What follows from a task and a protocol: options of `prepare`, and the `summary` of `evaluate`."""
+    sub_tokens = protocol.sub_token_candidates and task.kind == "classification"
+    summary = {"statistic": "midpoint" if protocol.interval_midpoint else "mean"}
+    if task.kind == "multiple_choice":
+        summary |= {"primary": task.primary, "count_space": protocol.published_choices}
+    return {"candidates": SUB_TOKENS if sub_tokens else LABELS}, summary
+
+
+def _by_primary(prepared, rows, summary):
+    ranked = metrics.apply_primary(rows, summary["primary"], summary.get("count_space", False))
+    queries = prepared.queries
+    return [row | {"prediction": query.continuations[row["predicted"]][0].strip()} for row, query in zip(ranked, queries, strict=True)]
 
 
 def _common(prepared, index):
@@ -88,7 +106,7 @@ def _generated(scorer, params, tokenizer, prepared):
     for index, (query, generation) in enumerate(zip(prepared.queries, made, strict=True)):
         text = cut_at(tokenizer.decode(list(generation.tokens)), query.stop)
         row = _common(prepared, index) | {"prediction": text.strip(), "ended": generation.ended}
-        rows.append(row | (_found_label(query, text) if prepared.method == "free" else {"score": rouge_l(text, query.reference)}))
+        rows.append(row | (_found_label(query, text) if prepared.method == "free" else {"score": metrics.rouge_l(text, query.reference)}))
     return rows
 
 
@@ -115,26 +133,3 @@ def _stop_at(tokenizer, tokens, stops):
         middle = (low + high) // 2
         low, high = (low, middle) if any(stop in tokenizer.decode(tokens[:middle]) for stop in stops) else (middle + 1, high)
     return low
-
-
-def rouge_l(prediction: str, reference: str) -> float:
-    """ROUGE-L F measure without stemming."""
-    return _rouge().score(reference, prediction)["rougeL"].fmeasure
-
-
-def _rouge():
-    from rouge_score import rouge_scorer
-
-    global _SCORER
-    _SCORER = _SCORER or rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
-    return _SCORER
-
-
-_SCORER = None
-
-
-def summarise(rows: list[dict], **options) -> dict:
-    """Metrics of rows, by `evals.metrics`."""
-    from amuro_jax.evals import metrics
-
-    return metrics.summarise(rows, **options)

@@ -1,0 +1,27 @@
+"""Scores one model on data sets, under prompt formats, and writes one row per test row.
+
+    amuro score --config=configs/score/default.py --config.checkpoint=work/lab/checkpoints@step100-tokens1M \\
+        --config.tasks=lab_nli,lab_paraphrase --config.data_root=work/lab/data --config.workdir=work/score
+
+Results lie in `<workdir>/<task>-<format>-<shots>/`: rows.parquet and metrics.json.
+"""
+
+from amuro_jax.cli.configure import define_config, given_config
+
+DESCRIPTION = "score one model on data sets, under prompt formats"
+
+
+def define_flags() -> None:
+    """Declares the verb's flags."""
+    define_config("configs/score/default.py")
+
+
+def main() -> None:
+    """Scores every set, format and number of shots, and prints a table."""
+    from amuro_jax import config as run_config
+    from amuro_jax.evals import run
+
+    given = given_config(run_config.ScoreConfig)
+    run_config.validate_score(given)
+    table = run.score(given, report=lambda line: print(line, flush=True))
+    print(run.render(table))
