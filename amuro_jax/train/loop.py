@@ -34,10 +34,19 @@ def train(config: TrainConfig) -> Path:
     base = convert.open_checkpoint(config.checkpoint)
     model_config, tokenizer = checkpoint.read_config(base), Tokenizer.load(base / "tokenizer")
     if warning := check_eos(tokenizer, where=base):
-        raise ConfigError(warning, where="tokenizer", hint="a model trained on it would never stop: mend eos_token_id in the checkpoint's config.json")
+        raise ConfigError(
+            warning, where="tokenizer", hint="a model trained on it would never stop: mend eos_token_id in the checkpoint's config.json"
+        )
     limit = min(config.max_length, model_config.max_length)
     examples = encoding.encode_training_set(
-        task, config.format, protocol, tokenizer, max_length=limit, rows=config.rows, seed=config.data_seed, data_root=config.data_root
+        task,
+        config.format,
+        protocol,
+        tokenizer,
+        max_length=limit,
+        rows=config.rows,
+        seed=config.data_seed,
+        data_root=config.data_root,
     )
     mesh = sharding.make_mesh(config.mesh) if jax.device_count() > 1 else None
     params = checkpoint.load_params(base, model_config, mesh=mesh, dtype=jnp.float32)

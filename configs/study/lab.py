@@ -1,0 +1,29 @@
+"""The default study on the default laboratory: every checkpoint × four fine-tuning sets, in-domain, out-of-domain, cross-task, three formats.
+
+  amuro lab --config=configs/lab/default.py --config.out=work/lab
+  amuro study --config=configs/study/lab.py --config.suite=work/lab/checkpoints --config.data_root=work/lab/data --config.workdir=work/study
+
+Expect (docs/lab.md has the figures): multiple choice rises over pre-training; NLI and paraphrase stay near the majority until they are fine-tuned.
+"""
+
+from amuro_jax.config import EvalSet, FineTune, ScoreConfig, StudyConfig, TrainConfig
+
+SETS = ("lab_nli", "lab_paraphrase", "lab_question", "lab_summary")
+
+
+def get_config() -> StudyConfig:
+    """The study of this file."""
+    return StudyConfig(
+        name="lab",
+        formats="default,instruct,io",
+        shots="4",
+        fine_tunes=[FineTune(task=name) for name in SETS],
+        evals=[
+            *(EvalSet(task=name, role="in_domain", of=name) for name in SETS),
+            *(EvalSet(task=f"{name}_ood", role="out_of_domain", of=name) for name in SETS),
+            EvalSet(task="lab_attributes", role="multiple_choice"),
+            EvalSet(task="lab_events", role="multiple_choice"),
+        ],
+        train=TrainConfig(rows=1000, epochs=2, batch_size=16, learning_rate=1e-3, dtype="float32", max_length=256),
+        score=ScoreConfig(rows=150, max_new_tokens=24),
+    )
