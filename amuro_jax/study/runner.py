@@ -16,8 +16,8 @@ from amuro_jax.data import encoding, protocols, queries
 from amuro_jax.data.registry import get_task
 from amuro_jax.data.tokenizer import Tokenizer, check_eos
 from amuro_jax.errors import AmuroError
-from amuro_jax.evals.evaluate import evaluate
-from amuro_jax.evals.prepare import LABELS, SUB_TOKENS, prepare
+from amuro_jax.evals.evaluate import evaluate, rules
+from amuro_jax.evals.prepare import prepare
 from amuro_jax.evals.scorer import Scorer
 from amuro_jax.logs import progress_bar
 from amuro_jax.study import grid, keys, plan, store
@@ -188,12 +188,8 @@ class _Runner:
         self.bar.set_postfix_str(label)
         started, score = time.perf_counter(), self.config.score
         scorer, prepared = self._scorer(base), self._prepare(base, spec)
-        statistic = "midpoint" if self.protocol.interval_midpoint else "mean"
-        task = get_task(spec.task)
-        made = evaluate(
-            scorer, params, base.tokenizer, prepared, primary=task.primary, statistic=statistic, bootstrap=score.bootstrap,
-            seed=score.bootstrap_seed, count_space=self.protocol.published_choices,
-        )  # fmt: skip
+        _, summary = rules(get_task(spec.task), self.protocol)
+        made = evaluate(scorer, params, base.tokenizer, prepared, bootstrap=score.bootstrap, seed=score.bootstrap_seed, **summary)
         seconds = round(time.perf_counter() - started, 3)
         record = {
             "key": key, "kind": "score", "model": self._model_record(model), "spec": dataclasses.asdict(spec), "method": prepared.method,
@@ -218,8 +214,8 @@ class _Runner:
                 get_task(spec.task), spec.format, spec.shots, self.protocol, base.tokenizer, data_root=self.config.data_root,
                 max_length=base.config.max_length, max_new_tokens=score.max_new_tokens, rows=score.rows, shot_seed=score.shot_seed,
             )  # fmt: skip
-            candidates = SUB_TOKENS if self.protocol.sub_token_candidates and get_task(spec.task).kind == "classification" else LABELS
-            self._prepared[at] = prepare(asked, base.tokenizer, method=score.method, candidates=candidates, max_new_tokens=score.max_new_tokens)
+            options, _ = rules(get_task(spec.task), self.protocol)
+            self._prepared[at] = prepare(asked, base.tokenizer, method=score.method, max_new_tokens=score.max_new_tokens, **options)
         return self._prepared[at]
 
     def _model_record(self, model):
