@@ -1,5 +1,6 @@
 """The one door: any name or folder of a checkpoint → a converted folder, converted when it is not yet, cached by content."""
 
+import concurrent.futures
 import contextlib
 import fcntl
 import os
@@ -180,7 +181,9 @@ def hash_files(folder, cache: Path, *, weights: bool = True) -> dict[str, str]:
     paths = [folder / name for name in importer.COMPANIONS if (folder / name).is_file()]
     if weights:
         paths += containers.weight_files(folder)
-    return {path.name: _remembered_hash(path.resolve(), cache) for path in sorted(paths)}
+    paths.sort()
+    with concurrent.futures.ThreadPoolExecutor(max_workers=4) as pool:
+        return {path.name: value for path, value in zip(paths, pool.map(lambda path: _remembered_hash(path.resolve(), cache), paths), strict=True)}
 
 
 def _remembered_hash(path, cache):

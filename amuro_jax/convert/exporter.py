@@ -61,7 +61,8 @@ def _write_shards(out, expected, arrays, dtypes, config, limit):
     names = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
     names = names if len(shards) > 1 else ["model.safetensors"]
     for name, shard in zip(names, shards, strict=True):
-        content = (assemble(expected[tensor], arrays, config).astype(dtypes[tensor], copy=False) for tensor in shard)
+        values = assemble_all([expected[tensor] for tensor in shard], arrays, config)
+        content = (value.astype(dtypes[tensor], copy=False) for tensor, value in zip(shard, values, strict=True))
         safetensors.write(out / name, shard, content)
     if len(shards) > 1:
         total = sum(_nbytes(*spec) for spec in shapes.values())
@@ -85,15 +86,22 @@ def _split(shapes, limit):
     return shards
 
 
-def assemble(tensor: rules.Tensor, arrays: dict, config: ModelConfig) -> np.ndarray:
-    """One source tensor, put together from the parameters that its rules name."""
-    size = rules.sizes(config)
-    out = np.empty(tensor.shape, arrays[tensor.rules[0].target].dtype.numpy_dtype)
-    for rule in tensor.rules:
-        values = arrays[rule.target][tensor.layer] if tensor.layer is not None else arrays[rule.target]
-        first, last = rule.rows or (0, tensor.shape[0])
-        rules.view(rule, out[first:last], size)[...] = values.read().result()
-    return out
+def assemble_all(wanted: list[rules.Tensor], arrays: dict, config: ModelConfig) -> Iterator[np.ndarray]:
+    """Source tensors, each put together from the parameters that its rules name; the next is read while one is in use."""
+    size, reads = rules.sizes(config), {}
+    for number, tensor in enumerate(wanted):
+        for ahead in range(number, min(number + 2, len(wanted))):
+            if ahead not in reads:
+                reads[ahead] = [_part(rule, wanted[ahead].layer, arrays).read() for rule in wanted[ahead].rules]
+        out = np.empty(tensor.shape, arrays[tensor.rules[0].target].dtype.numpy_dtype)
+        for rule, values in zip(tensor.rules, reads.pop(number), strict=True):
+            first, last = rule.rows or (0, tensor.shape[0])
+            rules.view(rule, out[first:last], size)[...] = values.result()
+        yield out
+
+
+def _part(rule, layer, arrays):
+    return arrays[rule.target] if layer is None else arrays[rule.target][layer]
 
 
 def read_tensors(folder) -> Iterator[tuple[str, np.ndarray]]:
@@ -101,8 +109,8 @@ def read_tensors(folder) -> Iterator[tuple[str, np.ndarray]]:
     config = checkpoint.read_config(folder)
     found = families.get_family(config.family).rules(config)
     arrays = store.open_arrays(Path(folder) / "params", [rule.target for rule in found])
-    for name, tensor in rules.expected_tensors(found, config).items():
-        yield name, assemble(tensor, arrays, config)
+    expected = rules.expected_tensors(found, config)
+    yield from zip(expected, assemble_all(list(expected.values()), arrays, config), strict=True)
 
 
 def _write_companions(tokenizer, out, config, dtypes):

@@ -1,6 +1,7 @@
 """Source folder → converted folder, block by block: a few tens of MB in memory whatever the model's size."""
 
 import datetime
+import math
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from amuro_jax.convert.source import Source, open_source
 from amuro_jax.errors import CheckpointError
 from amuro_jax.models.parameters import abstract_params, flatten
 
-BLOCK = 32 << 20  # bytes of source read at once, and of one stored chunk
+BLOCK = 32 << 20  # bytes of source read at once
+CHUNK = 8 << 20  # bytes of one stored chunk
 # What travels with a model besides its weights; everything else of a source folder stays behind.
 COMPANIONS = (
     "config.json", "config.yaml", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
@@ -22,7 +24,7 @@ COMPANIONS = (
 )  # fmt: skip
 
 
-def convert(folder, out, *, provenance: dict | None = None, tokenizer=None, progress=None, compress: bool = True) -> None:
+def convert(folder, out, *, provenance: dict | None = None, tokenizer=None, progress=None) -> None:
     """Writes the converted folder `out`; it appears whole or not at all.
 
     Args:
@@ -39,7 +41,7 @@ def convert(folder, out, *, provenance: dict | None = None, tokenizer=None, prog
     if progress:
         progress(0, sum(tensor.nbytes for tensor in source.table.values()))
     with files.atomic_folder(out) as scratch:
-        write_params(source, scratch / "params", progress=progress, compress=compress)
+        write_params(source, scratch / "params", progress=progress)
         files.write_json(scratch / "model.json", source.config.to_json())
         copy_companions([folder] + [tokenizer] * bool(tokenizer), scratch / "tokenizer")
         record = {"form": source.form, "dtypes": stored_dtypes(source), **(provenance or {}), "code": __version__}
@@ -72,7 +74,7 @@ def parameter_dtypes(source: Source) -> dict[str, np.dtype]:
     return {target: dtypes.pop() if len(dtypes) == 1 else np.dtype(np.float32) for target, dtypes in found.items()}
 
 
-def write_params(source: Source, path, *, progress=None, compress: bool = True) -> None:
+def write_params(source: Source, path, *, progress=None) -> None:
     """Streams every tensor of the source into the `params/` folder `path`; each is read once."""
     dtypes, arrays = parameter_dtypes(source), {}
     for rule in source.rules:
@@ -80,7 +82,7 @@ def write_params(source: Source, path, *, progress=None, compress: bool = True) 
         arrays[rule.target] = (shape, dtypes[rule.target], _chunks(rule, shape, source))
     _check_complete(arrays, source)
     total, done = sum(tensor.nbytes for tensor in source.table.values()), 0
-    with store.open_writer(path, arrays, compress=compress) as writer:
+    with store.open_writer(path, arrays) as writer:
         for name in sorted(source.expected, key=lambda name: (source.table[name].path, source.table[name].offset)):
             for target, index, values in blocks(source, source.expected[name]):
                 writer.put(target, index, values.astype(dtypes[target], copy=False))
@@ -97,23 +99,28 @@ def _check_complete(arrays, source):
         raise CheckpointError(f"the rules of {source.config.family} and its model disagree: {differing[:4]}", where=source.folder)
 
 
-def _step(rule, source) -> int:
-    """Steps of the rule's leading letter that are read at once."""
-    size = rules.sizes(source.config)
-    steps = size[rule.lead]
-    name = rule.source.format(i=0)
-    row_bytes = source.table[name].nbytes // max(1, source.table[name].shape[0])
-    most = max(1, BLOCK // max(1, row_bytes * rules.rows_per_step(rule, size)))
-    if most >= steps:
-        return steps
-    # A divisor of the axis leaves no ragged last chunk, which zarr would store padded.
-    return next((block for block in range(most, most // 2, -1) if steps % block == 0), most)
-
-
 def _chunks(rule, shape, source):
+    """Chunk shape of a parameter: one layer, and the axes a mesh may split halved in turn until a chunk is small enough.
+
+    A process that needs one shard, on whichever axis, then reads little more than it.
+    """
     chunks = [1] * rule.stacked + list(shape[rule.stacked :])
-    chunks[rule.stacked + rule.letters.index(rule.lead)] = _step(rule, source)
+    itemsize = source.table[rule.source.format(i=0)].dtype.itemsize
+    axes = [rule.stacked + i for i, letter in enumerate(rule.letters) if letter != "K"]
+    while math.prod(chunks) * itemsize > CHUNK and any(chunks[axis] > 1 for axis in axes):
+        least = [math.ceil(shape[axis] / chunks[axis]) if chunks[axis] > 1 else math.inf for axis in axes]
+        axis = axes[least.index(min(least))]
+        chunks[axis] = math.ceil(chunks[axis] / 2)
     return tuple(chunks)
+
+
+def _step(rule, source) -> int:
+    """Steps of the rule's leading letter that are read at once: a whole number of chunks."""
+    size, stored = rules.sizes(source.config), source.table[rule.source.format(i=0)]
+    row_bytes = stored.nbytes // max(1, stored.shape[0])
+    most = BLOCK // max(1, row_bytes * rules.rows_per_step(rule, size))
+    chunk = _chunks(rule, rules.target_shape(rule, source.config), source)[rule.stacked + rule.letters.index(rule.lead)]
+    return max(chunk, most // chunk * chunk)
 
 
 def blocks(source: Source, tensor: rules.Tensor) -> Iterator[tuple[str, tuple, np.ndarray]]:

@@ -95,9 +95,9 @@ def test_layers_of_mixed_dtype_become_fp32_and_go_back(folder, tmp_path):
 
 
 def test_blocks_smaller_than_a_tensor_give_the_same_parameters(olmo_hf, olmo_converted, tmp_path, monkeypatch):
-    monkeypatch.setattr(importer, "BLOCK", 700)  # 96 rows of 128 bytes do not divide into blocks of 5
+    monkeypatch.setattr(importer, "BLOCK", 1700)
+    monkeypatch.setattr(importer, "CHUNK", 400)  # 48 rows halve to 3, which divides no block of 1700 bytes evenly
     assert_same_params(convert.open_checkpoint(olmo_hf, tmp_path), olmo_converted)
-    monkeypatch.setattr(importer, "BLOCK", 700)
     neox = builders.save("gpt_neox", tmp_path / "neox")
     small = convert.open_checkpoint(neox, tmp_path / "small")
     monkeypatch.undo()
@@ -256,6 +256,7 @@ def test_each_byte_of_the_source_is_read_once(olmo_hf, tmp_path, monkeypatch):
 
     monkeypatch.setattr(tensors, "_read_bytes", spy)
     monkeypatch.setattr(importer, "BLOCK", 2000)
+    monkeypatch.setattr(importer, "CHUNK", 900)
     importer.convert(olmo_hf, tmp_path / "out")
     spans.sort()
     assert all(a[2] == b[1] for a, b in zip(spans, spans[1:], strict=False))
