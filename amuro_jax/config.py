@@ -90,6 +90,7 @@ class EvalSet:
     of: str = ""  # fine-tuning sets whose models are scored on it, comma-separated; empty: all
     formats: str = ""  # empty: as in the study
     shots: str = ""
+    group: str = ""  # pre_training | fine_tuning: where it is learned; empty: found out by a test
 
 
 @dataclasses.dataclass
