@@ -66,7 +66,7 @@ def _finished(config):
     found: dict[tuple[str, str], list[dict]] = {}
     if (Path(config.workdir) / "cells").is_dir():
         for record in store.records(config.workdir):
-            found.setdefault((record["model"]["checkpoint"], record["model"]["tuned_on"]), []).append(record["spec"])
+            found.setdefault((record["model"]["checkpoint"], record["model"]["tuned_on"]), []).append(record["specification"])
     return found
 
 

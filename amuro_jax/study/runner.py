@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from amuro_jax import __version__, checkpoint, files, sharding
 from amuro_jax.config import StudyConfig, to_dict
 from amuro_jax.convert.prefetch import Prefetcher
-from amuro_jax.data import encoding, protocols, queries
+from amuro_jax.data import encoding, protocols, queries, sources
 from amuro_jax.data.registry import get_task
 from amuro_jax.data.tokenizer import Tokenizer, check_eos
 from amuro_jax.errors import AmuroError
@@ -37,7 +37,7 @@ def run(config: StudyConfig, revisions) -> list[str]:
     grid.validate(config)
     workdir = Path(config.workdir)
     with lease(workdir) as renew:
-        _record_config(workdir, config)
+        _record_config(workdir, config, revisions)
         runner = _Runner(config, workdir, renew)
         budget = int(config.disk_budget_gb * 1e9)
         models = plan.models_of(config, revisions)
@@ -50,10 +50,11 @@ def run(config: StudyConfig, revisions) -> list[str]:
         return runner.failures
 
 
-def _record_config(workdir, config):
-    """The resolved configuration of each run that did something, by its content."""
-    values = to_dict(config)
+def _record_config(workdir, config, revisions):
+    """The resolved configuration and series: `study.json` of the last run, and every earlier one by its content."""
+    values = {"config": to_dict(config), "revisions": [dataclasses.asdict(revision) for revision in revisions]}
     files.write_json(workdir / "configs" / f"{files.content_key(values)}.json", values)
+    files.write_json(workdir / "study.json", values)
 
 
 @dataclasses.dataclass
@@ -192,13 +193,18 @@ class _Runner:
         made = evaluate(scorer, params, base.tokenizer, prepared, bootstrap=score.bootstrap, seed=score.bootstrap_seed, **summary)
         seconds = round(time.perf_counter() - started, 3)
         record = {
-            "key": key, "kind": "score", "model": self._model_record(model), "spec": dataclasses.asdict(spec), "method": prepared.method,
+            "key": key, "kind": "score", "model": self._model_record(model), "specification": self._specification(spec, model), "method": prepared.method,
             "protocol": {"name": self.protocol.name, "switches": self.protocol.switches()}, "metrics": made.metrics,
             "provenance": self._provenance(base) | {"data": keys.data_checksums(spec.task, self.config), "score": keys.identity(score)},
             "seconds": seconds,
         }  # fmt: skip
         store.write_cell(self.workdir, record, made.rows)
         store.log(self.workdir, "finished", key, label, seconds=seconds)
+
+    def _specification(self, spec, model):
+        task = get_task(spec.task)
+        split = sources.test_split(task, self.protocol, self.config.data_root).name
+        return {**dataclasses.asdict(spec), "split": split, "primary": task.primary, "model": model.label()}
 
     def _scorer(self, base):
         config = dataclasses.replace(base.config, max_length=UNBOUNDED) if self.protocol.no_fitting else base.config

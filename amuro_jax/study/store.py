@@ -91,7 +91,7 @@ def frame(workdir) -> pd.DataFrame:
     """One line per finished score cell, columns COLUMNS; `tuned_on` is "" for base models."""
     lines = []
     for record in records(workdir):
-        flat = {**record["model"], **record["spec"], **record["metrics"], "key": record["key"], "seconds": record["seconds"]}
+        flat = {**record["specification"], **record["model"], **record["metrics"], "key": record["key"], "seconds": record["seconds"]}
         flat |= {"protocol": record["protocol"]["name"], "method": record["method"]}
         lines.append({name: flat.get(name) for name in COLUMNS})
     return pd.DataFrame(lines, columns=list(COLUMNS)).sort_values(["step", "tuned_on", "task", "format", "shots"], ignore_index=True)
