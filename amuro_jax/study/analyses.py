@@ -1,243 +1,276 @@
-"""The study's analyses (paper.md, "Analyses") on the tidy frame of finished cells. Every mean has its standard error; gaps are named.
+"""The study's analyses (paper.md, "Analyses"): each a table from the finished cells. Every mean has its standard error; gaps are named. No jax.
 
-Frames have the columns of `store.COLUMNS`. Differences between a fine-tuned model and its base are taken row by row where both were scored on
-the same rows; their standard errors are those of the paired bootstrap.
+Uncertainty is that of the test rows: 95 % intervals from paired bootstrap draws (`results.Results.draws`), in which a row drawn for one
+model is drawn for all. Nothing here says how much another training seed would change.
 """
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pandas as pd
 
-from amuro_jax.config import StudyConfig, from_dict
-from amuro_jax.convert.revisions import Revision
 from amuro_jax.data.registry import get_task
-from amuro_jax.errors import DataError
-from amuro_jax.evals.statistics import holm, paired
-from amuro_jax.study import plan, store
+from amuro_jax.study.results import NOTHING, Estimate, Results
 
-RESAMPLES = 1000
-SMALL = 1e-6  # a base score below it has no relative change
-
-
-@dataclasses.dataclass(frozen=True)
-class Results:
-    """What a study folder holds.
-
-    Attributes:
-        workdir: the folder.
-        config: the study as last run.
-        cells: tidy frame of finished score cells of this configuration.
-        missing: labels of cells that the configuration asks for and that are not there.
-    """
-
-    workdir: str
-    config: StudyConfig
-    cells: pd.DataFrame
-    missing: list[str]
-
-    def formats(self) -> list[str]:
-        """Formats that were scored, the study's first one first."""
-        order = self.config.formats.split(",")
-        return sorted(self.cells["format"].unique(), key=lambda name: (order.index(name) if name in order else len(order), name))
-
-    def main(self) -> pd.DataFrame:
-        """Cells in the study's first format and number of shots."""
-        first = int(self.config.shots.split(",")[0])
-        return self.cells[(self.cells["format"] == self.formats()[0]) & (self.cells["shots"] == first)]
+PRE, FINE, NEITHER = "learned in pre-training", "learned in fine-tuning", "not learned"
+GROUPS = {"pre_training": PRE, "fine_tuning": FINE}
+OWN = ("in_domain", "multiple_choice")
 
 
-def load(workdir) -> Results:
-    """Reads a study folder.
-
-    Raises:
-        DataError: no finished cell.
-    """
-    from amuro_jax import files
-
-    saved = files.read_json(f"{workdir}/study.json")
-    config = from_dict(StudyConfig, saved["config"])
-    cells = store.frame(workdir)
-    if cells.empty:
-        raise DataError("no finished cells", where=workdir, hint="run the study first: amuro study")
-    expected = _expected(config, [Revision(**values) for values in saved["revisions"]])
-    names = list(zip(cells["checkpoint"], cells["tuned_on"], cells["task"], cells["format"], cells["shots"], strict=True))
-    kept = cells[[name in expected for name in names]]
-    kept = kept.drop_duplicates(["checkpoint", "tuned_on", "task", "format", "shots"], keep="last").reset_index(drop=True)
-    missing = [label for name, label in expected.items() if name not in set(names)]
-    return Results(str(workdir), config, kept, missing)
+def change(pairs):
+    """Mean over pairs of (second − first); `pairs` is [..., 2 × pairs], base and fine-tuned side by side."""
+    return np.mean(pairs[..., 1::2] - pairs[..., ::2], axis=-1)
 
 
-def _expected(config, revisions):
-    return {
-        (model.revision, model.tuned_on, spec.task, spec.format, spec.shots): f"{model.label()}: {spec.label()}"
-        for model in plan.models_of(config, revisions)
-        for spec in plan.specs_of(config, model)
-    }
+def relative_change(pairs):
+    """Mean over pairs of (second − first) / first."""
+    return np.mean((pairs[..., 1::2] - pairs[..., ::2]) / pairs[..., ::2], axis=-1)
 
 
 def base_curves(results: Results) -> pd.DataFrame:
-    """Base score of every set by checkpoint, with interval and baselines."""
-    base = results.main()[results.main()["tuned_on"] == ""]
-    return base[["task", "role", "checkpoint", "step", "tokens", "metric", "value", "stderr", "low", "high", "n", "majority", "chance"]]
-
-
-def changes(results: Results) -> pd.DataFrame:
-    """Fine-tuned minus base on the same rows, per checkpoint, fine-tuning set, test set, format; columns base, tuned, change, stderr, p."""
-    cells, lines = results.cells, []
-    bases = {(c.checkpoint, c.task, c.format, c.shots): c for c in cells[cells["tuned_on"] == ""].itertuples()}
-    scores = _Scores(results.workdir)
-    for tuned in cells[cells["tuned_on"] != ""].itertuples():
-        base = bases.get((tuned.checkpoint, tuned.task, tuned.format, tuned.shots))
-        if base is None:
-            continue
-        found = paired(*scores.common(base.key, tuned.key), RESAMPLES)
-        lines.append(
-            {
-                "checkpoint": tuned.checkpoint, "step": tuned.step, "tokens": tuned.tokens, "tuned_on": tuned.tuned_on, "task": tuned.task,
-                "role": tuned.role, "format": tuned.format, "shots": tuned.shots, "base": base.value, "tuned": tuned.value,
-                "change": found.difference, "stderr": found.stderr, "low": found.low, "high": found.high, "n": found.n,
-                "p": found.p_mcnemar if found.p_mcnemar is not None else found.p_bootstrap,
-            }
-        )  # fmt: skip
-    table = pd.DataFrame(lines)
-    if len(table):
-        table["p_holm"] = holm(table["p"])
-        table["relative"] = np.where(table["base"] > SMALL, table["change"] / table["base"].clip(lower=SMALL), np.nan)
-        table["relative_stderr"] = np.where(table["base"] > SMALL, table["stderr"] / table["base"].clip(lower=SMALL), np.nan)
-    return table
-
-
-class _Scores:
-    """Per-row scores of cells, read once."""
-
-    def __init__(self, workdir):
-        self._workdir, self._kept = workdir, {}
-
-    def common(self, first: str, second: str):
-        tables = [self._of(key) for key in (first, second)]
-        rows = tables[0].index.intersection(tables[1].index)
-        return [table.loc[rows].to_numpy() for table in tables]
-
-    def _of(self, key):
-        if key not in self._kept:
-            rows = store.read_rows(self._workdir, key)
-            self._kept[key] = rows.set_index("row")["score"].astype(float)
-        return self._kept[key]
-
-
-def learned_in_pretraining(results: Results) -> pd.DataFrame:
-    """Which sets the base model learns in pre-training: by test, not by list.
-
-    A set counts as learned when the last checkpoint's interval lies above both the first checkpoint's score and the baseline (majority class,
-    or chance where it is higher; for generation the score of another row's reference).
-    """
+    """Base score of every set and checkpoint in the main view, with interval and baselines (analysis 1)."""
     lines = []
-    for name, points in base_curves(results).groupby("task", sort=False):
-        points = points.sort_values("step")
-        first, last = points.iloc[0], points.iloc[-1]
-        bars = [value for value in (last["majority"], last["chance"]) if value is not None and not pd.isna(value)]
-        bar = max(bars, default=0.0)
+    for task, checkpoint in itertools.product(results.tasks(), results.checkpoints):
+        cell = results.find(checkpoint, "", task)
+        if cell is not None:
+            lines.append(cell[["task", "role", "checkpoint", "step", "tokens", "metric", "value", "stderr", "low", "high", "n", "majority", "chance"]])
+    return pd.DataFrame(lines).reset_index(drop=True)
+
+
+def gains(results: Results) -> pd.DataFrame:
+    """Base against fine-tuned: a line per set, fine-tuned model, checkpoint, format and shots, with the paired change (analysis 2)."""
+    lines = []
+    for cell in results.cells[results.cells["tuned_on"] != ""].itertuples():
+        base = results.find(cell.checkpoint, "", cell.task, cell.format, cell.shots)
+        tuned = results.find(cell.checkpoint, cell.tuned_on, cell.task, cell.format, cell.shots)
+        found = results.estimate(change, [base, tuned])
+        start, baseline = (base["value"], bar(base)) if base is not None else (np.nan, np.nan)
         lines.append(
             {
-                "task": name, "role": last["role"], "first": first["value"], "last": last["value"], "stderr": last["stderr"],
-                "low": last["low"], "baseline": bar, "learned": bool(last["low"] > bar and last["low"] > first["value"]),
+                "task": cell.task, "role": cell.role, "tuned_on": cell.tuned_on, "checkpoint": cell.checkpoint, "step": cell.step,
+                "format": cell.format, "shots": cell.shots, "metric": cell.metric, "n": cell.n, "baseline": baseline, "base": start,
+                "tuned": cell.value, "change": found.value, **_error(found),
             }
         )  # fmt: skip
     return pd.DataFrame(lines)
 
 
-def group_gains(results: Results, table: pd.DataFrame, learned: pd.DataFrame) -> pd.DataFrame:
-    """Mean change by checkpoint over the sets learned in pre-training, and over those never learned there (Table 6's question).
-
-    In-domain sets count after fine-tuning on their own set; multiple choice after each fine-tuning. Sets weigh the same.
-    """
-    known = dict(zip(learned["task"], learned["learned"], strict=True))
-    own = table[table["role"].isin(["in_domain", "multiple_choice"]) & _is_main(results, table)]
-    lines = []
-    for flag, label in ((True, "learned in pre-training"), (False, "not learned in pre-training")):
-        part = own[own["task"].map(known).eq(flag)]
-        for (checkpoint, step), points in part.groupby(["checkpoint", "step"]):
-            by_set = [(group["change"].mean(), _mean_error(group["stderr"])) for _, group in points.groupby("task")]
-            means, errors = np.array(by_set).T
-            line = {"group": label, "checkpoint": checkpoint, "step": step, "sets": len(by_set)}
-            lines.append({**line, "change": means.mean(), "stderr": _mean_error(errors)})
-    return pd.DataFrame(lines, columns=["group", "checkpoint", "step", "sets", "change", "stderr"]).sort_values(["group", "step"], ignore_index=True)
+def _error(found: Estimate) -> dict:
+    return {"stderr": found.stderr, "low": found.low, "high": found.high}
 
 
-def _mean_error(errors):
-    errors = np.asarray(errors, float)
-    return float(np.sqrt((errors**2).sum()) / len(errors))
-
-
-def _is_main(results, table):
-    return (table["format"] == results.formats()[0]) & (table["shots"] == int(results.config.shots.split(",")[0]))
-
-
-def out_of_domain(results: Results, table: pd.DataFrame) -> pd.DataFrame:
-    """Mean relative change of in-domain and out-of-domain sets over checkpoints, by fine-tuning set (analysis 3)."""
-    part = table[table["role"].isin(["in_domain", "out_of_domain"]) & _is_main(results, table)]
-    lines = []
-    for (tuned_on, role, name), points in part.groupby(["tuned_on", "role", "task"], sort=False):
-        lines.append({"tuned_on": tuned_on, "role": role, "task": name, **_relative(points)})
-    return pd.DataFrame(lines)
-
-
-def _relative(points):
-    usable = points.dropna(subset=["relative"])
-    left = sorted(set(points["checkpoint"]) - set(usable["checkpoint"]))
-    if usable.empty:
-        return {"relative": np.nan, "stderr": np.nan, "change": points["change"].mean(), "checkpoints": 0, "left_out": ", ".join(left)}
-    mean, error = usable["relative"].mean(), _mean_error(usable["relative_stderr"])
-    return {"relative": mean, "stderr": error, "change": points["change"].mean(), "checkpoints": len(usable), "left_out": ", ".join(left)}
-
-
-def transfer(results: Results, table: pd.DataFrame) -> pd.DataFrame:
-    """Task transfer: mean absolute and relative change of every in-domain set after fine-tuning on each set, over checkpoints (analysis 4)."""
-    part = table[table["role"].isin(["in_domain", "cross_task"]) & _is_main(results, table)]
-    lines = []
-    for (tuned_on, name), points in part.groupby(["tuned_on", "task"], sort=False):
-        lines.append({"tuned_on": tuned_on, "task": name, **_relative(points), "change_stderr": _mean_error(points["stderr"])})
-    return pd.DataFrame(lines)
-
-
-def pooled_transfer(results: Results, table: pd.DataFrame) -> pd.DataFrame:
-    """Mean ratio of change pooled by kind: fine-tuned on one kind of task, tested on the other tasks' sets of each kind."""
-    part = table[table["role"].eq("cross_task") & _is_main(results, table)]
-    if part.empty:
-        return pd.DataFrame(columns=["direction", "relative", "stderr", "change", "checkpoints", "left_out"])
-    kinds = part["tuned_on"].map(lambda name: get_task(name).kind) + " → " + part["task"].map(lambda name: get_task(name).kind)
-    return pd.DataFrame([{"direction": direction, **_relative(points)} for direction, points in part.groupby(kinds)])
-
-
-def format_spread(results: Results) -> pd.DataFrame:
-    """Sensitivity to the prompt: largest minus smallest score over formats, by model, set and checkpoint; with the formats' scores."""
-    cells = results.cells[results.cells["role"].eq("in_domain")]
-    lines = []
-    for (checkpoint, step, tuned_on, name), points in cells.groupby(["checkpoint", "step", "tuned_on", "task"]):
-        if points["format"].nunique() < 2:
-            continue
-        spread = points["value"].max() - points["value"].min()
-        ends = points.loc[[points["value"].idxmax(), points["value"].idxmin()], "stderr"]
-        line = {"checkpoint": checkpoint, "step": step, "tuned_on": tuned_on, "task": name, "spread": spread}
-        lines.append({**line, "stderr": float(np.sqrt((ends**2).sum())), **dict(zip(points["format"], points["value"], strict=True))})
-    columns = ["checkpoint", "step", "tuned_on", "task", "spread", "stderr"]
-    return pd.DataFrame(lines, columns=None if lines else columns).sort_values(["task", "tuned_on", "step"], ignore_index=True)
+def bar(cell) -> float:
+    """What a model must beat: majority class or chance, whichever is higher (for generation the score of another row's reference)."""
+    return max((value for value in (cell["majority"], cell["chance"]) if value is not None and not pd.isna(value)), default=0.0)
 
 
 def overview(results: Results) -> pd.DataFrame:
-    """Base and own-fine-tuned score with standard error, one line per in-domain or multiple-choice set and checkpoint."""
-    main = results.main()
+    """Base and own fine-tuned score with standard errors, by set and checkpoint; multiple choice: the mean over all fine-tuned models."""
     lines = []
-    for (step, checkpoint), points in main.groupby(["step", "checkpoint"]):
-        for name in dict.fromkeys(points[points["role"].isin(["in_domain", "multiple_choice"])]["task"]):
-            base = points[(points["task"] == name) & (points["tuned_on"] == "")]
-            own = points[(points["task"] == name) & (points["tuned_on"] == name)]
-            line = {"checkpoint": checkpoint, "step": step, "task": name}
-            for label, found in (("base", base), ("tuned", own)):
-                line |= {
-                    label: found["value"].iloc[0] if len(found) else np.nan,
-                    f"{label}_stderr": found["stderr"].iloc[0] if len(found) else np.nan,
+    for task, checkpoint in itertools.product(results.tasks(), results.checkpoints):
+        base = results.find(checkpoint, "", task)
+        tuned = results.estimate(lambda scores: np.mean(scores, axis=-1), [results.find(checkpoint, name, task) for name in results.tuned_on(task)])
+        value, error = (base["value"], base["stderr"]) if base is not None else (np.nan, np.nan)
+        lines.append(
+            {
+                "task": task, "role": results.role(task), "checkpoint": checkpoint, "base": value, "base_stderr": error, "tuned": tuned.value,
+                "tuned_stderr": tuned.stderr, "models": len(results.tuned_on(task)), "baseline": np.nan if base is None else bar(base),
+            }
+        )  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def learned(results: Results) -> pd.DataFrame:
+    """Where each set is learned: as configured, or by test.
+
+    By test, a set is learned in pre-training when the last base model lies clearly above both the first one and the baseline (`bar`); else in
+    fine-tuning when its own fine-tuned model at the last checkpoint lies clearly above the base model and the baseline; else not at all.
+    """
+    lines = []
+    for task in results.tasks(*OWN):
+        first, last = (results.find(results.checkpoints[place], "", task) for place in (0, -1))
+        tuned = [results.find(results.checkpoints[-1], name, task) for name in results.tuned_on(task)]
+        rise = results.estimate(change, [first, last])
+        gain = results.estimate(change, [cell for one in tuned for cell in (last, one)])
+        height = np.nan if last is None else bar(last)
+        score = results.estimate(lambda scores: np.mean(scores, axis=-1), tuned)
+        given = results.group(task)
+        group = GROUPS.get(given) or _tested(last, rise, gain, score, height)
+        lines.append(
+            {
+                "task": task, "group": group, "decided_by": "configuration" if given else "test", "baseline": height, "rise": rise.value,
+                "rise_stderr": rise.stderr, "gain": gain.value, "gain_stderr": gain.stderr,
+            }
+        )  # fmt: skip
+    return pd.DataFrame(lines, columns=["task", "group", "decided_by", "baseline", "rise", "rise_stderr", "gain", "gain_stderr"])
+
+
+def _tested(last, rise, gain, score, height):
+    if last is None or np.isnan(rise.low):
+        return "unknown (cells are missing)"
+    if rise.low > 0 and last["low"] > height:
+        return PRE
+    return FINE if gain.low > 0 and score.low > height else NEITHER
+
+
+def group_gains(results: Results, groups: pd.DataFrame) -> pd.DataFrame:
+    """Mean gain over the sets of a group by checkpoint (Table 6's question); sets weigh the same, whatever the number of models they have."""
+    lines = []
+    for (group, members), checkpoint in itertools.product(groups.groupby("group", sort=False), results.checkpoints):
+        parts = {task: _own_pairs(results, checkpoint, task) for task in members["task"]}
+        whole = {task: cells for task, cells in parts.items() if cells and not any(cell is None for cell in cells)}
+        found = results.estimate(_mean_of_sets([len(cells) for cells in whole.values()]), [cell for cells in whole.values() for cell in cells])
+        lines.append(
+            {
+                "group": group, "checkpoint": checkpoint, "change": found.value, **_error(found), "sets": len(whole),
+                "left_out": ", ".join(sorted(set(parts) - set(whole))),
+            }
+        )  # fmt: skip
+    return pd.DataFrame(lines, columns=["group", "checkpoint", "change", "stderr", "low", "high", "sets", "left_out"])
+
+
+def _own_pairs(results, checkpoint, task):
+    base = results.find(checkpoint, "", task)
+    return [cell for name in results.tuned_on(task) for cell in (base, results.find(checkpoint, name, task))]
+
+
+def _mean_of_sets(sizes):
+    edges = np.cumsum([0, *sizes])
+
+    def statistic(scores):
+        return np.mean([change(scores[..., low:high]) for low, high in itertools.pairwise(edges)], axis=0)
+
+    return statistic
+
+
+def pooled(results: Results, pairs: list[tuple]) -> dict:
+    """Mean and mean relative change over (base, tuned) pairs of cells, with what had to be left out: missing cells, base scores of zero."""
+    known = [pair for pair in pairs if pair[0] is not None and pair[1] is not None]
+    absolute = results.estimate(change, [cell for pair in known for cell in pair])
+    nonzero = [pair for pair in known if pair[0]["value"] > 0 and results.draws[pair[0]["key"]].min() > 0]
+    ratio = results.estimate(relative_change, [cell for pair in nonzero for cell in pair])
+    return {
+        "relative": ratio.value, **{f"relative_{name}": value for name, value in _error(ratio).items()}, "change": absolute.value, **_error(absolute),
+        "cells": len(known), "missing": len(pairs) - len(known), "zero_base": len(known) - len(nonzero),
+    }  # fmt: skip
+
+
+def out_of_domain(results: Results) -> pd.DataFrame:
+    """In-domain and out-of-domain change of each fine-tuning set's models, over checkpoints (analysis 3)."""
+    lines = []
+    for task in results.tasks("in_domain", "out_of_domain"):
+        for tuned_on in results.tuned_on(task):
+            pairs = [(results.find(name, "", task), results.find(name, tuned_on, task)) for name in results.checkpoints]
+            lines.append({"tuned_on": tuned_on, "task": task, "role": results.role(task), **pooled(results, pairs)})
+    return pd.DataFrame(lines)
+
+
+def transfer(results: Results) -> pd.DataFrame:
+    """Every fine-tuned model on every task's in-domain sets, over checkpoints: the task-transfer matrix (analysis 4)."""
+    lines = []
+    for tuned_on, task in itertools.product(results.fine_tuning_sets(), results.tasks("in_domain")):
+        pairs = [(results.find(name, "", task), results.find(name, tuned_on, task)) for name in results.checkpoints]
+        if any(second is not None for _, second in pairs):
+            lines.append({"tuned_on": tuned_on, "task": task, "own": tuned_on in results.tuned_on(task), **pooled(results, pairs)})
+    return pd.DataFrame(lines)
+
+
+def transfer_ratios(results: Results) -> pd.DataFrame:
+    """MRC(t, i): per fine-tuning set and checkpoint the mean ratio of change over the other tasks' sets."""
+    lines = []
+    for tuned_on, checkpoint in itertools.product(results.fine_tuning_sets(), results.checkpoints):
+        pairs = [(results.find(checkpoint, "", task), results.find(checkpoint, tuned_on, task)) for task in _others(results, tuned_on)]
+        if pairs:
+            lines.append({"tuned_on": tuned_on, "checkpoint": checkpoint, **pooled(results, pairs)})
+    return pd.DataFrame(lines)
+
+
+def _others(results, tuned_on):
+    met = set(results.cells[(results.cells["tuned_on"] == tuned_on) & (results.cells["role"] == "cross_task")]["task"])
+    met |= set(results.missing[(results.missing["tuned_on"] == tuned_on) & (results.missing["role"] == "cross_task")]["task"])
+    return [task for task in results.tasks("in_domain") if task in met]
+
+
+def transfer_by_kind(results: Results) -> pd.DataFrame:
+    """Task transfer pooled over sets and checkpoints: classification → generation, generation → classification, and within each kind."""
+    pairs: dict[tuple, list] = {}
+    for tuned_on in results.fine_tuning_sets():
+        for task, checkpoint in itertools.product(_others(results, tuned_on), results.checkpoints):
+            kinds = (get_task(tuned_on).kind, get_task(task).kind)
+            pairs.setdefault(kinds, []).append((results.find(checkpoint, "", task), results.find(checkpoint, tuned_on, task)))
+    return pd.DataFrame([{"tuned_on": first, "task": second, **pooled(results, cells)} for (first, second), cells in sorted(pairs.items())])
+
+
+def formats(results: Results) -> pd.DataFrame:
+    """Sensitivity to the prompt: spread over formats (highest − lowest score) of base and own fine-tuned models (analysis 5).
+
+    The spread of equal formats is above zero by chance alone: `expected` is its mean over the draws when each format's draws are moved to
+    the common mean, `stderr` the spread's bootstrap standard error.
+    """
+    lines = []
+    for task in results.tasks():
+        names = results.formats(task)
+        for tuned_on, checkpoint in itertools.product(["", *results.tuned_on(task)], results.checkpoints) if len(names) > 1 else ():
+            cells = [results.find(checkpoint, tuned_on, task, name, results.main[task][1]) for name in names]
+            found, expected = _spread(results, cells)
+            scores = {name: np.nan if cell is None else cell["value"] for name, cell in zip(names, cells, strict=True)}
+            lines.append(
+                {
+                    "task": task, "tuned_on": tuned_on, "checkpoint": checkpoint, "spread": found.value, **_error(found), "expected": expected,
+                    **scores,
                 }
-            lines.append(line | {"majority": base["majority"].iloc[0] if len(base) else np.nan})
-    return pd.DataFrame(lines).sort_values(["task", "step"], ignore_index=True)
+            )  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def _spread(results, cells):
+    found = results.estimate(lambda scores: np.ptp(scores, axis=-1), cells)
+    if np.isnan(found.stderr):
+        return NOTHING, np.nan
+    draws = np.stack([results.draws[cell["key"]] for cell in cells], axis=-1)
+    centred = draws - draws.mean(axis=0)
+    return dataclasses.replace(found), float(np.ptp(centred, axis=-1).mean())
+
+
+def spread_by_checkpoint(results: Results, table: pd.DataFrame) -> pd.DataFrame:
+    """Mean spread over sets, base and fine-tuned, by checkpoint."""
+    lines = []
+    for kind, checkpoint in itertools.product(("base", "fine-tuned"), results.checkpoints):
+        rows = table[(table["checkpoint"] == checkpoint) & ((table["tuned_on"] == "") == (kind == "base"))].dropna(subset=["spread"])
+        spread = _mean_spread(results, rows)
+        lines.append({"models": kind, "checkpoint": checkpoint, "spread": spread.value, **_error(spread), "count": len(rows)})
+    return pd.DataFrame(lines)
+
+
+def _mean_spread(results, rows):
+    cells = [
+        [results.find(row.checkpoint, row.tuned_on, row.task, name, results.main[row.task][1]) for name in results.formats(row.task)]
+        for row in rows.itertuples()
+    ]
+    edges = np.cumsum([0, *map(len, cells)])
+
+    def statistic(scores):
+        return np.mean([np.ptp(scores[..., low:high], axis=-1) for low, high in itertools.pairwise(edges)], axis=0)
+
+    return results.estimate(statistic, [cell for group in cells for cell in group])
+
+
+def plateaus(results: Results) -> pd.DataFrame:
+    """Per set the earliest checkpoint whose score is not distinguishable from the best, base and fine-tuned: where more pre-training stops paying."""
+    lines = []
+    for task in results.tasks(*OWN):
+        for tuned_on in ["", *results.tuned_on(task)]:
+            cells = [cell for name in results.checkpoints if (cell := results.find(name, tuned_on, task)) is not None]
+            if len(cells) < 2:
+                continue
+            best = max(cells, key=lambda cell: cell["value"])
+            behind = [results.estimate(change, [cell, best]) for cell in cells]
+            first = next(cell for cell, gap in zip(cells, behind, strict=True) if not gap.low > 0)
+            lines.append(
+                {
+                    "task": task, "tuned_on": tuned_on, "best": best["checkpoint"], "best_value": best["value"], "reached": first["checkpoint"],
+                    "reached_value": first["value"], "missing": len(results.checkpoints) - len(cells),
+                }
+            )  # fmt: skip
+    return pd.DataFrame(lines)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from amuro_jax import files
+from amuro_jax.config import split_names
 from amuro_jax.errors import AmuroError, DataError
 from amuro_jax.evals.statistics import bootstrap_means
 from amuro_jax.study import store
@@ -75,25 +76,42 @@ class Results:
             draws = np.asarray(statistic(np.stack([self.draws[cell["key"]] for cell in cells], axis=-1)))
         return summarise(value, draws)
 
-    def tuned_on(self, task: str) -> list[str]:
-        """The fine-tuning sets whose models this set belongs to (its own task's); all of them where it belongs to none."""
-        owner = self._plan[self._plan["task"] == task]["of"].iloc[0]
-        tuned = [name for name in self._plan["tuned_on"].unique() if name]
-        return [name for name in tuned if name in owner.split(",")] if owner else tuned
+    @functools.cached_property
+    def _sets(self) -> dict[str, dict]:
+        base = self._plan[self._plan["tuned_on"] == ""]
+        return {task: base[base["task"] == task].iloc[0].to_dict() for task in self.main}
 
     @functools.cached_property
     def _plan(self):
-        return pd.concat([self.cells, self.missing], ignore_index=True)
+        columns = [name for name in WANTED if name != "key"]
+        return pd.concat([self.cells[columns], self.missing[columns]], ignore_index=True)
 
     def tasks(self, *roles: str) -> list[str]:
         """Sets of these roles (as base models meet them), in the study's order; without roles, all."""
-        base = self._plan[self._plan["tuned_on"] == ""]
-        order = {task: place for place, task in enumerate(self.main)}
-        return sorted(base[base["role"].isin(roles)]["task"].unique() if roles else base["task"].unique(), key=order.get)
+        return [task for task, about in self._sets.items() if not roles or about["role"] in roles]
+
+    def role(self, task: str) -> str:
+        """in_domain | out_of_domain | multiple_choice."""
+        return self._sets[task]["role"]
+
+    def group(self, task: str) -> str:
+        """Where the configuration says that the set is learned: pre_training, fine_tuning or "" for "find out"."""
+        return self._sets[task]["group"]
+
+    def tuned_on(self, task: str) -> list[str]:
+        """The fine-tuning sets whose models this set belongs to (its own task's); all of them where it belongs to none."""
+        owners = split_names(self._sets[task]["of"])
+        return [name for name in self.fine_tuning_sets() if not owners or name in owners]
+
+    def formats(self, task: str) -> list[str]:
+        """Formats in which the study asks for the set, main one first."""
+        asked = self._plan[(self._plan["task"] == task) & (self._plan["tuned_on"] == "")]["format"].unique()
+        return sorted(asked, key=lambda name: (name != self.main[task][0], name))
 
     def fine_tuning_sets(self) -> list[str]:
         """Fine-tuning sets, in the study's order."""
-        return [name for name in self._plan["tuned_on"].unique() if name]
+        met = self._plan["tuned_on"].unique()
+        return sorted((name for name in met if name), key=lambda name: (list(self.main).index(name) if name in self.main else len(self.main), name))
 
 
 def summarise(value: float, draws: np.ndarray) -> Estimate:
