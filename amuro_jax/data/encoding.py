@@ -48,8 +48,8 @@ def _text(example, task, format, protocol):
     """(prompt, gap and completion)."""
     if task.kind == "multiple_choice":
         raise DataError(f"{task.name} is a multiple-choice set; it is scored, not trained on", where="task")
-    prompt = formats.prompt(example, task, format, protocol)
-    return prompt, formats.gap(prompt, example.completion, protocol) + example.completion.strip()
+    prompt, completion = formats.prompt(example, task, format, protocol), formats.word_for(example.completion, task, format).strip()
+    return prompt, formats.gap(prompt, completion) + completion
 
 
 def _encode_pair(example, pair, ids, offsets, task, format, protocol, tokenizer, max_length):
@@ -81,18 +81,29 @@ def _published_mask(prompt, size, tokenizer):
 
 
 def _encode_chat(example: Example, tokenizer: Tokenizer, max_length: int) -> TrainExample:
-    """`<|user|>\\n…\\n<|assistant|>\\n…{eos}\\n`; assistant turns, their eos included, are learned (paper.md)."""
+    """`<|user|>\\n…\\n<|assistant|>\\n…{eos}\\n`; assistant turns, their eos included, are learned (paper.md).
+
+    What stands between two eos is tokenised as one text, and each token is learned whose characters reach into an assistant's turn.
+    """
     ids, learned = list(tokenizer.prefix_ids), [False] * len(tokenizer.prefix_ids)
+    for text, start in chat_pieces(example):
+        part, offsets = tokenizer.encode_with_offsets(text)
+        ids, learned = ids + part, learned + [start is not None and end > start for _, end in offsets]
+        if start is not None:
+            ids, learned = ids + [tokenizer.eos_id], learned + [True]
+    tokens = np.asarray(ids[:max_length], np.int32)
+    return TrainExample(tokens, np.asarray(learned[:max_length], bool), example.row, max(0, len(ids) - max_length))
+
+
+def chat_pieces(example: Example) -> list[tuple[str, int | None]]:
+    """Texts of a conversation between its eos, each with the character where the assistant's words begin (None: there are none)."""
+    pieces, text = [], ""
     for name, content in example.fields.items():
         role = name.partition(":")[2]
-        head = tokenizer.encode(f"<|{role}|>\n")
-        ids, learned = ids + head, learned + [False] * len(head)
-        body = tokenizer.encode(content.strip())
+        text += f"<|{role}|>\n"
         if role == "assistant":
-            ids, learned = ids + body + [tokenizer.eos_id], learned + [True] * (len(body) + 1)
+            pieces.append((text + content.strip(), len(text)))
+            text = "\n"
         else:
-            ids, learned = ids + body, learned + [False] * len(body)
-        line = tokenizer.encode("\n")
-        ids, learned = ids + line, learned + [False] * len(line)
-    tokens = np.asarray(ids[:max_length], np.int32)
-    return TrainExample(tokens, np.asarray(learned[:max_length]), example.row, max(0, len(ids) - max_length))
+            text += content.strip() + "\n"
+    return [*pieces, (text, None)]

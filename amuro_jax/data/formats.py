@@ -1,9 +1,11 @@
-"""Prompt formats: an example under Default, Instruct, IO or a user's template → prompt and completion (paper.md; quirks 3, 12, 13).
+"""Prompt formats: an example under Default, Instruct, IO or a user's template → prompt and completion (paper.md; quirks 3, 6, 12, 13).
 
-A format's name may carry perturbations: `default~sep=newline~case=upper` (see `PERTURBATIONS`).
+A format's name may carry perturbations, each of which keeps the meaning: `default~sep=newline~case=upper~labels=letters` (see `PERTURBATIONS`
+and `LABEL_WORDS`).
 """
 
 import random
+import re
 import string
 
 from amuro_jax.data.protocols import Protocol
@@ -35,6 +37,16 @@ FRAMES = {
         "instruct": "Let\u2019s compare the two sentences: Sentence_1: {sentence1} Sentence_2: {sentence2} Are they paraphrasing?: ",
         "io": "{sentence1} {sentence2}",
     },
+    "preference": {
+        "default": "### Instruction: {instruction}\n ### Output_1: {first}\n ### Output_2: {second}\n ### Better Output: ",
+        "instruct": "Given the instruction: {instruction} Output 1: {first} Output 2: {second} The better output is number ",
+        "io": "{instruction} {first} {second}",
+    },
+    "math": {
+        "default": "### Question: {question}\n ### Answer: ",
+        "instruct": "Please solve the following problem step by step: {question} Solution: ",
+        "io": "{question}",
+    },
 }
 
 # The released formatter's own bytes where they differ (quirk 12): nothing stands between two pieces unless it is written here.
@@ -46,19 +58,27 @@ PUBLISHED = {
     },
     "sciq_question": {
         "default": "### Input: {context}\n ### Answer: Answer A: {A} Answer B: {B} Answer C: {C}Answer D: {D}\n ### Question: ",
-        "instruct": "Given the context: {context} And the answer: Answer A: {A} Answer B: {B}Answer C: {C}Answer D: {D}Generate a suitable question: ",
+        "instruct": "Given the context: {context} And the answer: Answer A: {A} Answer B: {B}Answer C: {C}Answer D: {D}"
+        "Generate a suitable question: ",
     },
     "tweetqa": {
         "default": "### Input: {context}\n ### Answer: {A}\n ### Question: ",
         "instruct": "Given the context: {context} And the answer: {A}Generate a suitable question: ",
     },
-    "cnn": {"io": FRAMES["summary"]["default"]},
+    "cnn": {"io": FRAMES["summary"]["default"]},  # quirk 13
 }
 
 PERTURBATIONS = {
-    "sep": {"newline": "\n", "space": " ", "tab": "\t", "bar": " | ", "double": "\n\n"},
-    "case": {"upper": str.upper, "lower": str.lower, "title": str.title},
-    "space": {"none": "", "one": " ", "two": "  "},
+    "sep": {"newline": "\n", "space": " ", "tab": "\t", "bar": " | ", "double": "\n\n"},  # between the parts of a template
+    "case": {"upper": str.upper, "lower": str.lower, "title": str.title},  # of the template's own words
+    "space": {"none": "", "one": " ", "two": "  "},  # after a colon
+}
+LABEL_WORDS = {
+    "capital": str.capitalize,
+    "upper": str.upper,
+    "letters": {"entailment": "A", "neutral": "B", "contradiction": "C", "yes": "A", "no": "B"},
+    "truth": {"entailment": "true", "neutral": "unknown", "contradiction": "false", "yes": "true", "no": "false"},
+    "plain": {"entailment": "follows", "neutral": "unrelated", "contradiction": "contradicts", "yes": "same", "no": "different"},
 }
 
 _USER: dict[str, dict[str, str]] = {}
@@ -73,69 +93,108 @@ def add_format(name: str, templates: dict[str, str]) -> None:
     if name in FORMATS or "~" in name:
         raise ConfigError(f"a format cannot be called {name!r}", where="format")
     for frame, template in templates.items():
-        if not _fields(template):
+        if not template_fields(template):
             raise ConfigError(f"the template of {frame} has no {{field}}: {template!r}", where=f"format {name}")
     _USER[name] = dict(templates)
 
 
-def parse_format(name: str) -> tuple[str, dict[str, str]]:
+def parse_format(name: str, task: Task | None = None) -> tuple[str, dict[str, str]]:
     """`"default~sep=tab"` → ("default", {"sep": "tab"}).
 
     Raises:
         ConfigError: unknown format or perturbation.
     """
     base, *parts = name.split("~")
-    if base not in FORMATS and base not in _USER:
-        raise ConfigError(f"unknown format {base!r}", where="format", hint="formats: " + ", ".join([*FORMATS, *_USER]))
+    known = [*FORMATS, *_USER, *(dict(task.templates) if task else ())]
+    if base not in known:
+        raise ConfigError(f"unknown format {base!r}", where="format", hint="formats: " + ", ".join(known))
     changes = dict(part.partition("=")[::2] for part in parts)
+    families = {**PERTURBATIONS, "labels": LABEL_WORDS}
     for kind, value in changes.items():
-        if value not in PERTURBATIONS.get(kind, {}):
-            known = "; ".join(f"{kind}={'|'.join(values)}" for kind, values in PERTURBATIONS.items())
-            raise ConfigError(f"unknown perturbation {kind}={value}", where=f"format {name}", hint=known)
+        if value not in families.get(kind, {}):
+            hint = "; ".join(f"{kind}={'|'.join(values)}" for kind, values in families.items())
+            raise ConfigError(f"unknown perturbation {kind}={value}", where=f"format {name}", hint=hint)
     return base, changes
 
 
+def format_family(base: str = "default", labels: bool = True) -> list[str]:
+    """`base` and every single perturbation of it, for measuring sensitivity over many formats."""
+    families = {**PERTURBATIONS, **({"labels": LABEL_WORDS} if labels else {})}
+    return [base] + [f"{base}~{kind}={value}" for kind, values in families.items() for value in values if (kind, value) != ("space", "one")]
+
+
 def template_of(task: Task, name: str, protocol: Protocol) -> str:
-    """The template of a format for a task, perturbations applied to the frame's own words."""
-    base, changes = parse_format(name)
-    if base in _USER:
-        if task.frame not in _USER[base]:
-            raise ConfigError(f"format {base!r} has no template for {task.frame}", where=f"format {base}")
-        return _USER[base][task.frame]
-    template = FRAMES[task.frame][base]
-    if protocol.published_templates:
+    """The template of a format for a task, perturbations applied to the template's own words.
+
+    Raises:
+        ConfigError: unknown format, or one that has no template for the task's frame.
+    """
+    base, changes = parse_format(name, task)
+    own, user = dict(task.templates), _USER.get(base, {})
+    template = own.get(base) or user.get(task.frame) or FRAMES.get(task.frame, {}).get(base)
+    if template is None:
+        raise ConfigError(f"format {base!r} has no template for {task.name} ({task.frame})", where=f"format {base}")
+    if protocol.published_templates and base not in own:
         template = PUBLISHED.get(task.reader, {}).get(base, template)
-        if task.reader == "social_i_qa" and changes.get("answer") == "one":
-            template = FRAMES[task.frame][base]
-    return _perturbed(template, changes)
+    if protocol.gold_in_prompt and task.reader == "llmbar":
+        template = template.rstrip() + " {gold} "
+    return perturbed(template, changes)
 
 
-def _perturbed(template, changes):
+def perturbed(template: str, changes: dict[str, str]) -> str:
+    """A template with other separators between its parts, another case of its own words, or other spacing after colons."""
     if separator := PERTURBATIONS["sep"].get(changes.get("sep")):
-        template = template.replace("\n ", separator)
+        template = re.sub(r"\n ?", lambda _: separator, template)
     if case := PERTURBATIONS["case"].get(changes.get("case")):
         template = "".join(case(text) + (f"{{{field}}}" if field else "") for text, field, _, _ in string.Formatter().parse(template))
     if (gap := PERTURBATIONS["space"].get(changes.get("space"))) is not None:
-        template = template.replace(": ", f":{gap}")
+        template = re.sub(r": +(?=\S)", f":{gap}", template)  # the boundary before the completion is the protocol's, not the format's
     return template
 
 
-def _fields(template):
+def template_fields(template: str) -> list[str]:
+    """Names of the fields of a template."""
     return [field for _, field, _, _ in string.Formatter().parse(template) if field]
 
 
+def word_for(word: str, task: Task, name: str) -> str:
+    """A label word as the format's `labels=` variant writes it; texts that are no label words stay as they are."""
+    if task.kind != "classification" or "~" not in name:
+        return word
+    variant = LABEL_WORDS.get(parse_format(name, task)[1].get("labels"))
+    if variant is None:
+        return word
+    return variant.get(word, word) if isinstance(variant, dict) else variant(word)
+
+
 def prompt(example: Example, task: Task, name: str, protocol: Protocol) -> str:
-    """The prompt of an example; under `strict` it never ends in white space."""
+    """The prompt of an example; under `strict` it never ends in white space.
+
+    Raises:
+        ConfigError: a template that names a field the example does not have.
+    """
     fields = dict(example.fields)
     template = template_of(task, name, protocol)
     if task.frame == "question":
-        options = _options(example, task)
-        fields["answer"] = options
+        fields["answer"] = _options(example, task)
         if "{B}" in template and "B" not in fields:  # only the right answer is known
-            template = FRAMES["question"][parse_format(name)[0]]
-            fields["answer"] = fields["A"]
-    text = template.format(**fields)
+            template = FRAMES["question"][parse_format(name, task)[0]]
+    if "{gold}" in template:
+        fields["gold"] = example.completion
+    text = filled(template, fields, name)
     return text if protocol.published_templates else text.rstrip()
+
+
+def filled(template: str, fields: dict[str, str], name: str) -> str:
+    """The template with its fields put in.
+
+    Raises:
+        ConfigError: a field that the example does not have.
+    """
+    try:
+        return template.format(**fields)
+    except (KeyError, IndexError) as error:
+        raise ConfigError(f"the template names a field {error}; there are {sorted(fields)}", where=f"format {name}") from error
 
 
 def _options(example, task):
@@ -149,6 +208,6 @@ def _options(example, task):
     return " ".join(f"Answer {letter}: {text}" for letter, text in zip(letters, texts, strict=True))
 
 
-def gap(text: str, completion: str, protocol: Protocol) -> str:
+def gap(text: str, completion: str) -> str:
     """What stands between prompt and completion in a training text: one space where neither side has white space."""
     return "" if text[-1:].isspace() or completion[:1].isspace() else " "

@@ -30,7 +30,7 @@ def build_queries(
     """Queries of every scored row of a set, in the order of the file.
 
     Args:
-        format: see `data.formats`; multiple-choice sets have one prompt and take "default" only.
+        format: see `data.formats`.
         tokenizer: needed to fit contexts; None leaves them as they are.
         max_length: tokens of the model's context; `max_new_tokens` are kept free for generation.
         rows: a seeded subsample of the scored rows, in the file's order; 0: all.
@@ -52,7 +52,7 @@ def build_queries(
     for example in scored:
         if chosen.pool:
             own = instance_shots(chosen, example.row, shots, example)
-            texts, names = [frame.shot(shot, chosen.task) for shot in own], tuple(f"pool:{shot.row}" for shot in own)
+            texts, names = [frame.shot(shot, chosen.task) for shot in own], tuple(f"{chosen.pool_split}:{shot.row}" for shot in own)
         queries.append(frame.query(example, texts, names, shared=not chosen.pool))
     if tokenizer is None or protocol.no_fitting:
         return queries
@@ -77,15 +77,15 @@ class _Frame:
     def prompt(self, example: Example, task: Task | None = None) -> str:
         task = task or self.task
         if task.kind == "multiple_choice":
-            return choices.choice_prompt(example, task, self.protocol)
+            return choices.choice_prompt(example, task, self.format, self.protocol)
         return formats.prompt(example, task, self.format, self.protocol)
 
     def shot(self, example: Example, task: Task) -> str:
         if task.kind == "multiple_choice":
-            return choices.shot_text(example, task, self.protocol)
-        prompt = self.prompt(example, task)
-        gap = "" if self.protocol.published_templates else formats.gap(prompt, example.completion, self.protocol)
-        return f"{prompt}{gap}{example.completion.strip()}\n"
+            return choices.shot_text(example, task, self.format, self.protocol)
+        prompt, completion = self.prompt(example, task), formats.word_for(example.completion, task, self.format).strip()
+        gap = "" if self.protocol.published_templates else formats.gap(prompt, completion)
+        return f"{prompt}{gap}{completion}\n"
 
     def query(self, example: Example, texts: list[str], names: tuple[str, ...], shared: bool = True, **extra) -> Query:
         before, task = "".join(texts), self.task
@@ -93,18 +93,20 @@ class _Frame:
         return Query(
             task=task.name, row=example.row, doc_id=example.doc_id, format=self.format, shots=self.shots,
             context=before + self.prompt(example), continuations=self.continuations(example), gold=example.gold,
-            reference=example.completion, unconditional=choices.UNCONDITIONAL if choice else None,
-            stop=() if self.protocol.no_stop or task.kind != "generation" else ("\n",), shared=len(before) if shared else 0,
-            joint=not (choice and self.protocol.published_choices), shot_rows=tuple(names), group=example.group, **extra,
+            reference=formats.word_for(example.completion, task, self.format), unconditional=choices.UNCONDITIONAL if choice else None,
+            stop=() if self.protocol.no_stop or task.kind != "generation" else task.stop, shared=len(before) if shared else 0,
+            joint=not (choice and self.protocol.published_choices), shot_rows=tuple(names), group=example.group,
+            metric=task.metric, new_tokens=task.new_tokens, **extra,
         )  # fmt: skip
 
     def continuations(self, example: Example) -> tuple[tuple[str, ...], ...]:
         """Per choice its forms: one space and the option; label words with and without the space, whose probabilities are added."""
         if self.task.kind == "multiple_choice":
             return tuple((f" {choices.choice_text(option, self.task, self.protocol)}",) for option in example.choices)
+        words = [formats.word_for(word, self.task, self.format) for word in example.choices]
         if self.task.reader == "rte" and not self.protocol.rte_neutral:
-            return _forms("entailment"), _forms("neutral") + _forms("contradiction")
-        return tuple(_forms(word) for word in example.choices)
+            return _forms(words[0]), _forms(words[1]) + _forms(words[2])
+        return tuple(map(_forms, words))
 
 
 def _forms(word):
@@ -120,7 +122,7 @@ def _fit(queries, examples, frame, texts, tokenizer, max_length, max_new_tokens)
         shot_sizes, frames = None, tokenizer.encode_batch([query.context for query in queries])
     fitted = []
     for query, example, ids in zip(queries, examples, frames, strict=True):
-        room = max_length - len(tokenizer.prefix_ids) - _reserve(query, tokenizer, max_new_tokens)
+        room = max_length - len(tokenizer.prefix_ids) - _reserve(query, max_new_tokens)
         if len(ids) + sum(shot_sizes or []) + len(texts) <= room:
             fitted.append(query)
         else:
@@ -128,9 +130,9 @@ def _fit(queries, examples, frame, texts, tokenizer, max_length, max_new_tokens)
     return fitted
 
 
-def _reserve(query, tokenizer, max_new_tokens):
+def _reserve(query, max_new_tokens):
     if not query.continuations:
-        return max_new_tokens
+        return query.new_tokens or max_new_tokens
     # Four characters a token is the rule of thumb; two leaves room on the safe side without tokenising every option twice.
     return max(len(form) for forms in query.continuations for form in forms) // 2 + 2
 

@@ -1,5 +1,7 @@
 """One function per native row shape: a row → `Example`, or a ValueError that says what is wrong with it."""
 
+import random
+
 from amuro_jax.data.protocols import Protocol
 from amuro_jax.data.task import Task
 from amuro_jax.data.types import Example
@@ -16,10 +18,10 @@ def _text(row, column):
 
 
 def _class(task: Task, protocol: Protocol, label) -> int:
-    """Index of a native label; −1 is refused, or under `published_splits` read as the last class answered "no" (quirk 4)."""
+    """Index of a native label; −1 is refused, or under `published_splits` taken for "no" in paraphrase sets (quirk 4)."""
     if label in (-1, "-1"):
-        if protocol.published_splits and task.family == "paraphrase":
-            return 0
+        if protocol.published_splits and task.frame == "paraphrase":
+            return task.labels.index("no")
         raise ValueError(UNLABELLED)
     if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < len(task.labels):
         raise ValueError(f"label {label!r} is not one of 0 … {len(task.labels) - 1} ({', '.join(task.labels)})")
@@ -116,16 +118,16 @@ def qqp(task, row, index, protocol):
 def stsb(task, row, index, protocol):
     """sentence1, sentence2, label: a score of 0–5, yes above 3.5, or already 0/1 as an integer."""
     label = row["label"]
-    if isinstance(label, float) and label >= 0:
-        label = int(label > 3.5)
+    if isinstance(label, float):
+        label = int(label > 3.5) if 0 <= label <= 5 else int(label)
     fields = {"sentence1": _text(row, "sentence1"), "sentence2": _text(row, "sentence2")}
-    return _labelled(task, row, index, fields, _class(task, protocol, int(label)))
+    return _labelled(task, row, index, fields, _class(task, protocol, label))
 
 
 def messages(task, row, index, protocol):
     """messages: [{role, content}, …] with at least one assistant turn."""
     turns = row["messages"]
-    if not isinstance(turns, list) or not any(turn.get("role") == "assistant" for turn in turns):
+    if not isinstance(turns, list) or not any(turn["role"] == "assistant" for turn in turns):
         raise ValueError("column 'messages' must be a list of {role, content} with an assistant turn")
     fields = {f"{number}:{turn['role']}": str(turn["content"]) for number, turn in enumerate(turns)}
     return Example(index, str(row.get("id", index)), fields, "")
@@ -161,18 +163,21 @@ def hellaswag(task, row, index, protocol):
     if "ctx_a" in row and protocol.published_choices:
         context = f"{row['ctx_a']} {str(row.get('ctx_b') or '').capitalize()}"
     else:
-        context = row["ctx"] if "ctx" in row else f"{row['ctx_a']} {row.get('ctx_b') or ''}".strip()
+        context = _text(row, "ctx") if "ctx" in row else f"{_text(row, 'ctx_a')} {row.get('ctx_b') or ''}".strip()
     fields = {"activity": _text(row, "activity_label"), "context": context}
-    return _choices(row, index, fields, list(row["endings"]), int(row["label"]), row.get("ind"))
+    return _choices(row, index, fields, list(row["endings"]), _whole(row["label"]), row.get("ind"))
 
 
 def boolq(task, row, index, protocol):
-    """question, passage, answer; choices yes, no, or as published no, yes."""
+    """question, passage, answer (or label); choices yes, no, or as published no, yes. SuperGLUE's passages begin with their title."""
     options = ["no", "yes"] if protocol.published_choices else ["yes", "no"]
-    if not isinstance(row["answer"], bool) and row["answer"] not in (0, 1):
-        raise ValueError(f"answer {row['answer']!r} is not true or false")
-    fields = {"question": _text(row, "question"), "passage": _text(row, "passage")}
-    return _choices(row, index, fields, options, options.index("yes" if row["answer"] else "no"), row.get("idx"))
+    answer = row["answer"] if "answer" in row else row["label"]
+    if answer == -1:
+        raise ValueError(UNLABELLED)
+    if answer not in (0, 1):
+        raise ValueError(f"answer {answer!r} is not true or false")
+    fields = {"passage": _text(row, "passage"), "question": _text(row, "question")}
+    return _choices(row, index, fields, options, options.index("yes" if answer else "no"), row.get("idx"))
 
 
 def sciq_choice(task, row, index, protocol):
@@ -185,4 +190,63 @@ def piqa(task, row, index, protocol):
     """goal, sol1, sol2, label."""
     if row["label"] == -1:
         raise ValueError(UNLABELLED)
-    return _choices(row, index, {"question": _text(row, "goal")}, [_text(row, "sol1"), _text(row, "sol2")], int(row["label"]))
+    return _choices(row, index, {"question": _text(row, "goal")}, [_text(row, "sol1"), _text(row, "sol2")], _whole(row["label"]))
+
+
+def mmlu(task, row, index, protocol):
+    """question, subject (the group), choices, answer (index)."""
+    return _choices(row, index, {"question": _text(row, "question")}, list(row["choices"]), _whole(row["answer"]), None, _text(row, "subject"))
+
+
+def truthfulqa(task, row, index, protocol):
+    """question, mc1_targets {choices, labels}: one right choice, the first on the Hub; shuffled by row under `strict`."""
+    texts, labels = list(row["mc1_targets"]["choices"]), list(row["mc1_targets"]["labels"])
+    if labels.count(1) != 1:
+        raise ValueError(f"mc1_targets has {labels.count(1)} right choices, not one")
+    right = texts[labels.index(1)]
+    if not protocol.published_choices:
+        random.Random(f"options:{index}").shuffle(texts)
+    return _choices(row, index, {"question": _text(row, "question")}, texts, texts.index(right))
+
+
+def llmbar(task, row, index, protocol):
+    """input, output_1, output_2, label 1 or 2: the better output."""
+    fields = {"instruction": _text(row, "input"), "first": _text(row, "output_1"), "second": _text(row, "output_2")}
+    if row["label"] not in (1, 2):
+        raise ValueError(f"label {row['label']!r} is not 1 or 2")
+    return _labelled(task, row, index, fields, row["label"] - 1)
+
+
+def gsm8k(task, row, index, protocol):
+    """question, answer: a worked solution that ends in `#### number`."""
+    if "####" not in _text(row, "answer"):
+        raise ValueError("column 'answer' has no line '#### number'")
+    return _open(row, index, {"question": _text(row, "question")}, row["answer"])
+
+
+def mapped(task, row, index, protocol):
+    """A user's set: each part of the example from the column that `task.mapping` names."""
+    parts = dict(task.mapping)
+    fields = {field: _text(row, column) for field, column in parts["fields"]}
+    doc_id, group = str(row.get(parts.get("id"), index)), str(row.get(parts.get("group"), ""))
+    if task.kind == "generation":
+        return Example(index, doc_id, fields, _text(row, parts["completion"]), group=group)
+    gold = row[parts["gold"]]
+    if task.kind == "classification":
+        return Example(index, doc_id, fields, task.labels[chosen := _label_of(task, protocol, gold)], task.labels, chosen, group)
+    options = [_text(row, column) for column in parts["choices"]] if isinstance(parts["choices"], tuple) else list(row[parts["choices"]])
+    return _choices(row, index, fields, options, options.index(gold) if gold in options else _whole(gold), doc_id, group)
+
+
+def _label_of(task, protocol, label):
+    """A label word or its index."""
+    return task.labels.index(label) if label in task.labels else _class(task, protocol, label)
+
+
+def _whole(value):
+    """An index that may be written as text."""
+    if isinstance(value, bool) or not str(value).lstrip("-").isdigit():
+        raise ValueError(f"label {value!r} is not a whole number")
+    if int(value) == -1:
+        raise ValueError(UNLABELLED)
+    return int(value)

@@ -20,10 +20,10 @@ class Shots:
 
     Attributes:
         examples: in prompt order.
-        names: identity of each, "split:row".
+        names: identity of each: "train:17", "test:0", "paws/train:17" where they are another set's, "given:0" for the user's own texts.
         task: whose rows they are; its reader decides how they are rendered.
         held_out: test rows that serve as shots and are not scored.
-        pool: rows that per-instance shots are drawn from (published multiple choice), with the first names' split.
+        pool: rows that per-instance shots are drawn from (published multiple choice); they stand in `pool_split`.
     """
 
     examples: tuple[Example, ...]
@@ -31,6 +31,7 @@ class Shots:
     task: Task
     held_out: frozenset[int] = frozenset()
     pool: tuple[Example, ...] = ()
+    pool_split: str = "train"
 
 
 def choose_shots(task: Task, count: int, protocol: Protocol, seed: int, data_root: str, test: list[Example]) -> Shots:
@@ -50,11 +51,12 @@ def choose_shots(task: Task, count: int, protocol: Protocol, seed: int, data_roo
     owner = get_task(task.source.shots_from) if task.source.shots_from else task
     found = _train_examples(owner, protocol, data_root)
     if protocol.published_choices and task.kind == "multiple_choice":
-        return Shots((), (), task, pool=tuple(found or test))
+        return Shots((), (), owner if found else task, pool=tuple(found or test), pool_split="train" if found else "test")
     rng = np.random.default_rng([seed, zlib.crc32(task.name.encode())])
     pool = _enough(found or test, count + (not found), task)
     chosen = [pool[index] for index in rng.permutation(len(pool))[:count]]
-    names = tuple(f"{'train' if found else 'test'}:{example.row}" for example in chosen)
+    split = "test" if not found else "train" if owner is task else f"{owner.name}/train"
+    names = tuple(f"{split}:{example.row}" for example in chosen)
     return Shots(tuple(chosen), names, owner if found else task, frozenset() if found else frozenset(example.row for example in chosen))
 
 

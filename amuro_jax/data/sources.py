@@ -12,6 +12,7 @@ from amuro_jax.data.task import Task
 from amuro_jax.data.types import Example
 from amuro_jax.errors import DataError
 
+PARQUET_BRANCH = "refs/convert/parquet"
 SUFFIXES = ("jsonl", "parquet", "arrow", "json")
 
 
@@ -39,13 +40,15 @@ def find_split(task: Task, splits: tuple[str, ...], data_root: str) -> Split:
     Raises:
         DataError: none of them under `data_root`, with the places looked at.
     """
-    if not data_root:
+    if not data_root and splits:
         if not task.source.hub:
             raise DataError(f"{task.name} is a local set", where="data_root", hint="give its folder: --config.data_root=…")
         return Split(splits[0], None)
     for split in splits:
         if path := split_path(task, split, data_root):
             return Split(split, path)
+    if not splits:
+        raise DataError(f"{task.name} is trained on, not scored", where="task")
     looked = ", ".join(f"{folder}/{split}.{{jsonl,parquet,arrow}}" for folder in (task.source.folder, *task.source.also) for split in splits)
     raise DataError(
         f"no rows of {task.name}: looked for {looked}", where=data_root, hint="put the Hub's rows there, or leave data_root empty to download"
@@ -84,7 +87,10 @@ def _table_rows(path):
     import pyarrow.parquet as pq
 
     if path.suffix == ".json":
-        return files.read_json(path)
+        rows = files.read_json(path)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise DataError("expected a list of objects", where=path)
+        return rows
     try:
         if path.suffix == ".parquet":
             return pq.read_table(path).to_pylist()
@@ -100,12 +106,19 @@ def _table_rows(path):
 def _hub_rows(task, split):
     import datasets
 
+    name, config = task.source.hub, task.source.config
     try:
-        loaded = datasets.load_dataset(task.source.hub, task.source.config or None, split=split)
+        try:
+            return datasets.load_dataset(name, config or None, split=split).to_list()
+        except RuntimeError as error:
+            if "scripts are no longer supported" not in str(error):
+                raise
+            # Sets published as a script have a parquet mirror on a branch of their own, one folder per configuration and split.
+            found = {split: f"{config or 'default'}/*{split}/*.parquet"}
+            return datasets.load_dataset(name, data_files=found, revision=PARQUET_BRANCH, split=split).to_list()
     except Exception as error:  # the library raises many kinds
         hint = "check the network, or give local rows: --config.data_root=…"
-        raise DataError(f"cannot load: {type(error).__name__}: {str(error)[:300]}", where=f"{task.source.hub}:{split}", hint=hint) from error
-    return loaded.to_list()
+        raise DataError(f"cannot load: {type(error).__name__}: {str(error)[:300]}", where=f"{name}:{split}", hint=hint) from error
 
 
 def load_examples(task: Task, split: Split, protocol: Protocol = STRICT) -> list[Example]:
@@ -116,7 +129,7 @@ def load_examples(task: Task, split: Split, protocol: Protocol = STRICT) -> list
     """
     read, examples = getattr(readers, task.reader), []
     for index, (where, row) in enumerate(_rows_of(task, split)):
-        if missing := [column for column in task.columns if column not in row]:
+        if missing := [column for column in task.columns if not any(name in row for name in column.split("|"))]:
             raise DataError(
                 f"column {missing[0]!r} is missing; the row has {sorted(row)}", where=where, hint=f"{task.name} needs {list(task.columns)}"
             )

@@ -34,13 +34,16 @@ class Task:
         kind: classification | generation | multiple_choice | chat.
         frame: prompt frame (`data.formats`): summary, question, nli, paraphrase, choice, chat, …
         reader: name of the function in `data.readers` that turns a native row into an `Example`.
-        columns: native columns that every row must have.
+        columns: native columns that every row must have; "a|b" where either will do.
         labels: label words, in the order of the native label ids; empty for the others.
-        metric: accuracy | rougeL.
+        metric: accuracy | rougeL | exact_number (the number after `####`, as in GSM8K).
         roles: fine_tune, in_domain, out_of_domain, cross_task, multiple_choice, extra.
         family: the task of the study it belongs to (summary, question, nli, paraphrase, knowledge, chat, …).
         primary: multiple choice: raw | per_token | per_char | unconditional, the published choice (quirk 17).
         licence: of the data.
+        evidence: fields of the prompt in which the answer may rightly stand (a passage to read), so that the auditor does not call it a leak.
+        stop: text that ends a generated answer under `strict` (besides eos); new_tokens: at most so many tokens, 0: the run's own setting.
+        mapping: a user's set: what each part of an example is called in his columns; templates: his prompt formats (`data.task_file`).
     """
 
     name: str
@@ -55,3 +58,8 @@ class Task:
     family: str = ""
     primary: str = "raw"
     licence: str = "unspecified"
+    evidence: tuple[str, ...] = ()
+    stop: tuple[str, ...] = ("\n",)
+    new_tokens: int = 0
+    mapping: tuple[tuple[str, object], ...] = ()
+    templates: tuple[tuple[str, str], ...] = ()

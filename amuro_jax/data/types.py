@@ -61,6 +61,8 @@ class Query:
     dropped_shots: int = 0  # shots left out so that the context fits
     cut_tokens: int = 0  # tokens cut from the document so that the context fits
     group: str = ""
+    metric: str = "accuracy"  # generation: rougeL | exact_number
+    new_tokens: int = 0  # generation: at most so many; 0: the run's own setting
 
 
 @dataclasses.dataclass(frozen=True)

@@ -105,8 +105,8 @@ def _generated(scorer, params, tokenizer, prepared):
     rows = []
     for index, (query, generation) in enumerate(zip(prepared.queries, made, strict=True)):
         text = cut_at(tokenizer.decode(list(generation.tokens)), query.stop)
-        row = _common(prepared, index) | {"prediction": text.strip(), "ended": generation.ended}
-        rows.append(row | (_found_label(query, text) if prepared.method == "free" else {"score": metrics.rouge_l(text, query.reference)}))
+        row = _common(prepared, index) | {"prediction": text.strip(), "ended": generation.ended, "metric": query.metric}
+        rows.append(row | (_found_label(query, text) if prepared.method == "free" else {"score": metrics.text_score(text, query.reference, query.metric)}))
     return rows
 
 

@@ -6,6 +6,7 @@ Rows are dicts or a pandas DataFrame. Three kinds are told apart by their column
 
 import functools
 import math
+import re
 
 import numpy as np
 
@@ -82,13 +83,19 @@ def summarise(rows, *, primary: str = "raw", statistic: str = "mean", bootstrap:
     if primary not in NORMALISATIONS or statistic not in ("mean", "midpoint"):
         raise DataError(f"unknown normalisation or statistic: {primary!r}, {statistic!r}", where="metrics")
     kind, rows = kind_of(rows), apply_primary(rows, primary, count_space)
-    record = _mean_record("rouge_l" if kind == "generation" else "accuracy", [row["score"] for row in rows], statistic, bootstrap, seed)
+    name = metric_of(rows) if kind == "generation" else "accuracy"
+    record = _mean_record(name, [row["score"] for row in rows], statistic, bootstrap, seed)
     if kind == "generation":
         parts = generation_parts(rows)
     else:
         parts = choice_parts(rows) | (multiple_choice_parts(rows, primary, count_space) if kind == "multiple_choice" else label_parts(rows))
     baselines = {name: parts.pop(name, None) for name in ("majority", "chance", "prior")}
     return record | baselines | {"extra": parts | context_parts(rows) | group_parts(rows)}
+
+
+def metric_of(rows: list[dict]) -> str:
+    """rouge_l | exact_number: what the scores of generated texts are; rows that do not say have ROUGE-L."""
+    return "exact_number" if rows[0].get("metric") == "exact_number" else "rouge_l"
 
 
 def _mean_record(metric, scores, statistic, resamples, seed):
@@ -194,10 +201,10 @@ def generation_parts(rows: list[dict]) -> dict:
     Both pair row i with row i + 1. Besides: mean lengths in words, share of empty texts, why generation ended.
     """
     references, texts = [row["reference"] for row in rows], [row["prediction"] for row in rows]
-    others = references[1:] + references[:1]
+    others, metric = references[1:] + references[:1], metric_of(rows)
     parts = {
-        "chance": float(np.mean([rouge_l(a, b) for a, b in zip(others, references, strict=True)])) if len(rows) > 1 else None,
-        "prior": float(np.mean([rouge_l(a, b) for a, b in zip(texts, others, strict=True)])) if len(rows) > 1 else None,
+        "chance": float(np.mean([text_score(a, b, metric) for a, b in zip(others, references, strict=True)])) if len(rows) > 1 else None,
+        "prior": float(np.mean([text_score(a, b, metric) for a, b in zip(texts, others, strict=True)])) if len(rows) > 1 else None,
         "empty": float(np.mean([not text.strip() for text in texts])),
         "words": float(np.mean([len(text.split()) for text in texts])),
         "reference_words": float(np.mean([len(text.split()) for text in references])),
@@ -237,6 +244,23 @@ def _rouge():
 def rouge_l(prediction: str, reference: str) -> float:
     """ROUGE-L F measure, without stemming."""
     return _rouge().score(reference, prediction)["rougeL"].fmeasure
+
+
+def exact_number(prediction: str, reference: str) -> float:
+    """1 where both name the same number: the one after `####`, or else the last one of the text."""
+    ours, theirs = _number(prediction), _number(reference)
+    return float(ours is not None and ours == theirs)
+
+
+def _number(text):
+    _, mark, tail = text.partition("####")
+    found = re.findall(r"-?\d[\d,]*(?:\.\d+)?", tail if mark else text)
+    return float(found[0 if mark else -1].replace(",", "")) if found else None
+
+
+def text_score(prediction: str, reference: str, metric: str) -> float:
+    """Score of one generated text: exact_number, or ROUGE-L for every other metric."""
+    return exact_number(prediction, reference) if metric == "exact_number" else rouge_l(prediction, reference)
 
 
 def compare(first, second, *, primary: str = "raw", bootstrap: int = 3000, seed: int = 0) -> Comparison:

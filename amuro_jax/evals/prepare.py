@@ -55,7 +55,7 @@ def prepare(queries: list[Query], tokenizer, *, method: str = "token_prob", cand
     for query in queries:
         if method in ("generate", "free"):
             context = book.context(query.context)
-            prepared.requests.append(Request(context, (), max_new_tokens if method == "generate" else FREE_TOKENS, query.stop))
+            prepared.requests.append(Request(context, (), (query.new_tokens or max_new_tokens) if method == "generate" else FREE_TOKENS, query.stop))
             prepared.asked.append([]), prepared.asked_unconditional.append(None), prepared.choice_tokens.append([])
             prepared.context_tokens.append(len(context))
         else:

@@ -124,3 +124,12 @@ def test_comparisons_align_rows_and_are_corrected_together():
         metrics.compare(first[:2], third[25:])
     with pytest.raises(DataError, match="has gold"):
         metrics.compare(first, [label_row(0, 1, 0.1)])
+
+
+def test_gsm8k_is_scored_by_its_number():
+    assert metrics.exact_number("so 3 + 4 = 7\n#### 1,234 more 5", "#### 1234") == 1
+    assert metrics.exact_number("it is 12 and then 18.0", "…\n#### 18") == 1
+    assert metrics.exact_number("none", "#### 18") == 0 and metrics.exact_number("#### -2", "#### 2") == 0
+    rows = [text_row(0, "#### 4", "#### 4", metric="exact_number", score=1.0), text_row(1, "#### 5", "#### 6", metric="exact_number", score=0.0)]
+    found = metrics.summarise(rows)
+    assert found["metric"] == "exact_number" and found["value"] == 0.5 and found["chance"] == 0
