@@ -98,7 +98,7 @@ def open_writer(path, arrays: dict[str, tuple]):
 
 
 def _create(path, name, shape, dtype, chunks):
-    # Not compressed: fp32 weights shrink by a tenth at most, and writing and reading them takes two to three times as long.
+    # Not compressed: 4.7 GB of random fp32 weights took 7 to 9 s without, 12 to 24 s with zstd level 1, and hardly shrank.
     kind = "bfloat16" if dtype.name == "bfloat16" else dtype.str
     metadata = {"shape": list(shape), "chunks": list(chunks), "dtype": kind, "compressor": None, "order": "C", "fill_value": None}
     context = ts.Context({"cache_pool": {"total_bytes_limit": 0}})

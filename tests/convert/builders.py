@@ -12,7 +12,8 @@ SIZES = {
 }  # fmt: skip
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "rope_theta": 5e5}
 LLAMA3["original_max_position_embeddings"] = 64
-YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "beta_fast": 32.0, "beta_slow": 1.0, "rope_theta": 5e5}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "beta_fast": 8.0, "beta_slow": 2.0, "rope_theta": 5e5}
+SHARP = {"rope_theta": 1e4, "original_max_position_embeddings": 4096, "truncate": False, "attention_factor": 1.3}  # every field matters
 PARTIAL = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
 OLMO3_ROPE = {"full_attention": YARN, "sliding_attention": {"rope_type": "default", "rope_theta": 5e5}}
 
@@ -29,7 +30,7 @@ VARIANTS = {
     "llama": ("Llama", {}),
     "llama-gqa-llama3": ("Llama", {"num_key_value_heads": 2, "rope_parameters": LLAMA3}),
     "llama-bias-headdim-tied": ("Llama", {"attention_bias": True, "mlp_bias": True, "head_dim": 16, "tie_word_embeddings": True}),
-    "llama-yarn": ("Llama", {"rope_parameters": {**YARN, "attention_factor": 1.3}}),
+    "llama-yarn": ("Llama", {"head_dim": 16, "rope_parameters": {**YARN, **SHARP}}),
 }  # fmt: skip
 
 

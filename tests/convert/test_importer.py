@@ -1,5 +1,6 @@
 """Import and export of one model: containers, dtypes, bad input, atomicity, a mesh, bounded memory."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from amuro_jax import checkpoint, convert, sharding
 from amuro_jax.convert import containers, door, exporter, importer, store, tensors
 from amuro_jax.errors import AmuroError, CheckpointError
-from amuro_jax.models.parameters import flatten
+from amuro_jax.models.parameters import abstract_params, flatten, logical_axes
 from tests.convert import builders
 
 
@@ -205,6 +206,20 @@ def test_sharded_load_on_a_mesh_places_each_device_its_part(olmo_converted):
         assert np.array_equal(np.asarray(leaf), np.asarray(flatten(whole)[name])), name
 
 
+def test_chunks_end_where_the_shards_of_a_mesh_end(olmo_hf, tmp_path, monkeypatch):
+    """A process reads whole chunks: it must not need a chunk for a part of it."""
+    monkeypatch.setattr(importer, "CHUNK", 600)
+    folder = convert.open_checkpoint(olmo_hf, tmp_path)
+    config = checkpoint.read_config(folder)
+    shapes = abstract_params(config)
+    placed = flatten(sharding.shardings(logical_axes(config), shapes, sharding.make_mesh("data:2,fsdp:2,tensor:2")))
+    arrays = store.open_arrays(folder / "params", list(flatten(shapes)))
+    for name, leaf in flatten(shapes).items():
+        shard = placed[name].shard_shape(leaf.shape)
+        chunk = arrays[name].chunk_layout.read_chunk.shape
+        assert all(part % size == 0 for part, size in zip(shard, chunk, strict=True)), (name, shard, chunk)
+
+
 def test_fine_tuned_parameters_export_too(olmo_converted, tmp_path):
     config = checkpoint.read_config(olmo_converted)
     params = jax.tree.map(lambda leaf: leaf + 1, checkpoint.load_params(olmo_converted))
@@ -216,6 +231,24 @@ def test_fine_tuned_parameters_export_too(olmo_converted, tmp_path):
     for name, leaf in flatten(checkpoint.load_params(back)).items():
         assert leaf.dtype == ml_dtypes.bfloat16
         assert np.array_equal(np.asarray(leaf), np.asarray(flatten(params)[name]).astype(ml_dtypes.bfloat16)), name
+
+
+def test_a_config_that_no_longer_describes_the_model_is_not_exported(olmo_converted, tmp_path):
+    config = dataclasses.replace(checkpoint.read_config(olmo_converted), eos_id=7)
+    checkpoint.save_model(tmp_path / "other", checkpoint.load_params(olmo_converted), config, olmo_converted / "tokenizer", {})
+    exporter.export(tmp_path / "other", tmp_path / "hf")
+    assert json.loads((tmp_path / "hf" / "config.json").read_text())["eos_token_id"] == 7
+
+
+def test_a_failed_conversion_waits_for_its_writes(tmp_path):
+    """Else they would put files back into the folder that is being removed."""
+    values = np.zeros((64, 1 << 16), np.float32)
+    with pytest.raises(KeyError), store.open_writer(tmp_path / "params", {"x": (values.shape, values.dtype, (1, 1 << 16))}) as writer:
+        for row in range(len(values)):
+            writer.put("x", (slice(row, row + 1),), values[row : row + 1])
+        assert writer._waiting
+        raise KeyError
+    assert not writer._waiting and not (tmp_path / "params" / "_METADATA").exists()
 
 
 def test_tokenizer_files_travel_and_come_back(folder, tmp_path):

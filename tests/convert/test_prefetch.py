@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 
 import pytest
 import torch
@@ -52,6 +53,7 @@ def test_budget_evicts_what_was_used_and_keeps_what_is_in_use(series, tmp_path):
     seen = []
     with Prefetcher(series, tmp_path, budget=int(size * 1.5)) as prefetcher:
         for path in prefetcher:
+            time.sleep(0.5)  # so that the thread, which prepares the next, would get at this one
             assert door.is_converted(path)
             seen.append(path)
             assert sum(door.is_converted(path) for path in seen) == 1

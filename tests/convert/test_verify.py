@@ -103,6 +103,11 @@ def test_eos_confusion_is_found(olmo_converted, tmp_path):
     assert "config: 2 ('|||IP_ADDRESS|||')" in found["eos"].detail and "tokenizer_config: 0 ('<|endoftext|>')" in found["eos"].detail
 
 
+def test_two_ends_of_text_that_disagree_are_found(olmo_converted, tmp_path):
+    found = check_tokenizer(olmo_converted, tmp_path, ["<|endoftext|>", "a", "<|im_end|>"], "<|im_end|>", eos_id=0)
+    assert found["eos"].ok is False and "disagree" in found["eos"].detail
+
+
 def test_consistent_eos_that_is_no_end_of_text_is_found(olmo_converted, tmp_path):
     found = check_tokenizer(olmo_converted, tmp_path, ["<|endoftext|>", "a", "|||IP_ADDRESS|||"], "|||IP_ADDRESS|||", eos_id=2)
     assert found["eos"].ok is False and "does not look like" in found["eos"].detail
