@@ -1,20 +1,41 @@
-"""A few sentences from the numbers, each with its uncertainty; what the data cannot tell apart is said to be so."""
+"""A few sentences from the numbers, each with its uncertainty; what the rows cannot tell apart is said to be so. No jax."""
 
-import numpy as np
+import dataclasses
+
 import pandas as pd
 
 from amuro_jax.data.registry import get_task
-from amuro_jax.study.analyses import Results
+from amuro_jax.study.analyses import FINE, NEITHER, PRE, change
+from amuro_jax.study.results import Results
+
+UNCLEAR = "not distinguishable from no change"
 
 
-def write_findings(results: Results, tables: dict[str, pd.DataFrame]) -> list[str]:
+@dataclasses.dataclass(frozen=True)
+class Sentence:
+    """One finding; `clear` says whether its interval leaves zero out."""
+
+    text: str
+    clear: bool = True
+
+
+def write_findings(results: Results, tables: dict[str, pd.DataFrame]) -> list[Sentence]:
     """Sentences for the head of the report, from the tables of `report.make_tables`."""
     makers = (_learned, _gains, _early_and_late, _domains, _forgetting, _formats)
-    return [sentence for make in makers for sentence in make(results, tables) if sentence]
+    return [sentence for make in makers for sentence in make(results, tables)]
 
 
-def _signed(value, error):
-    return f"{value:+.3f} ± {1.96 * error:.3f}"
+def _signed(value, digits=3):
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def _with_interval(row, name="change", prefix="", scale=1.0, unit="", digits=3):
+    value, low, high = (row[name] * scale, row[f"{prefix}low"] * scale, row[f"{prefix}high"] * scale)
+    return f"{_signed(value, digits)}{unit} (95 % interval {_signed(low, digits)} to {_signed(high, digits)}{unit})"
+
+
+def _clear(row, prefix=""):
+    return bool(row[f"{prefix}low"] > 0 or row[f"{prefix}high"] < 0)
 
 
 def _names(names):
@@ -23,71 +44,91 @@ def _names(names):
 
 
 def _learned(results, tables):
-    table = tables["learned_in_pretraining"]
-    yes, no = table[table["learned"]], table[~table["learned"]]
-    if len(yes):
-        figures = "; ".join(f"{row.task} {row.first:.3f} → {row.last:.3f}" for row in yes.itertuples())
-        yield f"Learned in pre-training, without fine-tuning: {figures}. The last checkpoint is above the first and above the baseline by more than its 95 % interval."
-    else:
-        yield "No set is learned in pre-training alone: no last checkpoint is above its first and its baseline by more than its 95 % interval."
-    if len(no):
-        yield f"Not learned in pre-training as few-shot prompting can see it: {_names(no['task'])}."
+    table = tables["learned"]
+    tested = table[table["decided_by"] == "test"]
+    before = tested[tested["group"] == PRE]
+    if len(before):
+        figures = _names(f"{row.task} ({_signed(row.rise)} ± {1.96 * row.rise_stderr:.3f})" for row in before.itertuples())
+        yield Sentence(f"Learned in pre-training: {figures}; the last base model lies clearly above the first one and above the baseline.")
+    elif len(tested):
+        yield Sentence("No set is learned in pre-training alone: no last base model lies clearly above both the first one and the baseline.", False)
+    after = tested[tested["group"] == FINE]
+    if len(after):
+        figures = _names(f"{row.task} ({_signed(row.gain)} ± {1.96 * row.gain_stderr:.3f})" for row in after.itertuples())
+        yield Sentence(f"Learned only in fine-tuning, the last checkpoint against its fine-tuned version: {figures}.")
+    if len(never := tested[tested["group"] == NEITHER]):
+        yield Sentence(f"Neither base nor fine-tuned model is clearly above the baseline and its start: {_names(never['task'])}.", False)
 
 
 def _gains(results, tables):
-    for label, points in tables["group_gains"].groupby("group"):
-        last = points.sort_values("step").iloc[-1]
-        verdict = "" if abs(last["change"]) > 1.96 * last["stderr"] else ", not distinguishable from none"
-        yield f"Fine-tuning the last checkpoint changes the sets {label} by {_signed(last['change'], last['stderr'])} on average{verdict}."
+    for group, points in tables["group_gains"].groupby("group", sort=False):
+        known = points.dropna(subset=["low"])
+        if known.empty:
+            continue
+        last, positive = known.iloc[-1], int((known["low"] > 0).sum())
+        text = f"Sets {group}: fine-tuning {last['checkpoint']} changes the mean score by {_with_interval(last)}"
+        text += "" if _clear(last) else f", {UNCLEAR}"
+        yield Sentence(f"{text}; the gain is clear at {positive} of {len(known)} checkpoints.", _clear(last))
 
 
 def _early_and_late(results, tables):
-    """Whether fine-tuning pays more late than early, per set."""
-    table = tables["changes"]
-    own = table[(table["tuned_on"] == table["task"]) & (table["format"] == results.formats()[0])]
-    grows, shrinks, same = [], [], []
-    for name, points in own.groupby("task", sort=False):
-        first, last = points.sort_values("step").iloc[0], points.sort_values("step").iloc[-1]
-        difference, error = last["tuned"] - first["tuned"], np.hypot(first["stderr"], last["stderr"])
-        (same if abs(difference) <= 1.96 * error else grows if difference > 0 else shrinks).append(
-            f"{name} ({first['tuned']:.3f} → {last['tuned']:.3f})"
-        )
+    """Whether fine-tuning ends higher from the last checkpoint than from the first, per fine-tuning set on its own test."""
+    grows, falls, same = [], [], []
+    for task in [name for name in results.tasks("in_domain") if name in results.fine_tuning_sets()]:
+        ends = [results.find(results.checkpoints[place], task, task) for place in (0, -1)]
+        found = results.estimate(change, ends)
+        if not pd.isna(found.low):
+            place = grows if found.low > 0 else falls if found.high < 0 else same
+            place.append(f"{task} ({ends[0]['value']:.3f} → {ends[1]['value']:.3f})")
     if grows:
-        yield f"More pre-training makes fine-tuning better, first to last checkpoint: {_names(grows)}."
-    if shrinks:
-        yield f"More pre-training makes fine-tuning worse: {_names(shrinks)}."
+        yield Sentence(f"More pre-training makes for a better fine-tuned model, first to last checkpoint: {_names(grows)}.")
+    if falls:
+        yield Sentence(f"More pre-training makes for a worse fine-tuned model: {_names(falls)}.")
     if same:
-        yield f"Fine-tuned scores of the first and the last checkpoint are not distinguishable: {_names(same)}."
+        yield Sentence(f"Fine-tuned from the first or from the last checkpoint, the scores are not distinguishable: {_names(same)}.", False)
 
 
 def _domains(results, tables):
     table = tables["out_of_domain"]
-    for tuned_on, points in table.groupby("tuned_on", sort=False):
-        inside, outside = (points[points["role"] == role] for role in ("in_domain", "out_of_domain"))
-        if inside.empty or outside.empty:
-            continue
-        a, b = inside["change"].mean(), outside["change"].mean()
-        error = np.sqrt((outside["change_stderr"] ** 2).sum()) / len(outside)
-        clear = "" if abs(b) > 1.96 * error else " (not distinguishable from none)"
-        yield f"After fine-tuning on {tuned_on}, in-domain sets change by {a:+.3f} and out-of-domain sets by {_signed(b, error)}{clear}, mean over checkpoints."
+    outside = table[(table["role"] == "out_of_domain")].dropna(subset=["low"])
+    for _, row in outside.iterrows():
+        inside = table[(table["tuned_on"] == row["tuned_on"]) & (table["role"] == "in_domain")].dropna(subset=["low"])
+        beside = f"; in domain {_names(_signed(value) for value in inside['change'])}" if len(inside) else ""
+        ratio = f", {_signed(100 * row['relative'], 0)} % of the base score" if not pd.isna(row["relative"]) else ""
+        note = "" if _clear(row) else f", {UNCLEAR}"
+        text = f"Out of domain, fine-tuning on {row['tuned_on']} changes {row['task']} by {_with_interval(row)}{ratio}{note}{beside}; mean over checkpoints."
+        yield Sentence(text, _clear(row))
 
 
 def _forgetting(results, tables):
-    for row in tables["pooled_transfer"].itertuples():
-        if pd.isna(row.relative):
+    for _, row in tables["transfer_by_kind"].iterrows():
+        direction = f"{row['tuned_on']} → {row['task']}"
+        if not pd.isna(row["relative_low"]):
+            clear = _clear(row, "relative_")
+            text = f"Task transfer, {direction}: mean ratio of change {_with_interval(row, 'relative', 'relative_', 100, ' %', 1)}"
+            aside = f"; {row['zero_base']} of {row['cells']} cells have no ratio, their base score is or may be zero" if row["zero_base"] else ""
+        elif not pd.isna(row["low"]):
+            clear = _clear(row)
+            text, aside = f"Task transfer, {direction}: mean change {_with_interval(row)}", "; base scores of zero leave no ratio"
+        else:
             continue
-        verdict = "" if abs(row.relative) > 1.96 * row.stderr else ", not distinguishable from none"
-        yield f"Task transfer, {row.direction}: mean ratio of change {row.relative:+.1%} ± {1.96 * row.stderr:.1%}{verdict}."
+        yield Sentence(text + ("" if clear else f", {UNCLEAR}") + aside + ".", clear)
 
 
 def _formats(results, tables):
     table = tables["format_spread"]
     if table.empty:
         return
-    last = table[table["step"] == table["step"].max()]
-    for name, points in last.groupby("task", sort=False):
-        base, own = points[points["tuned_on"] == ""], points[points["tuned_on"] == name]
+    last = table[table["checkpoint"] == results.checkpoints[-1]].dropna(subset=["spread"])
+    for task, points in last.groupby("task", sort=False):
+        base, own = points[points["tuned_on"] == ""], points[points["tuned_on"] == task]
         if len(base) and len(own):
-            metric = "accuracy" if get_task(name).metric == "accuracy" else "ROUGE-L"
-            spread = f"{base['spread'].iloc[0]:.3f} to {own['spread'].iloc[0]:.3f}"
-            yield f"At the last checkpoint, fine-tuning on {name} moves the spread of {metric} over formats from {spread}."
+            yield _spread_sentence(results, task, base.iloc[0], own.iloc[0])
+
+
+def _spread_sentence(results, task, base, own):
+    metric = "accuracy" if get_task(task).metric == "accuracy" else "ROUGE-L"
+    apart = base["low"] > own["high"] or own["low"] > base["high"]
+    text = f"Formats, last checkpoint, {task}: {metric} differs by {base['spread']:.3f} between best and worst format of the base model"
+    text += f" (expected from chance {base['expected']:.3f}) and by {own['spread']:.3f} after fine-tuning (chance {own['expected']:.3f})"
+    return Sentence(text + ("." if apart else "; the two are not distinguishable."), bool(apart))

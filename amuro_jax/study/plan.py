@@ -3,9 +3,12 @@
 import dataclasses
 from pathlib import Path
 
-from amuro_jax.config import FineTune, StudyConfig, split_names
+from amuro_jax import files
+from amuro_jax.config import FineTune, StudyConfig, split_names, to_dict
 from amuro_jax.study import grid, store
 from amuro_jax.study.grid import ScoreSpec
+
+PLAN = "study.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,32 +45,76 @@ def specs_of(config: StudyConfig, model: Model) -> list[ScoreSpec]:
     return grid.score_specs(config, model.tuned_on)
 
 
+@dataclasses.dataclass
+class Plan:
+    """What a study asks for: `<workdir>/study.json`. The report and `--dry_run` read it; keys are known once a checkpoint was opened.
+
+    Attributes:
+        name, config: the study and its resolved configuration.
+        checkpoints: names in the order of training.
+        cells: one dict per wanted score with model, specification, owner, group and key (None: not known yet).
+    """
+
+    name: str
+    config: dict
+    checkpoints: list[str]
+    cells: list[dict]
+
+    def write(self, workdir) -> None:
+        """Writes `study.json`."""
+        files.write_json(Path(workdir) / PLAN, dataclasses.asdict(self))
+
+
+def read_plan(workdir) -> Plan | None:
+    """The plan of the last run in this folder; None where there was none."""
+    path = Path(workdir) / PLAN
+    return Plan(**files.read_json(path)) if path.exists() else None
+
+
+def make_plan(config: StudyConfig, revisions) -> Plan:
+    """The plan of a study, with the keys that the last run of the same study found out."""
+    about = {entry.task: entry for entry in reversed(config.evals)}
+    cells = [
+        {
+            "checkpoint": model.revision, "step": model.step, "tokens": model.tokens, "tuned_on": model.tuned_on, **dataclasses.asdict(spec),
+            "of": about[spec.task].of, "group": about[spec.task].group, "key": None,
+        }
+        for model in models_of(config, revisions)
+        for spec in specs_of(config, model)
+    ]  # fmt: skip
+    made = Plan(config.name, to_dict(config), [revision.revision for revision in revisions], cells)
+    before = read_plan(config.workdir)
+    if before and before.config == made.config:
+        known = {identity(cell): cell["key"] for cell in before.cells}
+        for cell in cells:
+            cell["key"] = known.get(identity(cell))
+    return made
+
+
+def identity(cell: dict) -> tuple:
+    """What tells the cells of one study apart."""
+    return tuple(cell[name] for name in ("checkpoint", "tuned_on", "task", "format", "shots"))
+
+
 def describe(config: StudyConfig, revisions) -> str:
     """What `--dry_run` prints: every cell with its state, counts, and an estimate from the finished cells' times."""
-    models, finished = models_of(config, revisions), _finished(config)
+    made, models = make_plan(config, revisions), models_of(config, revisions)
+    done = {identity(cell) for cell in made.cells if cell["key"] and store.is_done(config.workdir, cell["key"])}
     lines, left = [], {"train": 0, "score": 0}
     for model in models:
         specs = specs_of(config, model)
-        done = {(c["task"], c["format"], c["shots"]) for c in finished.get((model.revision, model.tuned_on), [])}
-        for spec in specs:
-            state = "done" if (spec.task, spec.format, spec.shots) in done else "to do"
-            left["score"] += state == "to do"
-            lines.append(f"  {state:<6} score  {model.label():<40} {spec.role:<16} {spec.label()}")
-        missing = len(done) < len(specs)
+        todo = [spec for spec in specs if (model.revision, model.tuned_on, spec.task, spec.format, spec.shots) not in done]
+        left["score"] += len(todo)
+        left["train"] += bool(model.tuned_on and todo)
         if model.tuned_on:
-            left["train"] += missing
-            lines.append(f"  {'to do' if missing else 'done':<6} train  {model.label()}")
-    total = sum(len(specs_of(config, model)) for model in models)
-    head = f"{len(revisions)} checkpoints × {1 + len(config.fine_tunes)} models, {total} scores; to do: {left['train']} fine-tunings, {left['score']} scores"
+            lines.append(f"  {'to do' if todo else 'done':<6} train  {model.label()}")
+        lines += [f"  {'to do' if spec in todo else 'done':<6} score  {model.label():<40} {spec.role:<16} {spec.label()}" for spec in specs]
+    head = f"{len(revisions)} checkpoints × {1 + len(config.fine_tunes)} models, {len(made.cells)} scores; "
+    head += f"to do: {left['train']} fine-tunings, {left['score']} scores"
+    before = read_plan(config.workdir)
+    if before and before.config != made.config:
+        head += "\n(the last run in this folder had another configuration; cells that it shares with this one are found when checkpoints are opened)"
     return "\n".join([head, *lines, _estimate(config, left)])
-
-
-def _finished(config):
-    found: dict[tuple[str, str], list[dict]] = {}
-    if (Path(config.workdir) / "cells").is_dir():
-        for record in store.records(config.workdir):
-            found.setdefault((record["model"]["checkpoint"], record["model"]["tuned_on"]), []).append(record["specification"])
-    return found
 
 
 def _estimate(config, left):

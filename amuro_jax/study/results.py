@@ -8,14 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from amuro_jax import files
 from amuro_jax.config import split_names
 from amuro_jax.errors import AmuroError, DataError
 from amuro_jax.evals.statistics import bootstrap_means
-from amuro_jax.study import store
+from amuro_jax.study import plan, store
 
 WANTED = ("checkpoint", "step", "tokens", "tuned_on", "task", "role", "format", "shots", "of", "group", "key")
-PLAN = "study.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,11 +126,10 @@ def load(workdir, resamples: int = 3000) -> Results:
     Raises:
         AmuroError: no study there, no finished cell, or a damaged one (by name).
     """
-    path = Path(workdir) / PLAN
-    if not path.exists():
-        raise AmuroError("no study here", where=path, hint="run `amuro study` with this workdir first")
-    plan = files.read_json(path)
-    wanted, found = pd.DataFrame(plan["cells"], columns=list(WANTED)), store.frame(workdir)
+    asked = plan.read_plan(workdir)
+    if asked is None:
+        raise AmuroError("no study here", where=Path(workdir) / plan.PLAN, hint="run `amuro study` with this workdir first")
+    wanted, found = pd.DataFrame(asked.cells, columns=list(WANTED)), store.frame(workdir)
     done = wanted["key"].isin(set(found["key"]))
     if not done.any():
         raise AmuroError("no cell of the study is finished yet", where=Path(workdir) / "cells", hint="run `amuro study` with this workdir")
@@ -144,7 +141,8 @@ def load(workdir, resamples: int = 3000) -> Results:
     main = {}
     for line in wanted.itertuples():
         main.setdefault(line.task, (line.format, line.shots))
-    return Results(plan["name"], plan["checkpoints"], cells, missing, main, paired_draws(cells, functools.partial(_scores, workdir), resamples))
+    draws = paired_draws(cells, functools.partial(_scores, workdir), resamples)
+    return Results(asked.name, asked.checkpoints, cells, missing, main, draws)
 
 
 def _reasons(workdir, missing):

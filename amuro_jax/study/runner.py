@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from amuro_jax import __version__, checkpoint, files, sharding
-from amuro_jax.config import StudyConfig, to_dict
+from amuro_jax.config import StudyConfig
 from amuro_jax.convert.prefetch import Prefetcher
 from amuro_jax.data import encoding, protocols, queries, sources
 from amuro_jax.data.registry import get_task
@@ -37,8 +37,7 @@ def run(config: StudyConfig, revisions) -> list[str]:
     grid.validate(config)
     workdir = Path(config.workdir)
     with lease(workdir) as renew:
-        _record_config(workdir, config, revisions)
-        runner = _Runner(config, workdir, renew)
+        runner = _Runner(config, workdir, renew, plan.make_plan(config, revisions))
         budget = int(config.disk_budget_gb * 1e9)
         models = plan.models_of(config, revisions)
         runner.start(models)
@@ -48,13 +47,6 @@ def run(config: StudyConfig, revisions) -> list[str]:
                 runner.checkpoint(own, folders)
         runner.bar.close()
         return runner.failures
-
-
-def _record_config(workdir, config, revisions):
-    """The resolved configuration and series: `study.json` of the last run, and every earlier one by its content."""
-    values = {"config": to_dict(config), "revisions": [dataclasses.asdict(revision) for revision in revisions]}
-    files.write_json(workdir / "configs" / f"{files.content_key(values)}.json", values)
-    files.write_json(workdir / "study.json", values)
 
 
 @dataclasses.dataclass
@@ -71,8 +63,8 @@ class _Base:
 class _Runner:
     """State of one run: compiled scorers and prepared prompts, which serve all checkpoints."""
 
-    def __init__(self, config: StudyConfig, workdir: Path, renew):
-        self.config, self.workdir, self.renew, self.failures = config, workdir, renew, []
+    def __init__(self, config: StudyConfig, workdir: Path, renew, wanted: plan.Plan):
+        self.config, self.workdir, self.renew, self.wanted, self.failures = config, workdir, renew, wanted, []
         self.protocol = protocols.resolve(config.score.protocol, config.score.quirks)
         self.mesh = sharding.make_mesh(config.score.mesh) if jax.device_count() > 1 else None
         self._scorers, self._prepared, self._encoded = {}, {}, {}
@@ -80,6 +72,8 @@ class _Runner:
     def start(self, models):
         total = sum(len(plan.specs_of(self.config, model)) + bool(model.tuned_on) for model in models)
         self.bar = progress_bar(total, self.config.name, unit="cell")
+        files.write_json(self.workdir / "configs" / f"{files.content_key(self.wanted.config)}.json", self.wanted.config)
+        self.wanted.write(self.workdir)
 
     def checkpoint(self, models, folders) -> None:
         """All models of one checkpoint: base first, then each fine-tuned one."""
@@ -89,6 +83,7 @@ class _Runner:
             self._fail(models[0].revision, error)
             self.bar.update(sum(len(plan.specs_of(self.config, model)) + bool(model.tuned_on) for model in models))
             return
+        self._note_keys(base, models)
         params = _Lazy(lambda: checkpoint.load_params(base.folder, base.config, mesh=self.mesh, dtype=jnp.float32))
         for model in models:
             label = f"{model.label()}: {{}}"
@@ -98,6 +93,22 @@ class _Runner:
                 self._fail(label.format("model"), error)
             except Exception as error:  # one model's fault must not cost the others
                 self._fail(label.format("model"), error, traceback.format_exc())
+
+    def _note_keys(self, base, models):
+        """Puts the keys of one checkpoint's cells into `study.json`, so that the report knows which cells are this study's."""
+        found = {}
+        for model in models:
+            recipe = grid.recipe_of(self.config, plan.fine_tune_of(self.config, model)) if model.tuned_on else None
+            own = keys.train_key(base.hash, recipe, base.tokenizer.fingerprint) if recipe else base.hash
+            for spec in plan.specs_of(self.config, model):
+                at = (model.revision, model.tuned_on, spec.task, spec.format, spec.shots)
+                found[at] = keys.score_key(own, spec, self.config, base.tokenizer.fingerprint)
+        changed = False
+        for cell in self.wanted.cells:
+            key = found.get(plan.identity(cell), cell["key"])
+            changed, cell["key"] = changed or key != cell["key"], key
+        if changed:
+            self.wanted.write(self.workdir)
 
     def _open(self, folder, revision):
         tokenizer = Tokenizer.load(folder / "tokenizer")
