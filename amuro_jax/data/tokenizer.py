@@ -30,8 +30,10 @@ class Tokenizer:
         self._backend.no_padding()
         self.prefix_ids = (bos_id,) if add_bos and bos_id is not None else ()
         self.vocab_size = backend.get_vocab_size()
-        content = backend.to_str() + json.dumps([eos_id, bos_id, pad_id, add_bos])
-        self.fingerprint = hashlib.sha256(content.encode()).hexdigest()
+        self._source = backend.to_str()
+        self.fingerprint = hashlib.sha256((self._source + json.dumps([eos_id, bos_id, pad_id, add_bos])).encode()).hexdigest()
+        # It only adds special tokens, which nobody asks for here, and trims spaces off the offsets, which would hide token boundaries.
+        self._backend.post_processor = None
         self.folder: Path | None = None
 
     @classmethod
@@ -111,10 +113,22 @@ class Tokenizer:
                 if path.is_file():
                     shutil.copyfile(path, folder / path.name)
             return
-        files.write_text(folder / "tokenizer.json", self._backend.to_str(pretty=True))
+        files.write_text(folder / "tokenizer.json", self._source)
         named = {"eos_token": self.eos_id, "bos_token": self.bos_id, "pad_token": self.pad_id}
         wrapper = {name: self.token(value) for name, value in named.items() if value is not None}
         files.write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **wrapper})
+
+
+def open_tokenizer(path) -> Tokenizer:
+    """The tokenizer of a tokenizer.json, of a folder with one, or of a converted checkpoint.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    path = Path(path)
+    if path.is_file():
+        return Tokenizer.from_file(path)
+    return Tokenizer.load(path / "tokenizer" if (path / "tokenizer").is_dir() else path)
 
 
 def _read_backend(path):

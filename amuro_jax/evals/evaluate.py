@@ -106,7 +106,8 @@ def _generated(scorer, params, tokenizer, prepared):
     for index, (query, generation) in enumerate(zip(prepared.queries, made, strict=True)):
         text = cut_at(tokenizer.decode(list(generation.tokens)), query.stop)
         row = _common(prepared, index) | {"prediction": text.strip(), "ended": generation.ended, "metric": query.metric}
-        rows.append(row | (_found_label(query, text) if prepared.method == "free" else {"score": metrics.text_score(text, query.reference, query.metric)}))
+        free = prepared.method == "free"
+        rows.append(row | (_found_label(query, text) if free else {"score": metrics.text_score(text, query.reference, query.metric)}))
     return rows
 
 

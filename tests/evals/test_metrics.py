@@ -101,7 +101,8 @@ def test_midpoint_is_the_published_statistic():
 
 
 def test_free_answers_without_label():
-    rows = [label_row(i, i % 2, 0.9) | {"choice_logprobs": None, "label_mass": None, "predicted": -1, "score": 0.0, "prediction": "?"} for i in range(4)]
+    silent = {"choice_logprobs": None, "label_mass": None, "predicted": -1, "score": 0.0, "prediction": "?"}
+    rows = [label_row(i, i % 2, 0.9) | silent for i in range(4)]
     found = metrics.summarise(rows)
     assert found["value"] == 0 and found["extra"]["unanswered"] == 1 and found["chance"] == 0.5 and found["majority"] == 0.5
 

@@ -1,0 +1,69 @@
+"""Lists the data sets, and shows or dumps their prompts exactly as a model gets them.
+
+    amuro tasks                                                             the table of sets
+    amuro tasks mnli_matched --data_root=DATA --show=2 --format=io --shots=4 --tokenizer=CHECKPOINT_OR_tokenizer.json
+    amuro tasks boolq --data_root=DATA --dump=requests.jsonl                every request: task, doc_id, idx, context, continuation, label
+    amuro tasks my_set.yaml --data_root=DATA --show=1                       a set of one's own (see docs/data.md)
+
+With --tokenizer, a bar stands between tokens. Formats take perturbations: --format=default~sep=newline~case=upper~labels=letters.
+"""
+
+from absl import flags
+
+DESCRIPTION = "list the data sets; show or dump a set's rendered prompts"
+FIRST = "task"
+
+
+def define_flags() -> None:
+    """Declares the verb's flags."""
+    flags.DEFINE_string("task", "", "Name of a set, or a YAML file that describes one's own; without it, the table of sets.")
+    flags.DEFINE_string("data_root", "", "Folder of local data sets, one folder per set; empty: the Hub.")
+    flags.DEFINE_integer("show", 0, "Print so many rendered rows.", lower_bound=0)
+    flags.DEFINE_string("dump", "", "Write every rendered request to this JSONL file.")
+    flags.DEFINE_string("format", "default", "default, instruct, io, with ~perturbations.")
+    flags.DEFINE_integer("shots", 0, "Shots before each query.", lower_bound=0)
+    flags.DEFINE_string("shot_file", "", "A text file of fixed shots to use as they are, one blank line between them; in place of --shots.")
+    flags.DEFINE_integer("shot_seed", 0, "Which rows are the shots.")
+    flags.DEFINE_string("protocol", "strict", "strict or paper.")
+    flags.DEFINE_string("quirks", "", "Single quirks to switch, e.g. +shots_from_test,-no_stop.")
+    flags.DEFINE_string("tokenizer", "", "Checkpoint folder, tokenizer folder or tokenizer.json; shows token boundaries and fits contexts.")
+    flags.DEFINE_integer("max_length", 2048, "Context in tokens that prompts are fitted to.", lower_bound=1)
+    flags.DEFINE_integer("rows", 0, "A seeded subsample of the rows; 0: all.", lower_bound=0)
+
+
+def main() -> None:
+    """Prints the table, some rows, or the path of the dump."""
+    from amuro_jax.data import preview
+
+    given = flags.FLAGS
+    if not given.task:
+        print(preview.aligned(preview.table(given.data_root)))
+        return
+    queries, tokenizer = _queries(given)
+    if given.dump:
+        print(f"{preview.dump(queries, given.dump)} requests of {len(queries)} rows: {given.dump}")
+    for query in queries[: given.show or (0 if given.dump else 1)]:
+        print(preview.shown(query, tokenizer), end="\n\n")
+
+
+def _queries(given):
+    from amuro_jax.data import formats, protocols, tokenizer
+    from amuro_jax.data.queries import build_queries
+    from amuro_jax.data.registry import get_task
+
+    task, protocol = get_task(given.task), protocols.resolve(given.protocol, given.quirks)
+    formats.parse_format(given.format, task)
+    made = tokenizer.open_tokenizer(given.tokenizer) if given.tokenizer else None
+    texts = _shot_texts(given.shot_file) if given.shot_file else None
+    options = {"data_root": given.data_root, "max_length": given.max_length, "rows": given.rows, "shot_seed": given.shot_seed, "shot_texts": texts}
+    return build_queries(task, given.format, len(texts) if texts else given.shots, protocol, made, **options), made
+
+
+def _shot_texts(path):
+    from pathlib import Path
+
+    from amuro_jax.errors import ConfigError
+
+    if not Path(path).is_file():
+        raise ConfigError("no such file", where=f"--shot_file={path}")
+    return tuple(part.strip("\n") + "\n\n" for part in Path(path).read_text().split("\n\n") if part.strip())
