@@ -76,7 +76,7 @@ class Step:
         gradients = jax.tree.map(lambda g: g / weight, gradients)
         updates, opt_state = self.transform.update(gradients, state.opt_state, state.params)
         params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, updates)
-        metrics = {"loss": loss / weight, "accuracy": hits / weight, "grad_norm": optax.global_norm(gradients), "weight": weight}
+        metrics = {"loss": loss / weight, "accuracy": hits / weight, "grad_norm": optax.tree.norm(gradients), "weight": weight}
         return State(state.step + 1, params, opt_state), metrics
 
     def _gradients(self, params, batch):

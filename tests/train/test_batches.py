@@ -1,0 +1,45 @@
+"""Batches are a function of (seed, epoch, step), cover every example once an epoch, and carry exact targets."""
+
+import numpy as np
+import pytest
+
+from amuro_jax.train.batches import LENGTHS, Batches, epoch_order, fit_size, pad_batch, predicted_positions
+from tests.train.tiny import examples
+
+
+def test_order_depends_on_seed_and_epoch_alone():
+    assert (epoch_order(50, 1, 0) == epoch_order(50, 1, 0)).all()
+    assert (epoch_order(50, 1, 0) != epoch_order(50, 1, 1)).any() and (epoch_order(50, 1, 0) != epoch_order(50, 2, 0)).any()
+
+
+def test_every_example_stands_once_in_each_epoch():
+    rows = examples(27)
+    batches = Batches(rows, 8, 2, seed=3)
+    assert batches.per_epoch == 4 and batches.total == 8
+    for epoch in range(2):
+        weights = [batches[epoch * 4 + step].weight.sum() for step in range(4)]
+        assert sum(weights) == sum(len(predicted_positions(row)) for row in rows)
+
+
+def test_targets_are_the_tokens_behind_the_mask():
+    rows = examples(3)
+    batch = pad_batch(rows, 4, 4)
+    for place, row in enumerate(rows):
+        at = predicted_positions(row)
+        assert (batch.target[place, : len(at)] == row.tokens[at]).all() and (batch.source[place, : len(at)] == at - 1).all()
+        assert batch.weight[place].sum() == len(at) and (batch.enter[place, len(row.tokens) :] == -1).all()
+    assert batch.weight[3].sum() == 0 and batch.tokens.shape[1] in LENGTHS
+
+
+def test_weighing_examples_gives_each_the_same_share():
+    batch = pad_batch(examples(5), 5, 4, weigh_examples=True)
+    np.testing.assert_allclose(batch.weight.sum(axis=1), 1, rtol=1e-6)
+
+
+def test_rows_are_padded_to_the_mesh():
+    assert Batches(examples(9), 6, 1, 0, multiple=4)[0].tokens.shape[0] == 8
+
+
+@pytest.mark.parametrize("size,expected", [(1, 16), (16, 16), (17, 32), (2049, 3072), (9000, 9216)])
+def test_fit_size(size, expected):
+    assert fit_size(size, LENGTHS) == expected

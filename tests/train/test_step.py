@@ -1,0 +1,164 @@
+"""One step: against torch's AdamW on the same model, against itself in micro-batches and on every mesh, once traced per shape."""
+
+import jax
+import numpy as np
+import pytest
+
+from amuro_jax import sharding
+from amuro_jax.models.parameters import abstract_params, flatten, init_params, logical_axes, unflatten
+from amuro_jax.train.batches import pad_batch
+from amuro_jax.train.optimizer import Optimizer, linear_schedule
+from amuro_jax.train.step import Step, make_step
+from tests.train.tiny import MODEL, examples
+
+ADAM = Optimizer(clip_norm=1.0)
+
+
+def run(step, params, batches, rate=1e-2):
+    state, losses = step.init(params), []
+    for batch in batches:
+        state, metrics = step(state, batch.arrays(), rate)
+        losses.append(float(metrics["loss"]))
+    return state, losses
+
+
+def close(left, right, tolerance):
+    for name, leaf in flatten(left).items():
+        np.testing.assert_allclose(np.asarray(leaf), np.asarray(flatten(right)[name]), atol=tolerance, rtol=0, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return init_params(MODEL, 0)
+
+
+@pytest.fixture(scope="module")
+def batches():
+    return [pad_batch(examples(8, seed), 8, 4) for seed in range(3)]
+
+
+def test_three_steps_equal_torch(params, batches):
+    """transformers' OLMo, torch's AdamW and its gradient clipping, the same batches: parameters agree to 1e-5."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    config = transformers.OlmoConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, tie_word_embeddings=True, pad_token_id=1,
+        eos_token_id=2, max_position_embeddings=64,
+    )  # fmt: skip
+    model = transformers.OlmoForCausalLM(config)
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            tensor.copy_(torch.tensor(np.array(_as_hf(params, name))))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
+    losses = []
+    for batch in batches:
+        attention = torch.tensor(batch.enter == 0).long()
+        scores = model(torch.tensor(batch.tokens).long(), attention_mask=attention).logits
+        at = torch.take_along_dim(scores, torch.tensor(batch.source).long()[:, :, None], 1)
+        each = torch.nn.functional.cross_entropy(at.transpose(1, 2), torch.tensor(batch.target).long(), reduction="none")
+        weight = torch.tensor(batch.weight)
+        loss = (each * weight).sum() / weight.sum()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        losses.append(loss.item())
+    state, ours = run(make_step(MODEL, ADAM), params, batches)
+    np.testing.assert_allclose(ours, losses, atol=1e-5)
+    theirs = unflatten({name: _from_hf(model, name) for name in flatten(params)})
+    close(state.params, theirs, 1e-4)
+
+
+_HF = {
+    "layers/attention/query/kernel": "self_attn.q_proj", "layers/attention/key/kernel": "self_attn.k_proj",
+    "layers/attention/value/kernel": "self_attn.v_proj", "layers/attention/out/kernel": "self_attn.o_proj",
+    "layers/mlp/gate/kernel": "mlp.gate_proj", "layers/mlp/up/kernel": "mlp.up_proj", "layers/mlp/down/kernel": "mlp.down_proj",
+}  # fmt: skip
+
+
+def _as_hf(params, name):
+    if "layers." not in name:
+        return params["embed"]["embedding"]
+    layer = int(name.split(".")[2])
+    ours = next(ours for ours, theirs in _HF.items() if theirs in name)
+    kernel = np.asarray(flatten(params)[ours][layer])
+    return kernel.reshape(32, -1).T if "out/" not in ours and kernel.ndim == 3 else kernel.reshape(-1, kernel.shape[-1]).T
+
+
+def _from_hf(model, name):
+    state = model.state_dict()
+    if name == "embed/embedding":
+        return state["model.embed_tokens.weight"].numpy()
+    shape = flatten(abstract_params(MODEL))[name].shape
+    return np.stack([state[f"model.layers.{i}.{_HF[name]}.weight"].numpy().T.reshape(shape[1:]) for i in range(2)])
+
+
+@pytest.mark.parametrize("micro", [2, 4, 8])
+def test_accumulated_equals_whole_batch(params, batches, micro):
+    """Micro-batches have different numbers of predicted tokens: a mean of means would differ."""
+    whole, losses = run(make_step(MODEL, ADAM), params, batches)
+    parts, same = run(make_step(MODEL, ADAM, micro_batches=micro), params, batches)
+    np.testing.assert_allclose(losses, same, atol=1e-5)
+    close(whole.params, parts.params, 1e-4)
+
+
+@pytest.mark.parametrize("text", ["data:8", "data:4,tensor:2", "fsdp:8", "data:2,fsdp:2,tensor:2"])
+def test_every_mesh_gives_the_same_parameters(params, batches, text):
+    alone, losses = run(make_step(MODEL, ADAM), params, batches)
+    mesh = sharding.make_mesh(text)
+    placed = jax.device_put(params, sharding.shardings(logical_axes(MODEL), abstract_params(MODEL), mesh))
+    state, same = run(make_step(MODEL, ADAM, mesh=mesh), placed, batches)
+    np.testing.assert_allclose(losses, same, atol=1e-5)
+    close(alone.params, state.params, 1e-4)
+    assert "tensor" not in text or not state.params["layers"]["mlp"]["up"]["kernel"].sharding.is_fully_replicated
+
+
+def test_one_trace_per_shape_whatever_the_learning_rate(params, batches):
+    step = Step(MODEL, ADAM, "float32", "none", 1, None)
+    for rate in (1e-3, 2e-3):
+        run(step, params, batches, rate)
+    shapes = {batch.tokens.shape for batch in batches}
+    assert step.traces == len(shapes)
+
+
+def test_steps_are_shared_by_recipes_of_one_shape():
+    assert make_step(MODEL, Optimizer(clip_norm=1.0)) is make_step(MODEL, Optimizer(clip_norm=1.0))
+
+
+def test_initial_parameters_survive_donation(params, batches):
+    before = np.asarray(params["embed"]["embedding"]).copy()
+    run(make_step(MODEL, ADAM), params, batches)
+    np.testing.assert_array_equal(before, params["embed"]["embedding"])
+
+
+def test_long_completions_are_chunked_to_the_same_numbers(params):
+    from amuro_jax.data.types import TrainExample
+
+    tokens = np.random.default_rng(0).integers(3, 64, 60).astype(np.int32)
+    row = TrainExample(tokens, np.ones(60, bool), 0)
+    small, large = (run(make_step(MODEL, ADAM), params, [pad_batch([row], 1, size)]) for size in (64, 512))
+    np.testing.assert_allclose(small[1], large[1], rtol=1e-6)
+    close(small[0].params, large[0].params, 1e-4)
+
+
+def test_remat_changes_nothing(params, batches):
+    plain, again = (run(make_step(MODEL, ADAM, remat=remat), params, batches) for remat in ("none", "full"))
+    close(plain[0].params, again[0].params, 1e-4)
+
+
+def test_schedule_warms_up_and_ends_at_zero():
+    rate = linear_schedule(1.0, 100, 0.03)
+    assert [rate(step) for step in (0, 1, 3)] == pytest.approx([0, 1 / 3, 1])
+    assert rate(100) == 0 and rate(51) == pytest.approx(49 / 97)
+    assert linear_schedule(1.0, 10, 0.0)(0) == 1.0
+
+
+def test_weight_decay_spares_scales_and_biases():
+    from tests.models.test_layout import NEOX
+
+    params = init_params(NEOX, 0)
+    transform = Optimizer(weight_decay=0.1).transform()
+    zero = jax.tree.map(np.zeros_like, params)
+    updates = flatten(transform.update(zero, transform.init(params), params)[0])
+    moved = {name for name, leaf in updates.items() if np.abs(leaf).max() > 0}
+    assert moved == {name for name in updates if name.endswith(("kernel", "embedding"))}
