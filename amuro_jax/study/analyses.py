@@ -16,6 +16,7 @@ from amuro_jax.study.results import NOTHING, Estimate, Results
 PRE, FINE, NEITHER = "learned in pre-training", "learned in fine-tuning", "not learned"
 GROUPS = {"pre_training": PRE, "fine_tuning": FINE}
 OWN = ("in_domain", "multiple_choice")
+CURVE = ("task", "role", "checkpoint", "step", "tokens", "metric", "value", "stderr", "low", "high", "n", "majority", "chance")
 
 
 def change(pairs):
@@ -34,8 +35,8 @@ def base_curves(results: Results) -> pd.DataFrame:
     for task, checkpoint in itertools.product(results.tasks(), results.checkpoints):
         cell = results.find(checkpoint, "", task)
         if cell is not None:
-            lines.append(cell[["task", "role", "checkpoint", "step", "tokens", "metric", "value", "stderr", "low", "high", "n", "majority", "chance"]])
-    return pd.DataFrame(lines).reset_index(drop=True)
+            lines.append(cell[list(CURVE)])
+    return pd.DataFrame(lines, columns=list(CURVE)).reset_index(drop=True)
 
 
 def gains(results: Results) -> pd.DataFrame:

@@ -19,6 +19,7 @@ import pandas as pd  # noqa: E402
 from matplotlib.patches import Rectangle  # noqa: E402
 from matplotlib.ticker import MaxNLocator  # noqa: E402
 
+from amuro_jax.study.analyses import FINE, PRE  # noqa: E402
 from amuro_jax.study.results import Results  # noqa: E402
 
 INK = "#1f2a36"  # currentColor in the page
@@ -86,7 +87,8 @@ def _save_together(figure, folder):
     columns = min(figure.columns, len(figure.panels))
     rows = -(-len(figure.panels) // columns)
     width, height = figure.panels[0].size
-    drawing, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows + 0.4 * bool(figure.legend)), squeeze=False, layout="constrained")
+    size = (width * columns, height * rows + 0.4 * bool(figure.legend))
+    drawing, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for spare in axes.flat[len(figure.panels) :]:
         spare.set_visible(False)
     for axis, panel in zip(axes.flat, figure.panels, strict=False):
@@ -204,7 +206,8 @@ def groups(results: Results, gains: pd.DataFrame) -> Figure:
     """Mean change after fine-tuning by checkpoint, a line per group of sets."""
     line = track(results)
     names = list(dict.fromkeys(gains.dropna(subset=["change"])["group"]))
-    marks = tuple(Mark(f"{name} ({_count(gains, name)})", color, marker) for name, color, marker in zip(names, SERIES, MARKERS, strict=False))
+    looks = {PRE: (BASE, "o"), FINE: (TUNED, "s")}
+    marks = tuple(Mark(f"{name} ({_count(gains, name)})", *looks.get(name, (SERIES[5], "^"))) for name in names)
 
     def draw(axis):
         axis.axhline(0, color=INK, linewidth=0.8)
@@ -223,8 +226,7 @@ def _count(gains, name):
 
 def domains(results: Results, table: pd.DataFrame) -> Figure:
     """Change in and out of domain, mean over checkpoints, one line per test set and fine-tuning set."""
-    order = {name: place for place, name in enumerate(results.fine_tuning_sets())}
-    table = table.dropna(subset=["change"]).sort_values(["tuned_on", "role"], key=lambda part: part.map(order).fillna(part) if part.name == "tuned_on" else part)
+    table = pd.concat([table[table["tuned_on"] == name].sort_values("role") for name in results.fine_tuning_sets()]).dropna(subset=["change"])
     marks = {"in_domain": Mark("in domain", TUNED, "s", ""), "out_of_domain": Mark("out of domain", BASE, "o", "")}
 
     def draw(axis):
@@ -259,8 +261,8 @@ def transfer(results: Results, table: pd.DataFrame) -> Figure:
             axis.annotate(f"±{row.stderr:.2f}", (x, y), (0, -2), textcoords="offset points", ha="center", va="top", fontsize=7.5)
         axis.set_xlim(-0.5, len(columns) - 0.5)
         axis.set_ylim(len(rows) - 0.5, -0.5)
-        axis.set_xticks(range(len(columns)), [_broken(name) for name in columns])
-        axis.set_yticks(range(len(rows)), [_broken(name) for name in rows])
+        axis.set_xticks(range(len(columns)), [_broken(name, len(columns)) for name in columns])
+        axis.set_yticks(range(len(rows)), rows)
         axis.grid(visible=False)
         for spine in axis.spines.values():
             spine.set_visible(False)
@@ -270,9 +272,9 @@ def transfer(results: Results, table: pd.DataFrame) -> Figure:
     return Figure("transfer", [Panel("", draw, (0.85 * len(columns) + 1.3, 0.55 * len(rows) + 0.9))])
 
 
-def _broken(name):
+def _broken(name, columns):
     head, joint, tail = name.partition("_")
-    return f"{head}{joint}\n{tail}" if tail else name
+    return f"{head}{joint}\n{tail}" if tail and columns > 2 and len(name) > 9 else name
 
 
 def ratios(results: Results, table: pd.DataFrame) -> Figure:

@@ -31,7 +31,7 @@ def _signed(value, digits=3):
 
 def _with_interval(row, name="change", prefix="", scale=1.0, unit="", digits=3):
     value, low, high = (row[name] * scale, row[f"{prefix}low"] * scale, row[f"{prefix}high"] * scale)
-    return f"{_signed(value, digits)}{unit} (95 % interval {_signed(low, digits)} to {_signed(high, digits)}{unit})"
+    return f"{_signed(value, digits)}{unit} (95 % interval {_signed(low, digits)} to {_signed(high, digits)}{unit})"
 
 
 def _clear(row, prefix=""):
@@ -96,8 +96,8 @@ def _domains(results, tables):
         beside = f"; in domain {_names(_signed(value) for value in inside['change'])}" if len(inside) else ""
         ratio = f", {_signed(100 * row['relative'], 0)} % of the base score" if not pd.isna(row["relative"]) else ""
         note = "" if _clear(row) else f", {UNCLEAR}"
-        text = f"Out of domain, fine-tuning on {row['tuned_on']} changes {row['task']} by {_with_interval(row)}{ratio}{note}{beside}; mean over checkpoints."
-        yield Sentence(text, _clear(row))
+        text = f"Out of domain, fine-tuning on {row['tuned_on']} changes {row['task']} by {_with_interval(row)}{ratio}{note}{beside}"
+        yield Sentence(f"{text}; mean over checkpoints.", _clear(row))
 
 
 def _forgetting(results, tables):

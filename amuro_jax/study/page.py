@@ -8,6 +8,7 @@ from amuro_jax.study import figures
 from amuro_jax.study.results import Results
 
 EXAMPLES = 40  # cells listed under one kind of flag
+PIXELS = 132  # widest drawing in the page, per inch of the figure
 
 
 def facts(results: Results, flags: dict) -> list[tuple[str, str]]:
@@ -29,11 +30,13 @@ def figure(drawn: figures.Figure, panels: list[str], caption: tuple[str, str]) -
     """One figure: title, caption, legend and its panels as SVG."""
     shown = [{"title": panel.title, "svg": svg} for panel, svg in zip(drawn.panels, panels, strict=True)]
     legend = [{"label": mark.label, "color": mark.color, "shape": _shape(mark)} for mark in drawn.legend]
-    return {"id": drawn.name, "title": caption[0], "caption": caption[1], "legend": legend, "panels": shown}
+    width = round(max(panel.size[0] for panel in drawn.panels) * PIXELS)
+    return {"id": drawn.name, "title": caption[0], "caption": caption[1], "legend": legend, "panels": shown, "width": width}
 
 
 def _shape(mark):
-    return {"o": "circle", "s": "square", "^": "triangle", "D": "diamond", "v": "down", "P": "plus"}.get(mark.marker, "dashed" if mark.style == "--" else "line")
+    line = "dashed" if mark.style == "--" else "line"
+    return {"o": "circle", "s": "square", "^": "triangle", "D": "diamond", "v": "down", "P": "plus"}.get(mark.marker, line)
 
 
 def steps(results: Results) -> list[dict]:
@@ -71,18 +74,20 @@ def _pm(value, error, scale=1.0, unit="", digits=3):
 
 def learned_table(table: pd.DataFrame) -> list[list[str]]:
     """Lines of the table of groups: set, group, decided by, baseline, rise of the base model, gain of fine-tuning."""
-    return [
-        [row.task, row.group, row.decided_by, "–" if pd.isna(row.baseline) else f"{row.baseline:.3f}", _pm(row.rise, row.rise_stderr), _pm(row.gain, row.gain_stderr)]
-        for row in table.itertuples()
-    ]  # fmt: skip
+    lines = []
+    for row in table.itertuples():
+        baseline = "–" if pd.isna(row.baseline) else f"{row.baseline:.3f}"
+        lines.append([row.task, row.group, row.decided_by, baseline, _pm(row.rise, row.rise_stderr), _pm(row.gain, row.gain_stderr)])
+    return lines
 
 
 def transfer_table(table: pd.DataFrame) -> list[list[str]]:
     """Lines of the pooled transfer table: direction, mean ratio of change, mean change, cells, left out."""
-    return [
-        [f"{row.tuned_on} → {row.task}", _pm(row.relative, row.relative_stderr, 100, " %", 1), _pm(row.change, row.stderr), str(row.cells), _left_out(row)]
-        for row in table.itertuples()
-    ]
+    lines = []
+    for row in table.itertuples():
+        ratio = _pm(row.relative, row.relative_stderr, 100, " %", 1)
+        lines.append([f"{row.tuned_on} → {row.task}", ratio, _pm(row.change, row.stderr), str(row.cells), _left_out(row)])
+    return lines
 
 
 def _left_out(row):
@@ -92,10 +97,11 @@ def _left_out(row):
 
 def plateau_table(table: pd.DataFrame) -> list[list[str]]:
     """Lines of the table of plateaus: set, model, first checkpoint not distinguishable from the best, the best."""
-    return [
-        [row.task, f"after {row.tuned_on}" if row.tuned_on else "base", f"{row.reached} ({row.reached_value:.3f})", f"{row.best} ({row.best_value:.3f})"]
-        for row in table.itertuples()
-    ]
+    lines = []
+    for row in table.itertuples():
+        model = f"after {row.tuned_on}" if row.tuned_on else "base"
+        lines.append([row.task, model, f"{row.reached} ({row.reached_value:.3f})", f"{row.best} ({row.best_value:.3f})"])
+    return lines
 
 
 def missing_table(missing: pd.DataFrame) -> list[tuple[str, str]]:
@@ -131,19 +137,22 @@ def provenance(results: Results, records: dict[str, dict], plan) -> dict:
     trained = [record for record in records.values() if record["kind"] == "train"]
     score = run_config.from_dict(run_config.ScoreConfig, plan.config["score"])
     switches = sorted({name for record in used for name, on in record["protocol"]["switches"].items() if on})
+    protocol = ", ".join(sorted({record["protocol"]["name"] for record in used}))
+    software = {"amuro_jax {code}, jax {jax}, {devices}".format(**record["provenance"]) for record in used}
+    minutes = [sum(record["seconds"] for record in group) / 60 for group in (trained, used)]
     about = {
         "checkpoints from": plan.config["suite"],
-        "protocol": ", ".join(sorted({record["protocol"]["name"] for record in used})) + (f"; switches on: {', '.join(switches)}" if switches else ""),
+        "protocol": protocol + (f"; switches on: {', '.join(switches)}" if switches else ""),
         "shots": f"{plan.config['shots']}, drawn with seed {score.shot_seed}",
         "formats": plan.config["formats"],
         "method": f"{score.method} for labels; at most {score.max_new_tokens} new tokens; {score.rows or 'all'} rows per set",
-        "uncertainty": f"bootstrap over test rows, {score.bootstrap} resamples; one training seed, so the variance of training is not in the intervals; "
+        "uncertainty": f"bootstrap over test rows, {score.bootstrap} resamples; one training seed, so the variance of training is not in it; "
         "intervals are 95 % each, not corrected for their number",
         "fine-tuning": _recipe(plan.config["train"]),
-        "software": "; ".join(sorted({f"amuro_jax {r['provenance']['code']}, jax {r['provenance']['jax']}, {r['provenance']['devices']}" for r in used})),
+        "software": "; ".join(sorted(software)),
         "tokenizer": ", ".join(sorted({record["provenance"]["tokenizer"][:16] for record in used})),
-        "time": f"{sum(r['seconds'] for r in trained) / 60:.1f} min fine-tuning, {sum(r['seconds'] for r in used) / 60:.1f} min scoring (sum over cells)",
-    }  # fmt: skip
+        "time": f"{minutes[0]:.1f} min fine-tuning, {minutes[1]:.1f} min scoring (sum over cells)",
+    }
     hashes = {record["model"]["checkpoint"]: record["provenance"]["checkpoint_hash"] for record in used}
     data = {f"{record['specification']['task']} {split}": digest for record in used for split, digest in record["provenance"]["data"].items()}
     return {"about": about, "checkpoints": hashes, "data": {name: digest[:16] for name, digest in sorted(data.items())}}

@@ -129,4 +129,4 @@ def _estimate(config, left):
             return f"estimate: {rest / 60:.1f} minutes, from the finished cells' mean times (no compilation counted)"
     rows = sum((entry.rows or config.train.rows) * (entry.epochs or config.train.epochs) for entry in config.fine_tunes)
     formats = ", ".join(split_names(config.formats))
-    return f"estimate: no finished cell to go by yet; each checkpoint trains on {rows:,} rows in all; formats {formats}; a time follows after the first cells"
+    return f"estimate: each checkpoint trains on {rows:,} rows in all (formats {formats}); a time follows after the first finished cells"

@@ -116,7 +116,8 @@ def summary(workdir) -> str:
     lines = [f"{'set':<20}{'checkpoint':<{width}}{'base':>16}{'fine-tuned':>16}{'baseline':>10}"]
     for row in table.itertuples():
         bar = "" if pd.isna(row.baseline) else f"{row.baseline:.3f}"
-        lines.append(f"{row.task:<20}{row.checkpoint:<{width}}{_cell(row.base, row.base_stderr):>16}{_cell(row.tuned, row.tuned_stderr):>16}{bar:>10}")
+        base, tuned = _cell(row.base, row.base_stderr), _cell(row.tuned, row.tuned_stderr)
+        lines.append(f"{row.task:<20}{row.checkpoint:<{width}}{base:>16}{tuned:>16}{bar:>10}")
     if len(found.missing):
         lines.append(f"missing: {len(found.missing)} cells of {len(found.missing) + len(found.cells)}; the report names them")
     return "\n".join(lines)

@@ -204,8 +204,8 @@ class _Runner:
         made = evaluate(scorer, params, base.tokenizer, prepared, bootstrap=score.bootstrap, seed=score.bootstrap_seed, **summary)
         seconds = round(time.perf_counter() - started, 3)
         record = {
-            "key": key, "kind": "score", "model": self._model_record(model), "specification": self._specification(spec, model), "method": prepared.method,
-            "protocol": {"name": self.protocol.name, "switches": self.protocol.switches()}, "metrics": made.metrics,
+            "key": key, "kind": "score", "model": self._model_record(model), "specification": self._specification(spec, model),
+            "method": prepared.method, "protocol": {"name": self.protocol.name, "switches": self.protocol.switches()}, "metrics": made.metrics,
             "provenance": self._provenance(base) | {"data": keys.data_checksums(spec.task, self.config), "score": keys.identity(score)},
             "seconds": seconds,
         }  # fmt: skip

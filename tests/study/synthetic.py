@@ -40,30 +40,36 @@ def level(task: str, tuned_on: str, progress: float) -> float:
     return 0.34 + (0.5 * progress if own else 0.0) * (0.6 if task.endswith("_ood") else 1)
 
 
-def make_rows(task: str, spec: dict, value: float, count: int, rng, draws) -> list[dict]:
+def make_rows(spec: dict, value: float, draws) -> list[dict]:
     """Rows of one cell; `draws` are shared by all models of a set, so that their errors are correlated as real ones are."""
-    kind = get_task(task).kind
-    rows = []
-    for row in range(count):
-        right = bool(draws[row] < value)
-        common = {
-            "task": task, "format": spec["format"], "shots": spec["shots"], "row": row, "doc_id": str(row), "group": "", "prompt_sha256": f"{task}{row}",
-            "shot_rows": ["train:1"], "dropped_shots": 0, "cut_tokens": 0, "context_tokens": 50, "reference": "a b c d", "prediction": "x",
-        }  # fmt: skip
-        if kind == "generation":
-            score = float(np.clip(value + 0.2 * (draws[row] - 0.5), 0, 1))
-            rows.append(common | {"gold": None, "predicted": None, "score": score, "ended": "eos", "prediction": f"text {row}", "reference": f"a b {row}"})
-            continue
-        choices = 3 if kind == "classification" else 4
-        gold = row % choices
-        predicted = gold if right else (gold + 1 + row % (choices - 1)) % choices
-        logprobs = [-1.0 if place == predicted else -2.0 for place in range(choices)]
-        extra = {"choice_logprobs_unconditional": [-1.0] * choices} if kind == "multiple_choice" else {"choice_logprobs_unconditional": None}
-        rows.append(common | extra | {
-            "gold": gold, "predicted": predicted, "correct": right, "score": float(right), "reference": f"label{gold}", "prediction": f"label{predicted}",
-            "choice_logprobs": logprobs, "choice_tokens": [1] * choices, "choice_chars": [5] * choices, "label_mass": 0.9, "ended": None,
-        })  # fmt: skip
-    return rows
+    kind = get_task(spec["task"]).kind
+    make = _text_row if kind == "generation" else _choice_row
+    return [_common(spec, row) | make(row, value, draws[row], kind) for row in range(len(draws))]
+
+
+def _common(spec, row):
+    named = {name: spec[name] for name in ("task", "format", "shots")}
+    return named | {
+        "row": row, "doc_id": str(row), "group": "", "prompt_sha256": f"{spec['task']}{row}", "shot_rows": ["train:1"], "dropped_shots": 0,
+        "cut_tokens": 0, "context_tokens": 50,
+    }  # fmt: skip
+
+
+def _text_row(row, value, draw, _):
+    score = float(np.clip(value + 0.2 * (draw - 0.5), 0, 1))
+    return {"gold": None, "predicted": None, "score": score, "ended": "eos", "prediction": f"text {row}", "reference": f"a b {row}"}
+
+
+def _choice_row(row, value, draw, kind):
+    choices = 3 if kind == "classification" else 4
+    right, gold = bool(draw < value), row % choices
+    predicted = gold if right else (gold + 1 + row % (choices - 1)) % choices
+    return {
+        "gold": gold, "predicted": predicted, "correct": right, "score": float(right), "reference": f"label{gold}",
+        "prediction": f"label{predicted}", "choice_logprobs": [-1.0 if place == predicted else -2.0 for place in range(choices)],
+        "choice_tokens": [1] * choices, "choice_chars": [5] * choices, "label_mass": 0.9, "ended": None,
+        "choice_logprobs_unconditional": [-1.0] * choices if kind == "multiple_choice" else None,
+    }  # fmt: skip
 
 
 def make_store(workdir, leave_out=(), rows=80, steps=STEPS) -> StudyConfig:
@@ -75,24 +81,22 @@ def make_store(workdir, leave_out=(), rows=80, steps=STEPS) -> StudyConfig:
     for place, cell in enumerate(asked.cells):
         cell["key"] = content_key(["made up", place])
         if plan.identity(cell) not in leave_out:
-            _write_cell(workdir, given, cell, shared[cell["task"]], rows, rng, steps)
+            _write_cell(workdir, given, cell, shared[cell["task"]], rng, steps)
     asked.write(workdir)
     return given
 
 
-def _write_cell(workdir, given, cell, draws, count, rng, steps):
+def _write_cell(workdir, given, cell, draws, rng, steps):
     progress = np.log(cell["step"] / steps[0]) / np.log(steps[-1] / steps[0]) if len(steps) > 1 else 1.0
-    noise = draws + rng.normal(0, 0.1, count)
     value = level(cell["task"], cell["tuned_on"], progress) - 0.05 * (cell["format"] == "io")
-    rows = make_rows(cell["task"], cell, value, count, rng, noise)
-    model = {name: cell[name] for name in ("checkpoint", "step", "tokens", "tuned_on")}
+    rows = make_rows(cell, value, draws + rng.normal(0, 0.1, len(draws)))
+    specification = {name: cell[name] for name in ("task", "role", "format", "shots")}
+    provenance = {"checkpoint_hash": "abc", "tokenizer": "t" * 64, "code": "0", "jax": "none", "devices": "none", "data": {"test": "d" * 64}}
     record = {
-        "key": cell["key"], "kind": "score", "model": model | {"suite": "nowhere"}, "method": "token_prob",
-        "specification": {name: cell[name] for name in ("task", "role", "format", "shots")} | {"split": "test", "primary": get_task(cell["task"]).primary,
-                                                                                               "model": cell["checkpoint"]},
+        "key": cell["key"], "kind": "score", "method": "token_prob", "seconds": 1.0,
+        "model": {name: cell[name] for name in ("checkpoint", "step", "tokens", "tuned_on")} | {"suite": "nowhere"},
+        "specification": specification | {"split": "test", "primary": get_task(cell["task"]).primary, "model": cell["checkpoint"]},
         "protocol": {"name": "strict", "switches": {"no_stop": False}}, "metrics": metrics.summarise(rows, bootstrap=300),
-        "provenance": {"checkpoint_hash": "abc", "tokenizer": "t" * 64, "code": "0", "jax": "none", "devices": "none", "data": {"test": "d" * 64},
-                       "score": to_dict(given)["score"]},
-        "seconds": 1.0,
+        "provenance": provenance | {"score": to_dict(given)["score"]},
     }  # fmt: skip
     store.write_cell(workdir, record, rows)
