@@ -99,7 +99,7 @@ def _generated(scorer, params, tokenizer, prepared):
     stops = [request.stop for request in prepared.requests]
 
     def stopped(index, tokens):
-        return _stop_at(tokenizer, tokens, stops[index]) if stops[index] else None
+        return stop_at(tokenizer, tokens, stops[index]) if stops[index] else None
 
     made = scorer.generate(params, prepared.requests, eos=tokenizer.eos_id, stopped=stopped)
     rows = []
@@ -125,7 +125,7 @@ def cut_at(text: str, stops: tuple[str, ...]) -> str:
     return text[: min(places)] if places else text
 
 
-def _stop_at(tokenizer, tokens, stops):
+def stop_at(tokenizer, tokens, stops):
     """Number of tokens up to the stop string, its first token included; None where the text has none."""
     if not any(stop in tokenizer.decode(tokens) for stop in stops):
         return None

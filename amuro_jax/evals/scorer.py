@@ -108,6 +108,18 @@ class Scorer:
                     results[index] = generation
         return results
 
+    def rolling(self, params, sequences: list[list[int]], start: int) -> list[tuple[float, int]]:
+        """(log-probability, tokens) of whole sequences of any length, each token scored once.
+
+        A sequence longer than the context is cut into windows that share one token; the last one reaches back as far as it can.
+
+        Args:
+            start: id that stands before the first token (bos or eos).
+        """
+        requests = [rolling_windows(sequence, start, self.config.max_length) for sequence in sequences]
+        results = iter(self.loglikelihoods(params, [window for windows in requests for window in windows]))
+        return [(float(sum(next(results).logprob[0] for _ in windows)), len(s)) for windows, s in zip(requests, sequences, strict=True)]
+
     def read_prefix(self, params, prefix: np.ndarray):
         """Keys and values of a prefix, padded to its bucket; None for the empty prefix."""
         if not len(prefix):
@@ -167,6 +179,15 @@ class Scorer:
             raise error
         self.batch_tokens = max(1, now // 2) * width
         warnings.warn(f"out of device memory with {now} lines of {width} tokens; going on with {self.batch_tokens} tokens a batch", stacklevel=2)
+
+
+def rolling_windows(sequence: list[int], start: int, max_length: int) -> list[Request]:
+    """Requests that predict every token of `sequence` once, in windows of `max_length` tokens read."""
+    tokens, windows = [start, *sequence], []
+    for first in range(1, len(tokens), max_length):
+        end = min(first + max_length, len(tokens))
+        windows.append(Request(tuple(tokens[max(0, end - max_length - 1) : first]), (tuple(tokens[first:end]),)))
+    return windows
 
 
 def head_calls(place: np.ndarray, target: np.ndarray):
