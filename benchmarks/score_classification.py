@@ -12,7 +12,7 @@ from amuro_jax.evals.scorer import Scorer
 
 def main() -> None:
     """Prints one table."""
-    given = common.arguments(__doc__, task="paws", rows=200, shots=4, hf_rows=8, hflm_rows=8)
+    given = common.arguments(__doc__, task="paws", rows=200, shots=4, hf_rows=8, hflm_rows=8, torch_batch=16)
     config, params, model = common.models()
     scorer = Scorer(config)
     params = scorer.place(params)
@@ -27,9 +27,9 @@ def main() -> None:
     ours, ours_labels = scorer.loglikelihoods(params, plan), scorer.loglikelihoods(params, label_plan)
     hf = [common.hf_logprobs(model, request.context, request.continuations) for request in one[: given.hf_rows]]
     worst = max(abs(a - b) for result, values in zip(ours, hf, strict=False) for a, b in zip(result.logprob, values, strict=True))
-    prefixes = {batch: common.TorchPrefix(model, batch) for batch in (8, 16)}
-    mine = prefixes[16](one)
-    torch_worst = max(abs(a - b) for result, values in zip(ours, mine, strict=True) for a, b in zip(result.logprob, values, strict=True))
+    prefixes = {batch: common.TorchPrefix(model, batch) for batch in (given.torch_batch,)}
+    mine = prefixes[given.torch_batch](one[:16])
+    torch_worst = max(abs(a - b) for result, values in zip(ours, mine, strict=False) for a, b in zip(result.logprob, values, strict=True))
     harness = common.hflm(model, 8)
     theirs = harness(few)
     flat = [value for result in ours_labels[: len(few)] for value in result.logprob]

@@ -3,8 +3,10 @@
 import copy
 import functools
 
-import torch
-import transformers
+import pytest
+
+torch = pytest.importorskip("torch", reason="reference models need torch")
+transformers = pytest.importorskip("transformers", reason="reference models need transformers")
 
 SIZES = {
     "vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48,

@@ -4,9 +4,6 @@ import pytest
 
 from amuro_jax import convert
 
-pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
 
 @pytest.fixture(scope="session")
 def olmo_hf(tmp_path_factory):

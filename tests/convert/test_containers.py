@@ -10,11 +10,12 @@ import zipfile
 
 import numpy as np
 import pytest
-import safetensors.torch as library
-import torch
 
 from amuro_jax.convert import containers, safetensors, tensors, torch_zip
 from amuro_jax.errors import CheckpointError
+
+torch = pytest.importorskip("torch", reason="makes the checkpoints")
+library = pytest.importorskip("safetensors.torch")
 
 
 def states():

@@ -10,10 +10,11 @@ import subprocess
 import zipfile
 
 import pytest
-import torch
 
 from amuro_jax.convert import pickles, safetensors, tensors, torch_zip
 from amuro_jax.errors import CheckpointError
+
+torch = pytest.importorskip("torch", reason="makes the checkpoints")
 
 TOKENS = [b"cos\nsystem\n", b"\x93", b"R", b"b", b"o", b"i", b"\x81", b"(", b"0", b"2", b".", b"Q"]
 TOKENS += [b"j\xff\xff\xff\xff", b"r\xff\xff\xff\xff", b"\x8b\xff\xff\xff\x7f"]  # memo slots and lengths of gigabytes

@@ -13,14 +13,15 @@ import ml_dtypes
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
 from amuro_jax import checkpoint, convert, sharding
 from amuro_jax.convert import containers, door, exporter, importer, store, tensors
 from amuro_jax.errors import AmuroError, CheckpointError
 from amuro_jax.models.parameters import abstract_params, flatten, logical_axes
 from tests.convert import builders
+
+torch = pytest.importorskip("torch", reason="makes the checkpoints")
+library = pytest.importorskip("safetensors.torch")
 
 
 @pytest.fixture
@@ -30,9 +31,9 @@ def folder(olmo_hf, tmp_path):
 
 
 def change_tensors(folder, change):
-    state = load_file(folder / "model.safetensors")
+    state = library.load_file(folder / "model.safetensors")
     change(state)
-    save_file(state, folder / "model.safetensors")
+    library.save_file(state, folder / "model.safetensors")
 
 
 def assert_same_params(a, b):
@@ -177,6 +178,7 @@ SCRIPT = """
 import os, resource, signal, sys
 from amuro_jax.errors import AmuroError
 from amuro_jax.convert import importer, exporter
+
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(os.environ["LIMIT"]),) * 2)
 try:

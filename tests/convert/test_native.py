@@ -6,13 +6,14 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 import yaml
 
 from amuro_jax import checkpoint, convert
 from amuro_jax.convert import exporter, verify
 from amuro_jax.errors import CheckpointError
 from amuro_jax.models.layout import plain
+
+torch = pytest.importorskip("torch", reason="makes the checkpoints")
 
 SMALL = {
     "d_model": 32, "n_heads": 4, "n_layers": 3, "mlp_hidden_size": 96, "max_sequence_length": 256, "vocab_size": 90, "embedding_size": 128,

@@ -5,12 +5,13 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import transformers
 
 from amuro_jax import checkpoint, convert
 from amuro_jax.convert import containers, exporter, families, tensors, verify
 from amuro_jax.models.layout import padded
 from tests.convert import builders
+
+transformers = pytest.importorskip("transformers", reason="makes the checkpoints")
 
 pytestmark = pytest.mark.parametrize("variant", builders.VARIANTS)
 
@@ -56,4 +57,4 @@ def test_config_written_from_scratch_loads_the_same_model(variant, tmp_path):
     assert families.config_from_hf(json.loads(again.config.to_json_string(use_diff=False))) == config
     tokens, masks = verify.example_tokens(config)
     ours, theirs = (verify.run_reference(m, tokens, masks["left"])[0][masks["left"]] for m in (hf, again))
-    assert np.abs(ours - theirs).max() < 1e-5
+    assert np.abs(ours - theirs).max() < 1e-4  # sdpa against eager attention

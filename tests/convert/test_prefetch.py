@@ -5,13 +5,14 @@ import threading
 import time
 
 import pytest
-import torch
-import transformers
 
 from amuro_jax.convert import door, importer
 from amuro_jax.convert.prefetch import Prefetcher, folder_bytes
 from amuro_jax.errors import CheckpointError, ConfigError
 from tests.convert import builders
+
+torch = pytest.importorskip("torch", reason="makes the checkpoints")
+transformers = pytest.importorskip("transformers", reason="makes the checkpoints")
 
 
 @pytest.fixture(scope="module")
