@@ -73,8 +73,8 @@ def train_split(task: Task, data_root: str) -> Split:
 
 
 @functools.lru_cache(maxsize=64)
-def _rows_of(task: Task, split: Split) -> tuple[tuple[str, dict], ...]:
-    """((where, row), …)."""
+def raw_rows(task: Task, split: Split) -> tuple[tuple[str, dict], ...]:
+    """((where, row), …): native rows of a split, each with its file and line."""
     if split.path is None:
         return tuple((f"{task.source.hub}:{split.name}[{number}]", row) for number, row in enumerate(_hub_rows(task, split.name)))
     if split.path.suffix == ".jsonl":
@@ -128,7 +128,7 @@ def load_examples(task: Task, split: Split, protocol: Protocol = STRICT) -> list
         DataError: a missing column, a value of the wrong type, an unlabelled row: named by file and line.
     """
     read, examples = getattr(readers, task.reader), []
-    for index, (where, row) in enumerate(_rows_of(task, split)):
+    for index, (where, row) in enumerate(raw_rows(task, split)):
         if missing := [column for column in task.columns if not any(name in row for name in column.split("|"))]:
             raise DataError(
                 f"column {missing[0]!r} is missing; the row has {sorted(row)}", where=where, hint=f"{task.name} needs {list(task.columns)}"
@@ -146,7 +146,7 @@ def dataset_checksum(task: Task, split: Split) -> str:
     """SHA-256 of a local file; of the rows' canonical JSON for the Hub."""
     if split.path is not None:
         return _file_hash(split.path, os.path.getmtime(split.path))
-    return files.content_key([row for _, row in _rows_of(task, split)], length=64)
+    return files.content_key([row for _, row in raw_rows(task, split)], length=64)
 
 
 @functools.lru_cache(maxsize=256)

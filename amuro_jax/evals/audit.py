@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from amuro_jax import files
+from amuro_jax.data.registry import TASKS
 from amuro_jax.errors import DataError
 from amuro_jax.evals.metrics import apply_primary, as_rows, kind_of, summarise
 
@@ -41,16 +42,22 @@ class Finding:
 CODES = {
     "no_rows": ("error", "there is no number"),
     "unreadable": ("error", "a run on this set stops here"),
+    "wrong_eos": ("error", "a model trained with it never learns to stop, or stops at a word of the text"),
     "unlabelled": ("error", "the right answer is unknown: the score says how often the model gives one fixed answer"),
     "single_label": ("error", "the score is the share of one answer, whatever the input; a constant predictor scores 1.0"),
     "gold_in_prompt": ("error", "the answer can be read off the prompt"),
     "shot_scored": ("error", "the answers of these rows stand in the prompt"),
+    "unused_label": ("warning", "a candidate that is never right can only lose points; chance is not one over the labels"),
+    "train_split_scored": ("warning", "a model fine-tuned on this set has seen every row that is scored"),
     "train_overlap": ("warning", "a fine-tuned model has seen these rows: its gain is partly memory"),
     "ngram_overlap": ("note", "a fine-tuned model has seen parts of these texts"),
     "duplicate_rows": ("warning", "repeated rows count more than once; the interval is too narrow"),
     "contradictory_labels": ("note", "no model can have both right"),
     "context_overflow": ("warning", "positions never trained on, or text lost on the left: the score falls for no lack of ability"),
     "context_fitted": ("note", "these rows see fewer shots or less of the document than the others"),
+    "glued_text": ("warning", "words run together at the seam, in a way the model has not seen"),
+    "format_falls_back": ("warning", "two formats are one: no difference between them can show"),
+    "no_stop": ("note", "a base model runs on into the next example; a model that has learned to stop looks better for it"),
     "labels_share_token": ("warning", "a method that looks at one token cannot tell these labels apart"),
     "labels_split": ("note", "with the space and without, the label is another number of tokens; count both forms, whole"),
     "boundary_space": ("warning", "the prompt's last token is a lone space, which fine-tuning never saw before a label"),
@@ -138,8 +145,8 @@ def _mass(rows):
 
 def _shots(rows, split):
     scored = {row["row"] for row in rows}
-    used = collections.Counter(shot for row in rows for shot in _listed(row.get("shot_rows")))
-    hit = sorted(shot for shot in used if _is_scored(shot, split, scored))
+    used = {shot for row in rows for shot in _listed(row.get("shot_rows"))}
+    hit = scored_shots(used, scored, split)
     if not hit:
         return []
     shown = ", ".join(hit[:6]) + (", …" if len(hit) > 6 else "")
@@ -150,10 +157,13 @@ def _listed(value):
     return [] if value is None else list(value)
 
 
-def _is_scored(shot, split, scored):
-    """A shot is named `split:row`, or `set/split:row` where it comes from another set; the scored split is `test` or goes by its own name."""
-    name, _, row = shot.rpartition(":")
-    return row.isdigit() and int(row) in scored and name in {"test", split or "test"}
+def scored_shots(shots, scored: set[int], split: str = "") -> list[str]:
+    """Those shots that stand among the scored rows.
+
+    A shot is named `split:row`, or `set/split:row` where it comes from another set; the scored split is `test`, or goes by its own name.
+    """
+    parts = [(shot, *shot.rpartition(":")[::2]) for shot in sorted(shots)]
+    return [shot for shot, name, row in parts if row.isdigit() and int(row) in scored and name in {"test", split or "test"}]
 
 
 def _repeated(rows):
@@ -215,11 +225,12 @@ def audit_cell(folder) -> list[Finding]:
 
     folder = Path(folder)
     cell = files.read_json(folder / "cell.json")
-    specification = cell.get("specification") or {}
+    asked, model = cell.get("specification") or {}, cell.get("model") or {}
     try:
         rows = pd.read_parquet(folder / "rows.parquet")
     except (OSError, ValueError) as error:
         raise DataError(f"cannot be read: {error}", where=folder / "rows.parquet", hint="remove the cell's folder and run the study again") from error
-    names = [specification.get(name) for name in ("task", "format", "shots")]
-    where = " ".join(["/".join(str(name) for name in names if name is not None), str(specification.get("model") or "")]).strip() or folder.name
-    return audit_rows(rows, cell.get("metrics"), where=where, primary=specification.get("primary") or "raw", split=specification.get("split") or "")
+    task = TASKS.get(asked.get("task"))
+    name = f"{model.get('checkpoint', '?')} + {model['tuned_on']}" if model.get("tuned_on") else f"{model.get('checkpoint', '?')} base"
+    where = f"{name}: {asked.get('task')} {asked.get('format')} {asked.get('shots')}-shot"
+    return audit_rows(rows, cell.get("metrics"), where=where, primary=task.primary if task else "raw")

@@ -1,0 +1,84 @@
+"""Looks for what makes a number mean less than it seems: in a data set before it is scored, or in the results of a study.
+
+    amuro audit --task=qqp --data_root=DATA --protocol=paper --tokenizer=CHECKPOINT_OR_tokenizer.json
+    amuro audit --task=all --data_root=DATA                      every set whose rows are there
+    amuro audit --workdir=work/study                             every finished cell of a study
+
+Findings are errors (the number does not mean what it says), warnings and notes. Exit status 1 where there are errors.
+"""
+
+import sys
+
+from absl import flags
+
+DESCRIPTION = "look for what makes a number mean less than it seems, in a data set or in results"
+FIRST = "task"
+
+
+def define_flags() -> None:
+    """Declares the verb's flags."""
+    flags.DEFINE_string("task", "", "Sets to audit, comma-separated (or YAML files); `all`: every set whose rows are under --data_root.")
+    flags.DEFINE_string("workdir", "", "Working folder of a study: its finished cells are audited.")
+    flags.DEFINE_string("data_root", "", "Folder of local data sets; empty: the Hub.")
+    flags.DEFINE_string("format", "default", "Prompt format.")
+    flags.DEFINE_integer("shots", 4, "Shots before each query.", lower_bound=0)
+    flags.DEFINE_string("protocol", "strict", "strict or paper.")
+    flags.DEFINE_string("quirks", "", "Single quirks to switch, e.g. +shots_from_test.")
+    flags.DEFINE_string("tokenizer", "", "Checkpoint folder, tokenizer folder or tokenizer.json: needed for sizes and label tokens.")
+    flags.DEFINE_integer("max_length", 2048, "Context in tokens.", lower_bound=1)
+    flags.DEFINE_bool("notes", True, "Print notes besides warnings and errors.")
+
+
+def main() -> None:
+    """Prints the findings and what they come to."""
+    from amuro_jax.errors import ConfigError
+
+    given = flags.FLAGS
+    if bool(given.task) == bool(given.workdir):
+        raise ConfigError("give either --task or --workdir", where="command line")
+    if given.workdir:
+        from amuro_jax.evals.audit import audit_store
+
+        findings = [finding for cell in audit_store(given.workdir).values() for finding in cell]
+    else:
+        findings = [finding for name in _names(given) for finding in _audit(name, given)]
+    _print(findings, given.notes)
+    sys.exit(any(finding.severity == "error" for finding in findings))
+
+
+def _names(given):
+    from amuro_jax.config import split_names
+    from amuro_jax.data import sources
+    from amuro_jax.data.registry import TASKS
+
+    if given.task != "all":
+        return split_names(given.task)
+    return [
+        name
+        for name, task in TASKS.items()
+        if any(sources.split_path(task, split, given.data_root) for split in (*task.source.test, task.source.published_test) if split)
+    ]
+
+
+def _audit(name, given):
+    from amuro_jax.data import protocols, tokenizer
+    from amuro_jax.data.registry import get_task
+    from amuro_jax.evals.audit_data import audit_task
+
+    made = tokenizer.open_tokenizer(given.tokenizer) if given.tokenizer else None
+    protocol = protocols.resolve(given.protocol, given.quirks)
+    options = {"format": given.format, "shots": given.shots, "tokenizer": made, "max_length": given.max_length}
+    return audit_task(get_task(name), protocol, data_root=given.data_root, **options)
+
+
+def _print(findings, notes):
+    where = None
+    for finding in findings:
+        if finding.severity == "note" and not notes:
+            continue
+        if finding.where != where:
+            where = finding.where
+            print(f"\n{where}")
+        print(f"  {finding.severity:<8}{finding.code}: {finding.what}\n          {finding.effect}")
+    count = {severity: sum(finding.severity == severity for finding in findings) for severity in ("error", "warning", "note")}
+    print("\n" + ", ".join(f"{number} {severity}{'s' * (number != 1)}" for severity, number in count.items()))
