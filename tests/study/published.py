@@ -8,7 +8,7 @@ from amuro_jax.study.results import Results, normal_draws
 
 STEPS = ("1000", "18000", "342000", "424000", "505000", "592000", "738000", "main")
 TUNED = {"mnli": "mnli_matched", "paws": "paws", "xsum": "xsum", "socialiqa": "socialiqa", "tulu": "tulu"}
-OWNERS = {"mnli_matched": "mnli_matched", "mnli_mismatched": "mnli_matched", "paws": "paws", "xsum": "xsum", "xlsum": "xsum", "socialiqa": "socialiqa"}
+OWNERS = {name: name for name in ("mnli_matched", "paws", "xsum", "socialiqa")} | {"mnli_mismatched": "mnli_matched", "xlsum": "xsum"}
 CHOICE = ("boolq", "sciq_choice", "hellaswag", "arc_challenge", "arc_easy", "openbookqa")
 BASE = re.compile(r"(?:olmo1b_)?checkpoint-(\d+)(?:_original_hf_4shots)?$|olmo1b_original_hf(?:_4shots)?$")
 FINE = re.compile(r"olmo1b_hf_(?:ckpt(\d+)|main)_([a-z]+)_\d+epoch_2e-[67](?:_4shots)?$")

@@ -81,8 +81,7 @@ def test_base_of_zero_has_no_ratio_and_is_counted():
 
 def test_missing_cells_are_counted_not_skipped():
     cells = [cell("s1", "", NLI, 0.4), cell("s1", NLI, NLI, 0.5), cell("s2", "", NLI, 0.5)]
-    lost = [{"checkpoint": "s2", "step": 2, "tuned_on": NLI, "task": NLI, "role": "in_domain", "format": "default", "shots": 4, "of": NLI, "group": ""}]
-    results = made(cells, missing=lost)
+    results = made(cells, missing=[cell("s2", NLI, NLI, 0.0)])
     groups = pd.DataFrame({"task": [NLI], "group": "g"})
     gains = analyses.group_gains(results, groups).set_index("checkpoint")
     assert gains.loc["s1", "left_out"] == "" and gains.loc["s2", "left_out"] == NLI
@@ -110,10 +109,8 @@ def test_draws_of_other_rows_are_not_paired():
 
 def test_where_a_set_is_learned():
     def group(first, last, tuned, majority=0.5):
-        cells = [
-            cell("s1", "", CHOICE, first, "multiple_choice", "", majority=majority), cell("s2", "", CHOICE, last, "multiple_choice", "", majority=majority),
-            cell("s1", NLI, CHOICE, first, "multiple_choice", ""), cell("s2", NLI, CHOICE, tuned, "multiple_choice", ""),
-        ]  # fmt: skip
+        at = {("s1", ""): first, ("s2", ""): last, ("s1", NLI): first, ("s2", NLI): tuned}
+        cells = [cell(*model, CHOICE, value, "multiple_choice", "", majority=majority) for model, value in at.items()]
         return analyses.learned(made(cells))["group"].iloc[0]
 
     assert group(0.5, 0.8, 0.8) == analyses.PRE

@@ -66,7 +66,7 @@ def test_page_is_sound_and_self_contained(text, study):
 
 
 def test_every_part_is_there(text):
-    for part in ("findings", "scores", "curves", "groups", "domains", "transfer", "ratios", "formats", "spread", "plateaus", "flags", "missing", "provenance"):
+    for part in "findings scores curves groups domains transfer ratios formats spread plateaus flags missing provenance".split():
         assert f'id="{part}"' in text, part
     assert "not distinguishable" in text
     assert "prefers-color-scheme: dark" in text and "currentColor" in text
