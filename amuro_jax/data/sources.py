@@ -72,9 +72,14 @@ def train_split(task: Task, data_root: str) -> Split:
     return find_split(task, (task.source.train,), data_root)
 
 
-@functools.lru_cache(maxsize=64)
 def raw_rows(task: Task, split: Split) -> tuple[tuple[str, dict], ...]:
-    """((where, row), …): native rows of a split, each with its file and line."""
+    """((where, row), …): native rows of a split, each with its file and line; read again only when the file has changed."""
+    status = os.stat(split.path) if split.path else None
+    return _read_rows(task, split, status and (status.st_mtime_ns, status.st_size))
+
+
+@functools.lru_cache(maxsize=64)
+def _read_rows(task, split, _changed):
     if split.path is None:
         return tuple((f"{task.source.hub}:{split.name}[{number}]", row) for number, row in enumerate(_hub_rows(task, split.name)))
     if split.path.suffix == ".jsonl":

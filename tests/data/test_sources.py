@@ -1,0 +1,128 @@
+"""Rows from files and (through `datasets`) from a Hub-like folder; every fault named by file and line."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from amuro_jax.data import sources
+from amuro_jax.data.registry import TASKS, get_task
+from amuro_jax.data.task import Source, Task
+from amuro_jax.errors import ConfigError, DataError
+
+from .worlds import nli_rows, write_rows
+
+MNLI = get_task("mnli_matched")
+
+
+def load(root, task=MNLI, split="validation_matched"):
+    return sources.load_examples(task, sources.find_split(task, (split,), str(root)))
+
+
+def test_jsonl_parquet_and_arrow_hold_the_same_examples(tmp_path):
+    rows = nli_rows(5)
+    write_rows(tmp_path / "a", "glue_mnli", "validation_matched", rows)
+    for name in ("b", "c", "d"):
+        (tmp_path / name / "glue_mnli").mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "b" / "glue_mnli" / "validation_matched.parquet")
+    with pa.OSFile(str(tmp_path / "c" / "glue_mnli" / "validation_matched.arrow"), "wb") as sink:
+        with pa.ipc.new_stream(sink, pa.Table.from_pylist(rows).schema) as writer:
+            writer.write_table(pa.Table.from_pylist(rows))
+    (tmp_path / "d" / "glue_mnli" / "validation_matched.json").write_text(json.dumps(rows))
+    examples = [load(tmp_path / name) for name in "abcd"]
+    assert examples[0] == examples[1] == examples[2] == examples[3]
+    assert examples[0][4].completion == "neutral" and examples[0][4].row == 4 and examples[0][4].doc_id == "4"
+
+
+FAULTS = [
+    ('{"premise": "p"', "not JSON"),
+    ("[1, 2]", "expected a JSON object, got list"),
+    (json.dumps({"premise": "p", "label": 0}), "column 'hypothesis' is missing"),
+    (json.dumps({"premise": "p", "hypothesis": "h", "label": -1}), "unlabelled"),
+    (json.dumps({"premise": "p", "hypothesis": "h", "label": 3}), "label 3 is not one of 0 … 2"),
+    (json.dumps({"premise": 7, "hypothesis": "h", "label": 0}), "must be text, got int"),
+    (json.dumps({"premise": "p", "hypothesis": "h", "label": True}), "label True"),
+]
+
+
+@pytest.mark.parametrize("line,message", FAULTS, ids=[message[:20] for _, message in FAULTS])
+def test_a_bad_row_is_named_by_file_and_line(tmp_path, line, message):
+    path = write_rows(tmp_path, "glue_mnli", "validation_matched", nli_rows(3))
+    path.write_text(path.read_text() + "\n" + line + "\n")  # after a blank line: rows and lines are counted apart
+    with pytest.raises(DataError, match=message) as caught:
+        load(tmp_path)
+    assert caught.value.where == f"{path}:5"
+
+
+def test_missing_and_empty_files(tmp_path):
+    with pytest.raises(DataError, match="looked for glue_mnli/validation_matched"):
+        load(tmp_path)
+    write_rows(tmp_path, "glue_mnli", "validation_matched", [])
+    with pytest.raises(DataError, match="has no rows"):
+        load(tmp_path)
+    with pytest.raises(DataError, match="local set"):
+        sources.test_split(get_task("lab_nli"), sources.STRICT, "")
+    with pytest.raises(DataError, match="trained on, not scored"):
+        sources.test_split(get_task("tulu"), sources.STRICT, str(tmp_path))
+
+
+def test_a_damaged_parquet_file(tmp_path):
+    path = tmp_path / "glue_mnli" / "validation_matched.parquet"
+    path.parent.mkdir()
+    path.write_bytes(b"PAR1 not really")
+    with pytest.raises(DataError, match="cannot be read"):
+        load(tmp_path)
+
+
+def test_the_checksum_follows_the_rows(tmp_path):
+    write_rows(tmp_path / "a", "glue_mnli", "train", nli_rows(5))
+    write_rows(tmp_path / "b", "glue_mnli", "train", nli_rows(6))
+    first, second = (sources.dataset_checksum(MNLI, sources.train_split(MNLI, str(tmp_path / name))) for name in "ab")
+    assert first != second and len(first) == 64
+
+
+def test_rows_through_the_datasets_library(tmp_path):
+    write_rows(tmp_path, "hub", "train", nli_rows(4))
+    task = Task("far", "classification", "nli", "mnli", Source(str(tmp_path / "hub"), "far", test=("train",)), MNLI.columns, MNLI.labels)
+    split = sources.find_split(task, ("train",), "")
+    assert split.path is None and [example.gold for example in sources.load_examples(task, split)] == [0, 1, 2, 0]
+    assert len(sources.dataset_checksum(task, split)) == 64
+
+
+def test_a_set_published_as_a_script_comes_from_its_parquet_mirror(monkeypatch):
+    import datasets
+
+    asked = []
+
+    def load_dataset(*args, **options):
+        asked.append((args, options))
+        if "revision" not in options:
+            raise RuntimeError("Dataset scripts are no longer supported, but found xlsum.py")
+        return datasets.Dataset.from_list([{"text": "long text", "summary": "short"}])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    task = get_task("xlsum")
+    assert sources.load_examples(task, sources.find_split(task, ("test",), ""))[0].completion == "short"
+    found = {"data_files": {"test": "english/*test/*.parquet"}, "revision": "refs/convert/parquet", "split": "test"}
+    assert asked[1] == (("csebuetnlp/xlsum",), found)
+
+
+def test_the_registry_is_whole():
+    study = "xsum xlsum cnn socialiqa sciq tweetqa mnli_matched mnli_mismatched rte gpt3nli paws qqp stsb tulu arc_easy arc_challenge openbookqa"
+    study += " hellaswag boolq sciq_choice llmbar mmlu gsm8k truthfulqa"
+    assert set(study.split()) <= set(TASKS)
+    for name, task in TASKS.items():
+        assert task.name == name and task.roles and hasattr(sources.readers, task.reader) and task.licence
+        assert not task.source.shots_from or task.source.shots_from in TASKS
+    with pytest.raises(ConfigError, match="unknown task"):
+        get_task("nothing")
+
+
+def test_every_local_set_can_be_read(shared):
+    read = {}
+    for name, task in TASKS.items():
+        for split in dict.fromkeys((task.source.train, *task.source.test)):
+            if split and (path := sources.split_path(task, split, str(shared))):
+                read[name, split] = len(sources.load_examples(task, sources.Split(split, path)))
+    assert len({name for name, _ in read}) >= 20 and read["rte", "validation"] == 277 and read["socialiqa", "train"] == 6000

@@ -1,0 +1,114 @@
+"""Tokenizer and training encodings: special ids, offsets, what is learned."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amuro_jax.data.encoding import encode_training_set, subsample
+from amuro_jax.data.protocols import PAPER, STRICT
+from amuro_jax.data.registry import get_task
+from amuro_jax.data.tokenizer import Tokenizer, check_eos, open_tokenizer, render_chat
+from amuro_jax.errors import CheckpointError
+
+from .worlds import make_tokenizer, nli_rows, write_rows
+
+TOKENIZER = make_tokenizer()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.text(max_size=60))
+def test_offsets_cover_the_text_and_decoding_gives_it_back(text):
+    ids, offsets = TOKENIZER.encode_with_offsets(text)
+    assert ids == TOKENIZER.encode(text) == TOKENIZER.encode_batch([text])[0]
+    covered = sorted({place for start, end in offsets for place in range(start, end)})
+    assert covered == list(range(len(text))) and TOKENIZER.decode(ids) == text
+
+
+def test_a_saved_tokenizer_is_the_same(tmp_path):
+    TOKENIZER.save(tmp_path / "t")
+    again = Tokenizer.load(tmp_path / "t")
+    assert again.eos_id == TOKENIZER.eos_id and again.pad_id == TOKENIZER.pad_id and again.encode(" neutral") == TOKENIZER.encode(" neutral")
+    assert again.fingerprint == TOKENIZER.fingerprint == open_tokenizer(tmp_path / "t").fingerprint
+
+
+def test_the_wrong_eos_is_noticed(tmp_path):
+    TOKENIZER.save(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": 5}))
+    wrong = Tokenizer.load(tmp_path)
+    assert wrong.eos_id == 5 and "eos id 5 is" in check_eos(wrong) and check_eos(TOKENIZER) is None
+    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": 99999}))
+    with pytest.raises(CheckpointError, match="not in the vocabulary"):
+        Tokenizer.load(tmp_path)
+    with pytest.raises(CheckpointError, match="missing"):
+        Tokenizer.load(tmp_path / "nowhere")
+
+
+def test_the_released_tokenizers_end_texts_with_different_ids(shared):
+    names = ("allenai_gpt-neox-olmo-dolma-v1_5.json", "allenai_dolma2.json")
+    first, second = (Tokenizer.from_file(shared / "tokenizers" / name) for name in names)
+    assert (first.eos_id, first.token(0), first.token(1)) == (50279, "|||IP_ADDRESS|||", "<|padding|>") and second.eos_id == 100257
+    assert "eos id 0 is '|||IP_ADDRESS|||'" in check_eos(Tokenizer.from_file(shared / "tokenizers" / names[0], eos_id=0))
+
+
+def test_a_chat_template_of_the_checkpoint():
+    made = make_tokenizer()
+    made.chat_template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{{ eos_token }}{% endfor %}"
+    made.chat_template += "{% if add_generation_prompt %}[assistant]{% endif %}"
+    assert render_chat(made, [{"role": "user", "content": "hi"}], generate=True) == "[user]hi<|endoftext|>[assistant]"
+
+
+def encode(root, name="mnli_matched", protocol=STRICT, **options):
+    return encode_training_set(get_task(name), "default", protocol, TOKENIZER, data_root=str(root), **options)
+
+
+def test_prompt_and_completion_are_tokenised_together_and_the_completion_is_learned(tmp_path):
+    write_rows(tmp_path, "glue_mnli", "train", nli_rows(9))
+    for example in encode(tmp_path):
+        text = TOKENIZER.decode(example.tokens[:-1])
+        assert list(example.tokens) == TOKENIZER.encode(text) + [TOKENIZER.eos_id] and example.loss_mask[-1]
+        assert TOKENIZER.decode(example.tokens[example.loss_mask][:-1]) == " " + ("entailment", "neutral", "contradiction")[example.row % 3]
+        assert text.count("### Inference: ") == 1 and not text.endswith(" ")
+
+
+def test_paper_learns_the_same_text_by_its_own_rule(tmp_path):
+    write_rows(tmp_path, "glue_mnli", "train", nli_rows(9))
+    strict, paper = encode(tmp_path), encode(tmp_path, protocol=PAPER)
+    assert all((a.tokens == b.tokens).all() and (a.loss_mask == b.loss_mask).all() for a, b in zip(strict, paper, strict=True))
+
+
+def test_long_rows_are_cut_in_the_document_and_counted(tmp_path):
+    write_rows(tmp_path, "xsum", "train", [{"document": "grey stone " * 60, "summary": "A stone.", "id": "0"}])
+    (example,) = encode(tmp_path, "xsum", max_length=40)
+    assert len(example.tokens) <= 40 and example.truncated > 0
+    assert TOKENIZER.decode(example.tokens).endswith("\n ### Summary: A stone.<|endoftext|>")
+
+
+def test_chat_turns_of_the_assistant_are_learned_with_their_end(tmp_path):
+    turns = [("system", "be brief"), ("user", "no stone?"), ("assistant", "yes stone"), ("user", "grey"), ("assistant", "lies there")]
+    row = {"id": "c", "messages": [{"role": role, "content": content} for role, content in turns]}
+    write_rows(tmp_path, "tulu_v2", "train", [row])
+    (example,) = encode(tmp_path, "tulu")
+    text = "<|system|>\nbe brief\n<|user|>\nno stone?\n<|assistant|>\nyes stone<|endoftext|>\n"
+    text += "<|user|>\ngrey\n<|assistant|>\nlies there<|endoftext|>\n"
+    assert TOKENIZER.decode(example.tokens) == text
+    assert TOKENIZER.decode(example.tokens[example.loss_mask]) == "yes stone<|endoftext|>lies there<|endoftext|>"
+    (short,) = encode(tmp_path, "tulu", max_length=12)
+    assert len(short.tokens) == 12 and short.truncated == len(example.tokens) - 12
+
+
+def test_the_subsample_is_the_one_of_the_datasets_library():
+    import datasets
+
+    order = datasets.Dataset.from_dict({"i": list(range(100))}).shuffle(seed=42)["i"]
+    np.testing.assert_array_equal(subsample(100, 10, 42), list(order)[:10])
+
+
+def test_label_tokens_of_the_study(shared):
+    """Quirk 2: eleven sub-tokens compete under OLMo's tokenizer, ten of them distinct."""
+    tokenizer = Tokenizer.from_file(shared / "tokenizers" / "allenai_gpt-neox-olmo-dolma-v1_5.json")
+    words = ("entailment", "neutral", "contradiction")
+    pieces = [token for word in words for form in (" " + word, word) for token in tokenizer.encode(form)]
+    assert len(pieces) == 11 and len(set(pieces)) == 10
