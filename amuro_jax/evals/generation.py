@@ -17,6 +17,7 @@ from amuro_jax.evals.programs import pad_rows
 from amuro_jax.evals.requests import Generation, Request
 from amuro_jax.models.decoder import KeyValues
 from amuro_jax.models.layout import Layout
+from amuro_jax.sharding import batch_divisor
 
 ROWS = (1, 4, 16, 64, 256)
 WIDTHS = tuple(width for width in buckets.WIDTHS if width & (width - 1) == 0)
@@ -86,7 +87,8 @@ class Generator:
     def run(self, params, batch, shared, prefix_length, eos, sampling, finish):
         """Generates for one batch; `finish(row, tokens) -> Generation | None` is asked after every few steps."""
         put = self.programs.put
-        rows = buckets.round_up(len(batch.requests), ROWS)
+        shards = 1 if self.programs.mesh is None else batch_divisor(self.programs.mesh)
+        rows = -(-buckets.round_up(len(batch.requests), ROWS) // shards) * shards
         width = batch.width
         capacity = width + batch.room
         tokens, length = np.zeros((rows, width), np.int32), np.zeros(rows, np.int32)

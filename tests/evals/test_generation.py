@@ -32,9 +32,10 @@ def test_greedy_equals_the_plain_path(rows, expected):
     assert {ended for _, ended in expected} == {"eos", "length"}
 
 
-def test_greedy_on_a_mesh(expected):
-    scorer = Scorer(tiny.CONFIG, sharding.make_mesh("data:2,tensor:4"))
-    assert [(made.tokens, made.ended) for made in scorer.generate(tiny.params_of(), REQUESTS, eos=EOS)] == expected
+@pytest.mark.parametrize("text,count", [("data:2,tensor:4", 20), ("data:8", 3)])
+def test_greedy_on_a_mesh(text, count, expected):
+    scorer = Scorer(tiny.CONFIG, sharding.make_mesh(text))
+    assert [(made.tokens, made.ended) for made in scorer.generate(tiny.params_of(), REQUESTS[:count], eos=EOS)] == expected[:count]
 
 
 def test_sliding_windows():
