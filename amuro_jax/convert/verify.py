@@ -242,8 +242,12 @@ def _state(params, config, tokens, mask, depth):
         return np.asarray(params["embed"]["embedding"], np.float32)[tokens]
     short = dataclasses.replace(config, num_layers=depth, sliding_layers=config.sliding_layers[:depth])
     part = {**params, "layers": jax.tree.map(lambda leaf: leaf[:depth], params["layers"])}
-    hidden, _ = model.forward(part, jnp.asarray(tokens), padded(mask), config=short)
-    return np.asarray(hidden, np.float32)
+    return np.asarray(_hidden(part, jnp.asarray(tokens), padded(mask), short))
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _hidden(params, tokens, layout, config):
+    return model.forward(params, tokens, layout, config=config)[0]
 
 
 def require(checks: list[Check], where) -> None:
