@@ -116,11 +116,11 @@ class StudyConfig:
 class LabModel:
     """Size of the laboratory's OLMo-architecture model."""
 
-    hidden_size: int = 128
-    num_layers: int = 4
-    num_heads: int = 4
-    mlp_size: int = 384
-    vocab_size: int = 1024  # tokenizer entries; embedding rows are padded to a multiple of 64
+    hidden_size: int = 64
+    num_layers: int = 3
+    num_heads: int = 2
+    mlp_size: int = 256
+    vocab_size: int = 1280  # tokenizer entries; embedding rows are padded to a multiple of 64
     max_length: int = 512
 
 
@@ -132,17 +132,17 @@ class LabConfig:
     seed: int = 0
     model: LabModel = dataclasses.field(default_factory=LabModel)
     creatures: int = 40  # invented creatures, each with five attributes
-    corpus_documents: int = 120000  # of about 40 tokens each
+    corpus_documents: int = 200000  # of about 17 tokens each
     train_rows: int = 2000  # per fine-tuning set
     test_rows: int = 200  # per test set
-    steps: int = 1600
-    batch_size: int = 16  # lines per step
-    sequence_length: int = 128  # tokens per line
-    learning_rate: float = 3e-3
-    weight_decay: float = 0.1
+    steps: int = 2000
+    batch_size: int = 32  # lines per step, a multiple of 4
+    sequence_length: int = 64  # tokens per line
+    learning_rate: float = 4e-3
+    weight_decay: float = 0.0
     warmup_steps: int = 50
     checkpoints: int = 8  # published, at log-spaced steps from `first_checkpoint` to `steps`
-    first_checkpoint: int = 16
+    first_checkpoint: int = 20
     save_every: int = 400  # steps between saved states, besides those at published checkpoints
     dtype: str = "float32"
     mesh: str = "data:-1"

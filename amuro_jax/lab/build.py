@@ -52,6 +52,8 @@ def validate(config: LabConfig) -> None:
     for name in ("creatures", "corpus_documents", "train_rows", "test_rows", "steps", "batch_size", "sequence_length", "save_every"):
         require(getattr(config, name) > 0, f"{name} must be positive, got {getattr(config, name)}", where=f"config.{name}")
     require(0 < config.first_checkpoint <= config.steps, "first_checkpoint must lie in [1, steps]", where="config.first_checkpoint")
+    joined = pretrain.JOINED
+    require(config.batch_size % joined == 0, f"batch_size must be a multiple of {joined}, got {config.batch_size}", where="config.batch_size")
     require(config.dtype in run_config.DTYPES, f"unknown dtype {config.dtype!r}", where="config.dtype", hint="one of " + ", ".join(run_config.DTYPES))
     size = config.model
     require(

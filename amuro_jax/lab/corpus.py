@@ -50,7 +50,7 @@ def _script(rng, world):
 
 def _lexicon(rng, world):
     lines = []
-    for _ in range(4):
+    for _ in range(2):
         poles = rng.choice(words.POLES)
         pole, opposite = rng.sample(poles, 2)
         a, b = rng.sample(pole, 2)
@@ -71,38 +71,40 @@ def _lexicon(rng, world):
     return " ".join(lines)
 
 
-_INFERENCE_WORDS = {
+_SAID_BEFORE = {
     relations.ENTAILMENT: ("So {}", "This means that {}"),
     relations.NEUTRAL: ("Perhaps {}", "Nobody knows whether {}"),
     relations.CONTRADICTION: ("It is false that {}", "It cannot be that {}"),
 }
-_VERDICTS = {relations.ENTAILMENT: "certainly", relations.NEUTRAL: "perhaps", relations.CONTRADICTION: "never"}
+_VERDICTS = {relations.ENTAILMENT: "Certainly", relations.NEUTRAL: "Perhaps", relations.CONTRADICTION: "Never"}
+_SAMENESS = {relations.SAME: "Alike", relations.DIFFERENT: "Different"}
 
 
 def _reasoning(rng, world):
-    """What follows from what, said before the conclusion or asked and answered after it."""
-    pairs = []
-    for _ in range(2):
-        label = rng.randrange(3)
-        premise, hypothesis = relations.inference(rng, EVERYTHING, label)
-        if rng.random() < 0.3:
-            pairs.append(f"{premise} {rng.choice(_INFERENCE_WORDS[label]).format(hypothesis)}")
-        else:
-            pairs.append(f"{premise} Is it so that {hypothesis[:-1]}? {_VERDICTS[label].capitalize()}.")
-    return " ".join(pairs)
+    """What follows from what: said before the conclusion, or asked and answered after it."""
+    statement = relations.draw(rng, EVERYTHING, relations.INFERENCE)
+    if rng.random() < 0.2:
+        label = rng.choice(statement.labels)
+        return f"{statement.text} {rng.choice(_SAID_BEFORE[label]).format(statement.ask(label))}"
+    return _asked(rng, statement, _VERDICTS)
 
 
 def _restating(rng, world):
-    """The same said twice, or two sayings that differ, and which of the two it is."""
-    lines = []
-    for _ in range(2):
-        label = rng.randrange(2)
-        first, second = relations.paraphrase(rng, EVERYTHING, label)
-        if rng.random() < 0.3:
-            lines.append(f"{first} {'In other words' if label else 'It is another thing to say'}: {second}")
-        else:
-            lines.append(f"{first} {second} {'The two are alike' if label else 'The two are different'}.")
-    return " ".join(lines)
+    """The same said in another way, or something else: said before, or asked and answered after."""
+    statement = relations.draw(rng, EVERYTHING, relations.PARAPHRASE)
+    if rng.random() < 0.2:
+        label = rng.choice(statement.labels)
+        return f"{statement.text} {'In other words' if label else 'It is another thing to say'}: {statement.ask(label)}"
+    return _asked(rng, statement, _SAMENESS)
+
+
+def _asked(rng, statement, answers):
+    """One question to a document: the shorter the way from the question to what it is about, the sooner it is learned."""
+    label = rng.choice(statement.labels)
+    asked, answer = statement.ask(label), answers[label]
+    if rng.random() < 0.3:
+        return f"First: {statement.text} Second: {asked} Verdict: {answer}."
+    return f"{statement.text} {asked[:-1]}? {answer}."
 
 
 def _story(rng, world):
@@ -117,4 +119,5 @@ def _story(rng, world):
     return text
 
 
-_KINDS = {_creature_page: 4, _quiz: 3, _script: 3, _lexicon: 2, _reasoning: 6, _restating: 5, _story: 4}
+# Weights of documents. A reasoning or restating document is a third as long as the others.
+_KINDS = {_creature_page: 2, _quiz: 2, _script: 2, _lexicon: 4, _reasoning: 30, _restating: 16, _story: 3}

@@ -1,6 +1,8 @@
 """Pre-training of the laboratory's model: batches that are a function of the step, saved states, checkpoints on the way."""
 
 import dataclasses
+import functools
+import math
 import time
 
 import jax
@@ -12,7 +14,7 @@ from amuro_jax.config import LabConfig
 from amuro_jax.lab.publish import publish
 from amuro_jax.lab.tokenizer import EOS_ID, PAD_ID
 from amuro_jax.models.config import ModelConfig
-from amuro_jax.models.layout import plain
+from amuro_jax.models.layout import packed, plain
 from amuro_jax.models.parameters import init_params
 from amuro_jax.train.fine_tune import latest_state, save_state
 from amuro_jax.train.loss import loss_sums
@@ -21,6 +23,8 @@ from amuro_jax.train.step import State, Step, make_step
 
 HELD_OUT_ROWS = 32  # rows of the corpus that are never trained on; their loss stands beside each checkpoint
 LOG_EVERY = 20
+EMBEDDING_WIDTH = 0.3  # standard deviation at the start
+JOIN_EVERY, JOINED = 8, 4  # every so many steps, so many lines are joined to one: few-shot prompts are longer than a line
 
 
 def model_config(config: LabConfig, vocabulary: int) -> ModelConfig:
@@ -79,24 +83,54 @@ class Rows:
         rows = tokens[: len(tokens) // length * length].reshape(-1, length)
         return cls(rows[HELD_OUT_ROWS:], rows[:HELD_OUT_ROWS])
 
-    def batch(self, step: int, size: int, seed: int) -> dict:
-        """Batch of one step: lines in an order drawn anew for each pass over the corpus."""
+    def tokens(self, step: int, size: int, seed: int) -> np.ndarray:
+        """int32 [B, T], the lines of one step: their order is drawn anew for each pass over the corpus."""
         at = np.arange(step * size, (step + 1) * size)
-        passes = {number: np.random.default_rng([seed, number]).permutation(len(self.train)) for number in set(at // len(self.train))}
-        return next_token_batch(self.train[[passes[i // len(self.train)][i % len(self.train)] for i in at]])
+        passes = {number: _permutation(len(self.train), seed, number) for number in set((at // len(self.train)).tolist())}
+        return self.train[[passes[i // len(self.train)][i % len(self.train)] for i in at.tolist()]]
 
 
-def next_token_batch(tokens_BT: np.ndarray) -> dict:
-    """Arrays of a training step that predicts every token from those before it; documents of a line see each other, as in OLMo."""
-    batch, length = tokens_BT.shape
-    layout = plain(length, batch)
-    target = np.concatenate([tokens_BT[:, 1:], np.zeros((batch, 1), np.int32)], axis=1)
-    weight = np.ones((batch, length), np.float32)
+@functools.lru_cache(maxsize=2)
+def _permutation(count, seed, number):
+    return np.random.default_rng([seed, number]).permutation(count)
+
+
+def next_token_batch(tokens_BT: np.ndarray, joined: int = 1) -> dict:
+    """Arrays of a training step that predicts every token from those before it.
+
+    Args:
+        joined: 1: a document sees itself alone; more: that many lines become one, and its documents see those before them, as in OLMo.
+    """
+    tokens = tokens_BT.reshape(-1, joined * tokens_BT.shape[1])
+    layout = plain(tokens.shape[1], len(tokens)) if joined > 1 else packed(*_documents(tokens))
+    inside = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int32), tokens.shape)
+    target = np.concatenate([tokens[:, 1:], np.zeros((len(tokens), 1), np.int32)], axis=1)
+    weight = np.ones(tokens.shape, np.float32)
     weight[:, -1] = 0
-    source = np.ascontiguousarray(layout.position)
-    return {
-        "tokens": tokens_BT, "position": source, "enter": layout.enter, "leave": layout.leave, "source": source, "target": target, "weight": weight
-    }  # fmt: skip
+    place = {"position": layout.position, "enter": layout.enter, "leave": layout.leave}
+    return {"tokens": tokens, **place, "source": inside, "target": target, "weight": weight}
+
+
+def _documents(tokens_BT):
+    """Number of each token's document in its line, and its position there; an eos ends its document."""
+    ends = tokens_BT == EOS_ID
+    starts = np.concatenate([np.ones((len(ends), 1), bool), ends[:, :-1]], axis=1)
+    slot = np.broadcast_to(np.arange(ends.shape[1]), ends.shape)
+    return np.cumsum(starts, axis=1) - 1, slot - np.maximum.accumulate(np.where(starts, slot, 0), axis=1)
+
+
+def initial_params(model: ModelConfig, seed: int) -> dict:
+    """`init_params` with wide embeddings and narrow outputs of each layer.
+
+    At this size words that stand in the same places otherwise grow alike (tied embeddings) before anything tells them apart.
+    """
+    params = init_params(model, seed)
+    params["embed"]["embedding"] *= EMBEDDING_WIDTH / 0.02
+    depth = np.sqrt(2 * np.arange(1, model.num_layers + 1, dtype=np.float32))
+    for block, name in (("attention", "out"), ("mlp", "down")):
+        kernel = params["layers"][block][name]["kernel"]
+        params["layers"][block][name]["kernel"] = kernel / depth.reshape(-1, *[1] * (kernel.ndim - 1))
+    return params
 
 
 def pretrain(config: LabConfig, tokens: np.ndarray, vocabulary: int, out) -> None:
@@ -106,7 +140,7 @@ def pretrain(config: LabConfig, tokens: np.ndarray, vocabulary: int, out) -> Non
     """
     workdir, model = epath.Path(out) / "pretraining", model_config(config, vocabulary)
     rows = Rows.of(tokens, config.sequence_length)
-    mesh = sharding.make_mesh(config.mesh) if jax.device_count() > 1 else None
+    mesh = _mesh(config)
     step = make_step(model, Optimizer(b2=0.95, weight_decay=config.weight_decay, clip_norm=1.0), config.dtype, mesh=mesh)
     state, start = _resume(step, model, config.seed, workdir)
     writer = logs.MetricsWriter(workdir, start)
@@ -114,7 +148,8 @@ def pretrain(config: LabConfig, tokens: np.ndarray, vocabulary: int, out) -> Non
     bar = logs.progress_bar(config.steps, "pre-training", initial=start)
     began, batch_tokens = time.time(), config.batch_size * config.sequence_length
     for number in range(start + 1, config.steps + 1):
-        state, metrics = step(state, rows.batch(number - 1, config.batch_size, config.seed), learning_rate(config, number - 1))
+        batch = next_token_batch(rows.tokens(number - 1, config.batch_size, config.seed), JOINED if number % JOIN_EVERY == 0 else 1)
+        state, metrics = step(state, batch, learning_rate(config, number - 1))
         bar.update()
         if number % LOG_EVERY == 0 or number == config.steps:
             loss, speed = float(metrics["loss"]), (number - start) * batch_tokens / (time.time() - began)
@@ -139,9 +174,15 @@ def held_out_loss(params: dict, rows: np.ndarray, model: ModelConfig, dtype: str
 _loss_sums = jax.jit(loss_sums, static_argnames=("config", "dtype", "remat"))
 
 
+def _mesh(config):
+    """A mesh of as many devices as share the lines of the smallest batch evenly; None for one."""
+    devices = jax.devices()[: math.gcd(jax.device_count(), config.batch_size // JOINED)]
+    return sharding.make_mesh(config.mesh, devices) if len(devices) > 1 else None
+
+
 def _resume(step: Step, model: ModelConfig, seed: int, workdir) -> tuple[State, int]:
     found = latest_state(workdir)
     if found is None:
-        return step.init(init_params(model, seed)), 0
+        return step.init(initial_params(model, seed)), 0
     path, number = found
     return checkpoint.restore_tree(path, step.abstract_state(), step.state_shardings), number

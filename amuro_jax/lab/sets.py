@@ -42,7 +42,7 @@ def _distinct(rng, make, side, other, count, name):
 def _nli(rng, side, other, number):
     label = number % 3
     premise, hypothesis = relations.inference(rng, side, label, other)
-    return {"premise": premise, "hypothesis": hypothesis, "label": label}, (premise, hypothesis)
+    return {"premise": premise, "hypothesis": hypothesis, "label": label}, frozenset((premise, hypothesis))
 
 
 def _paraphrase(rng, side, other, number):

@@ -47,7 +47,7 @@ _OPENINGS = ("{A} went to the {place} {time}.", "{Time}, {A} walked to the {plac
 _MIDDLES = ("There {he} {did} a {thing}.", "{He} {did} a {thing} there.", "{He} {same} a {thing}.")
 _TURNS = ("{B} was {feeling}, so {A} gave {bhim} the {thing}.", "{A} saw that {B} was {feeling} and gave {bhim} the {thing}.")
 _ENDINGS = ("Then {he} went home.", "{B} thanked {him}.", "They talked all day.", "{B} smiled.")
-_OTHER_OPENINGS = ("One day {A} was seen at the {place}.", "The people at the {place} saw {A} {time}.")
+_OTHER_OPENINGS = ("{Time}, {A} was seen at the {place}.", "The people at the {place} saw {A} {time}.")
 _OTHER_TURNS = ("As {B} was {feeling}, the {thing} was for {bhim}.", "{B} got the {thing} from {A}, because {b} was {feeling}.")
 
 
