@@ -18,7 +18,7 @@ from amuro_jax.data.tokenizer import Tokenizer, check_eos
 from amuro_jax.errors import AmuroError
 from amuro_jax.evals.evaluate import evaluate, rules
 from amuro_jax.evals.prepare import prepare
-from amuro_jax.evals.scorer import Scorer
+from amuro_jax.evals.scorer import Scorer, keep_programs
 from amuro_jax.logs import progress_bar
 from amuro_jax.study import grid, keys, plan, store
 from amuro_jax.study.lease import lease
@@ -69,7 +69,9 @@ class _Runner:
         self.mesh = sharding.make_mesh(config.score.mesh) if jax.device_count() > 1 else None
         self._scorers, self._prepared, self._encoded = {}, {}, {}
 
-    def start(self, models):
+    def start(self, models) -> None:
+        """Records what is asked for; compiled programs are kept in the folder, so that a killed study does not compile again."""
+        keep_programs(self.workdir / "programs")
         total = sum(len(plan.specs_of(self.config, model)) + bool(model.tuned_on) for model in models)
         self.bar = progress_bar(total, self.config.name, unit="cell")
         files.write_json(self.workdir / "configs" / f"{files.content_key(self.wanted.config)}.json", self.wanted.config)

@@ -1,0 +1,148 @@
+"""The engine: same results however often it is killed, no cell twice; one failing cell does not cost the others."""
+
+import collections
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from amuro_jax.config import EvalSet
+from amuro_jax.convert.revisions import list_revisions
+from amuro_jax.study import plan, report, results, runner, store
+from tests.study.conftest import study_of
+
+SCRIPT = """
+import sys
+from amuro_jax.convert.revisions import list_revisions
+from amuro_jax.study import runner
+from tests.study.conftest import study_of
+import types
+checkpoints, data, workdir = sys.argv[1:]
+config = study_of(types.SimpleNamespace(checkpoints=checkpoints, data=data), workdir)
+failures = runner.run(config, list_revisions(config.suite))
+sys.exit(3 if failures else 0)
+"""
+
+
+def run(config, **changes):
+    config = dataclasses.replace(config, **changes)
+    return runner.run(config, list_revisions(config.suite, config.select))
+
+
+@pytest.fixture(scope="module")
+def command(series, root, tmp_path_factory):
+    """Starts the tiny study in a process of its own, on one device."""
+    environment = {**os.environ, "PYTHONPATH": str(root), "XLA_FLAGS": "", "AMURO_CACHE": str(tmp_path_factory.mktemp("cache"))}
+
+    def start(workdir):
+        arguments = [sys.executable, "-c", SCRIPT, str(series.checkpoints), str(series.data), str(workdir)]
+        return subprocess.Popen(arguments, env=environment, cwd=root, stderr=subprocess.PIPE, text=True)
+
+    return start
+
+
+def kill_after(process, workdir, lines):
+    """Kills the process once the log has so many lines."""
+    while len(store.read_log(workdir)) < lines and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def whole(command, tmp_path_factory):
+    """A study that nobody disturbed."""
+    workdir = tmp_path_factory.mktemp("whole")
+    process = command(workdir)
+    _, error = process.communicate()
+    assert process.returncode == 0, error
+    return workdir
+
+
+def numbers(workdir):
+    """Every cell's key, scores of its rows and value."""
+    return {record["key"]: (record["metrics"], store.read_rows(workdir, record["key"])) for record in store.records(workdir)}
+
+
+def test_killed_twice_it_gives_the_same_results_and_no_cell_twice(command, whole, tmp_path):
+    for lines in (4, 13):  # while the first cells are scored; in the second checkpoint
+        process = command(tmp_path)
+        kill_after(process, tmp_path, lines)
+        assert process.returncode == -signal.SIGKILL
+    process = command(tmp_path)
+    _, error = process.communicate()
+    assert process.returncode == 0, error
+    log = store.read_log(tmp_path)
+    finished = collections.Counter(line["key"] for line in log if line["event"] == "finished")
+    assert set(finished.values()) == {1}
+    for key in finished:  # nothing is started after it was finished
+        events = [line["event"] for line in log if line["key"] == key]
+        assert events[-1] == "finished" and events.count("finished") == 1
+    once, again = numbers(whole), numbers(tmp_path)
+    assert once.keys() == again.keys() and len(once) == 12
+    for key, (metrics, rows) in once.items():
+        assert again[key][0] == metrics
+        pd.testing.assert_frame_equal(again[key][1], rows)
+
+
+def test_nothing_is_left_behind(whole):
+    assert not list((whole / "models").glob("*")) and not (whole / "lease.json").exists()
+    assert all(cell["key"] and store.is_done(whole, cell["key"]) for cell in plan.read_plan(whole).cells)
+
+
+def test_a_second_run_does_nothing(command, whole):
+    before = (whole / "cells.log").read_bytes()
+    process = command(whole)
+    process.communicate()
+    assert process.returncode == 0 and (whole / "cells.log").read_bytes() == before
+
+
+def test_the_report_of_a_real_run(whole):
+    page = report.write_report(whole)
+    assert "None: every score that the configuration asks for is there." in page.read_text()
+    assert len(results.load(whole, 50).cells) == 12
+
+
+def test_provenance_says_what_the_number_is(whole):
+    trained = {record["key"]: record for record in store.records(whole, "train")}
+    for record in store.records(whole):
+        source = record["provenance"]
+        assert {"checkpoint_hash", "checkpoint", "tokenizer", "code", "jax", "devices", "data", "score"} <= source.keys()
+        assert record["protocol"]["name"] == "strict" and record["seconds"] > 0
+        assert source["checkpoint"]["files"]["model.safetensors"]
+    assert len(trained) == 2 and all(record["metrics"]["steps"] == 8 for record in trained.values())
+
+
+def test_one_failing_cell_does_not_cost_the_others(series, tmp_path):
+    """A set whose data cannot be read fails alone, by name."""
+    import shutil
+
+    data = tmp_path / "data"
+    shutil.copytree(series.data, data)
+    lines = (data / "lab_events/test.jsonl").read_text().splitlines()
+    (data / "lab_events/test.jsonl").write_text("\n".join([lines[0], '{"broken": ', *lines[2:]]))
+    config = study_of(series, tmp_path / "study", data_root=str(data), fine_tunes=[], select="log:1")
+    config = dataclasses.replace(config, formats="default", evals=[EvalSet("lab_events", "multiple_choice"), EvalSet("lab_nli")])
+    (failure,) = run(config)
+    assert "lab_events" in failure and "not JSON" in failure
+    assert [record["specification"]["task"] for record in store.records(config.workdir)] == ["lab_nli"]
+    (line,) = results.load(config.workdir, 50).missing.to_dict("records")
+    assert line["task"] == "lab_events" and "not JSON" in line["why"]
+
+
+def test_a_damaged_checkpoint_does_not_cost_the_others(series, tmp_path):
+    import shutil
+
+    shutil.copytree(series.checkpoints, tmp_path / "series")
+    broken = tmp_path / "series/step1-tokens1K/model.safetensors"
+    broken.write_bytes(broken.read_bytes()[:-1000])
+    config = study_of(series, tmp_path / "study", suite=str(tmp_path / "series"), fine_tunes=[], formats="default")
+    config = dataclasses.replace(config, evals=[EvalSet("lab_nli")])
+    (failure,) = run(config)
+    assert "step1-tokens1K" in failure
+    assert [record["model"]["checkpoint"] for record in store.records(config.workdir)] == ["step10-tokens10K"]
