@@ -85,4 +85,4 @@ def test_dry_run_counts_what_is_left(tmp_path):
     text = plan.describe(config, synthetic.revisions((1, 2)))
     assert "to do: 1 fine-tunings, 1 scores" in text
     (line,) = [line for line in text.splitlines() if line.startswith("  to do  score")]
-    assert line.split()[2:] == ["step2", "+", "lab_nli", "in_domain", "lab_nli", "default", "4-shot"]
+    assert line.split()[3:] == ["step2", "+", "lab_nli", "in_domain", "lab_nli", "default", "4-shot"]
