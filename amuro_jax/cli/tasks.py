@@ -3,6 +3,7 @@
     amuro tasks                                                             the table of sets
     amuro tasks mnli_matched --data_root=DATA --show=2 --format=io --shots=4 --tokenizer=CHECKPOINT_OR_tokenizer.json
     amuro tasks boolq --data_root=DATA --dump=requests.jsonl                every request: task, doc_id, idx, context, continuation, label
+    amuro tasks --sizes --data_root=DATA --shots=4 --tokenizer=…            of every set there: rows, prompt tokens, overflow, label balance
     amuro tasks my_set.yaml --data_root=DATA --show=1                       a set of one's own (see docs/data.md)
 
 With --tokenizer, a bar stands between tokens. Formats take perturbations: --format=default~sep=newline~case=upper~labels=letters.
@@ -19,6 +20,7 @@ def define_flags() -> None:
     flags.DEFINE_string("task", "", "Name of a set, or a YAML file that describes one's own; without it, the table of sets.")
     flags.DEFINE_string("data_root", "", "Folder of local data sets, one folder per set; empty: the Hub.")
     flags.DEFINE_integer("show", 0, "Print so many rendered rows.", lower_bound=0)
+    flags.DEFINE_bool("sizes", False, "Instead of prompts: rows, prompt tokens, overflow and label balance of the set, or of all that are there.")
     flags.DEFINE_string("dump", "", "Write every rendered request to this JSONL file.")
     flags.DEFINE_string("format", "default", "default, instruct, io, with ~perturbations.")
     flags.DEFINE_integer("shots", 0, "Shots before each query.", lower_bound=0)
@@ -36,6 +38,9 @@ def main() -> None:
     from amuro_jax.data import preview
 
     given = flags.FLAGS
+    if given.sizes:
+        print(preview.aligned(_sizes(given)))
+        return
     if not given.task:
         print(preview.aligned(preview.table(given.data_root)))
         return
@@ -44,6 +49,19 @@ def main() -> None:
         print(f"{preview.dump(queries, given.dump)} requests of {len(queries)} rows: {given.dump}")
     for query in queries[: given.show or (0 if given.dump else 1)]:
         print(preview.shown(query, tokenizer), end="\n\n")
+
+
+def _sizes(given):
+    from amuro_jax.data import preview, protocols, sources, tokenizer
+    from amuro_jax.data.registry import TASKS, get_task
+    from amuro_jax.errors import ConfigError
+
+    if not given.tokenizer or not given.data_root:
+        raise ConfigError("--sizes needs a tokenizer and local rows", where="command line", hint="give --tokenizer=… and --data_root=…")
+    made, protocol = tokenizer.open_tokenizer(given.tokenizer), protocols.resolve(given.protocol, given.quirks)
+    there = [task for task in TASKS.values() if any(sources.split_path(task, split, given.data_root) for split in task.source.test)]
+    tasks = [get_task(given.task)] if given.task else there
+    return [preview.sizes(task, given.format, given.shots, protocol, made, given.data_root, given.max_length) for task in tasks]
 
 
 def _queries(given):

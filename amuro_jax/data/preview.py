@@ -1,10 +1,15 @@
 """What `amuro tasks` shows: the table of sets, prompts with their token boundaries, and rendered requests as JSONL."""
 
+import collections
+import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
+
 from amuro_jax import files
 from amuro_jax.data import sources
+from amuro_jax.data.queries import build_queries
 from amuro_jax.data.registry import TASKS
 from amuro_jax.data.tokenizer import Tokenizer
 from amuro_jax.data.types import Query
@@ -21,15 +26,8 @@ def table(data_root: str = "") -> list[dict[str, str]]:
         metric = task.metric + (f" ({task.primary})" if task.kind == "multiple_choice" else "")
         where = " ".join(part for part in (source.hub, source.config) if part) or f"local {source.folder}"
         train = _there(task, source.train, data_root) if source.train else f"shots: {source.shots_from}" if source.shots_from else "-"
-        lines.append(
-            dict(
-                zip(
-                    COLUMNS,
-                    (task.name, task.kind, ",".join(task.roles), metric or "-", train, _scored(task, data_root), where, task.licence),
-                    strict=True,
-                )
-            )
-        )
+        values = (task.name, task.kind, ",".join(task.roles), metric or "-", train, _scored(task, data_root), where, task.licence)
+        lines.append(dict(zip(COLUMNS, values, strict=True)))
     return lines
 
 
@@ -107,3 +105,31 @@ def dump(queries: list[Query], path) -> int:
     lines = [json.dumps(request, ensure_ascii=False) + "\n" for request in requests(queries)]
     files.write_text(Path(path), "".join(lines))
     return len(lines)
+
+
+def sizes(task, format: str, shots: int, protocol, tokenizer: Tokenizer, data_root: str, max_length: int = 2048, max_new_tokens: int = 60) -> dict:
+    """One line of figures of a set: rows, prompt tokens before anything is cut (median, 95 %), rows that overflow, label balance.
+
+    Args:
+        max_new_tokens: kept free for generation when overflow is counted.
+    """
+    whole = dataclasses.replace(protocol, no_fitting=True)
+    queries = build_queries(task, format, shots, whole, tokenizer, data_root=data_root, max_length=max_length)
+    lengths = np.asarray([len(ids) for ids in tokenizer.encode_batch([query.context for query in queries], queries[0].shared)])
+    room = max_length - (0 if queries[0].continuations else queries[0].new_tokens or max_new_tokens)
+    return {
+        "task": task.name,
+        "rows": len(queries),
+        "median": int(np.median(lengths)),
+        "95 %": int(np.quantile(lengths, 0.95)),
+        "longest": int(lengths.max()),
+        f"over {max_length}": int((lengths > room).sum()),
+        "balance": _balance(queries),
+    }
+
+
+def _balance(queries):
+    if not queries[0].continuations:
+        return "-"
+    count = collections.Counter(query.reference if len(query.continuations[0]) > 1 else f"option {query.gold + 1}" for query in queries)
+    return ", ".join(f"{name} {number / len(queries):.2f}" for name, number in sorted(count.items()))

@@ -48,15 +48,16 @@ def build_queries(
         raise DataError(f"every row of {task.name} serves as a shot", where=split.path or task.source.hub)
     texts = list(shot_texts) if shot_texts is not None else [frame.shot(example, chosen.task) for example in chosen.examples]
     names = chosen.names or tuple(f"given:{number}" for number in range(len(texts)))
-    queries = []
+    queries, each = [], []
     for example in scored:
         if chosen.pool:
             own = instance_shots(chosen, example.row, shots, example)
             texts, names = [frame.shot(shot, chosen.task) for shot in own], tuple(f"{chosen.pool_split}:{shot.row}" for shot in own)
+        each.append(texts)
         queries.append(frame.query(example, texts, names, shared=not chosen.pool))
     if tokenizer is None or protocol.no_fitting:
         return queries
-    return _fit(queries, scored, frame, texts, tokenizer, max_length, max_new_tokens)
+    return _fit(queries, scored, frame, each, tokenizer, max_length, max_new_tokens)
 
 
 def _subsample(examples, rows):
@@ -113,20 +114,17 @@ def _forms(word):
     return (f" {word}", word)
 
 
-def _fit(queries, examples, frame, texts, tokenizer, max_length, max_new_tokens):
+def _fit(queries, examples, frame, each, tokenizer, max_length, max_new_tokens):
     """Drops shots from the left until a context fits, then cuts the longest field; rows that fit already stay as they are."""
-    if all(query.shared for query in queries) or not texts:
-        shot_sizes = [len(ids) for ids in tokenizer.encode_batch(texts)] if texts else []
-        frames = tokenizer.encode_batch([query.context[query.shared :] for query in queries])
-    else:
-        shot_sizes, frames = None, tokenizer.encode_batch([query.context for query in queries])
-    fitted = []
-    for query, example, ids in zip(queries, examples, frames, strict=True):
-        room = max_length - len(tokenizer.prefix_ids) - _reserve(query, max_new_tokens)
-        if len(ids) + sum(shot_sizes or []) + len(texts) <= room:
-            fitted.append(query)
-        else:
-            fitted.append(_shortened(query, example, frame, texts, shot_sizes, tokenizer, room))
+    rooms = [max_length - len(tokenizer.prefix_ids) - _reserve(query, max_new_tokens) for query in queries]
+    # A token is at least one byte, so most sets are known to fit without being tokenised.
+    doubtful = [i for i, query in enumerate(queries) if len(query.context.encode()) >= rooms[i]]
+    shared = queries[0].shared if all(query.shared == queries[0].shared for query in queries) else 0
+    sizes = map(len, tokenizer.encode_batch([queries[i].context for i in doubtful], shared))
+    fitted = list(queries)
+    for i, size in zip(doubtful, sizes, strict=True):
+        if size > rooms[i]:
+            fitted[i] = _shortened(queries[i], examples[i], frame, each[i], tokenizer, rooms[i])
     return fitted
 
 
@@ -137,25 +135,28 @@ def _reserve(query, max_new_tokens):
     return max(len(form) for forms in query.continuations for form in forms) // 2 + 2
 
 
-def _shortened(query, example, frame, texts, shot_sizes, tokenizer, room):
-    texts, names, dropped = list(texts), list(query.shot_rows), 0
-    shared = shot_sizes is not None
+def _shortened(query, example, frame, texts, tokenizer, room):
+    """One query with fewer shots, or a shorter document, so that its context has at most `room` tokens.
 
-    def make(example, cut):
-        return frame.query(example, texts, tuple(names), shared, dropped_shots=dropped, cut_tokens=cut)
+    Raises:
+        DataError: what is left of the frame alone is longer.
+    """
+    own = list(zip(texts, query.shot_rows, strict=True))
 
-    made = make(example, 0)
-    while (size := len(tokenizer.encode(made.context))) > room and texts:
-        texts, names, dropped = texts[1:], names[1:], dropped + 1
-        made = make(example, 0)
-    cut = 0
-    while size > room:
+    def make(example, first, cut):
+        kept = own[first:]
+        names = tuple(name for _, name in kept)
+        return frame.query(example, [text for text, _ in kept], names, bool(query.shared), dropped_shots=first, cut_tokens=cut)
+
+    dropped, cut = 0, 0
+    while (size := len(tokenizer.encode((made := make(example, dropped, cut)).context))) > room:
+        if dropped < len(own):
+            dropped += 1
+            continue
         example, removed = cut_longest(example, size - room, tokenizer)
         if not removed:
             raise DataError(f"{size} tokens, {room} fit, and there is nothing left to cut", where=f"{query.task} row {query.row}")
         cut += removed
-        made = make(example, cut)
-        size = len(tokenizer.encode(made.context))
     return made
 
 

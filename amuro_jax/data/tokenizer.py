@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import unicodedata
 from pathlib import Path
 
 import tokenizers
@@ -10,6 +11,9 @@ import tokenizers
 from amuro_jax import files
 from amuro_jax.errors import CheckpointError, DataError
 
+# One of each class of characters that pre-tokenisers tell apart: their borders at a line end are tried once per tokenizer.
+LINE_ENDS = ("word\n", "7\n", "?\n", ').\n', "é\n", "語\n", "'s\n", "_\n")
+LINE_STARTS = ("word", "Word", "7", "###", '"a', "é", "語", "'s", "_x", "don't")
 END_NAMES = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "<|im_end|>")
 
 
@@ -34,6 +38,7 @@ class Tokenizer:
         self.fingerprint = hashlib.sha256((self._source + json.dumps([eos_id, bos_id, pad_id, add_bos])).encode()).hexdigest()
         # It only adds special tokens, which nobody asks for here, and trims spaces off the offsets, which would hide token boundaries.
         self._backend.post_processor = None
+        self._kept, self._cuts_at_lines = ("", ([], [])), None
         self.folder: Path | None = None
 
     @classmethod
@@ -83,18 +88,42 @@ class Tokenizer:
         """Ids of a text, no special token added."""
         return self._backend.encode(text, add_special_tokens=False).ids
 
-    def encode_batch(self, texts: list[str]) -> list[list[int]]:
-        """`encode` of many texts, in parallel."""
-        return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+    def encode_batch(self, texts: list[str], shared: int = 0) -> list[list[int]]:
+        """`encode` of many texts, in parallel; `shared` characters at their start are the same, and tokenised once where that is exact."""
+        if not texts or not all(self._separable(text, shared) for text in texts):
+            return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+        head, tails = self._head(texts[0][:shared])[0], [text[shared:] for text in texts]
+        return [head + encoding.ids for encoding in self._backend.encode_batch_fast(tails, add_special_tokens=False)]
 
-    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Ids and the character span [start, end) of each."""
-        encoding = self._backend.encode(text, add_special_tokens=False)
-        return encoding.ids, encoding.offsets
+    def encode_with_offsets(self, text: str, shared: int = 0) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids and the character span [start, end) of each; `shared` as in `encode_batch`."""
+        if not self._separable(text, shared):
+            encoding = self._backend.encode(text, add_special_tokens=False)
+            return encoding.ids, encoding.offsets
+        (ids, offsets), tail = self._head(text[:shared]), self._backend.encode(text[shared:], add_special_tokens=False)
+        return ids + tail.ids, offsets + [(start + shared, end + shared) for start, end in tail.offsets]
 
-    def encode_batch_with_offsets(self, texts: list[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+    def _head(self, text):
+        """Ids and offsets of a shared beginning; the last one asked for is kept."""
+        if self._kept[0] != text:
+            self._kept = (text, self.encode_with_offsets(text))
+        return self._kept[1]
+
+    def _separable(self, text, shared):
+        """Whether tokens of `text[:shared]` and of the rest are together those of the text: a line end between two marks that are no space."""
+        if not 1 < shared < len(text) or text[shared - 1] != "\n" or text[shared - 2].isspace() or text[shared].isspace():
+            return False
+        if self._cuts_at_lines is None:
+            self._cuts_at_lines = all(self.encode(a + b) == self.encode(a) + self.encode(b) for a in LINE_ENDS for b in LINE_STARTS)
+        return self._cuts_at_lines and not unicodedata.combining(text[shared])
+
+    def encode_batch_with_offsets(self, texts: list[str], shared: int = 0) -> list[tuple[list[int], list[tuple[int, int]]]]:
         """`encode_with_offsets` of many texts, in parallel."""
-        return [(encoding.ids, encoding.offsets) for encoding in self._backend.encode_batch(texts, add_special_tokens=False)]
+        if not texts or not all(self._separable(text, shared) for text in texts):
+            return [(encoding.ids, encoding.offsets) for encoding in self._backend.encode_batch(texts, add_special_tokens=False)]
+        ids, offsets = self._head(texts[0][:shared])
+        tails = self._backend.encode_batch([text[shared:] for text in texts], add_special_tokens=False)
+        return [(ids + tail.ids, offsets + [(start + shared, end + shared) for start, end in tail.offsets]) for tail in tails]
 
     def decode(self, ids) -> str:
         """Text of ids, special tokens included."""

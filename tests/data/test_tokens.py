@@ -112,3 +112,23 @@ def test_label_tokens_of_the_study(shared):
     words = ("entailment", "neutral", "contradiction")
     pieces = [token for word in words for form in (" " + word, word) for token in tokenizer.encode(form)]
     assert len(pieces) == 11 and len(set(pieces)) == 10
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.text(max_size=20), st.lists(st.text(max_size=20), min_size=1, max_size=3))
+def test_a_shared_beginning_changes_no_token(head, tails):
+    texts = [f"{head}\n{tail}" for tail in tails]
+    assert TOKENIZER.encode_batch(texts, len(head) + 1) == [TOKENIZER.encode(text) for text in texts]
+    assert TOKENIZER.encode_batch_with_offsets(texts, len(head) + 1) == [TOKENIZER.encode_with_offsets(text) for text in texts]
+
+
+@pytest.mark.parametrize("name", ["allenai_gpt-neox-olmo-dolma-v1_5.json", "allenai_dolma2.json"])
+def test_a_shared_beginning_of_real_prompts(shared, name):
+    from amuro_jax.data.queries import build_queries
+
+    tokenizer = Tokenizer.from_file(shared / "tokenizers" / name)
+    for format in ("default", "io"):
+        queries = build_queries(get_task("rte"), format, 4, STRICT, tokenizer, data_root=str(shared))
+        texts = [query.context for query in queries]
+        assert tokenizer._separable(texts[0], queries[0].shared)
+        assert tokenizer.encode_batch(texts, queries[0].shared) == [tokenizer.encode(text) for text in texts]
