@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 
 from amuro_jax.data.types import Query
 from amuro_jax.errors import DataError
@@ -87,11 +88,15 @@ class _Book:
         self.start = tuple(tokenizer.prefix_ids)
 
     def split_ahead(self, queries, chunk=512):
-        """Tokenises all jointly tokenised pairs, many at a time, in parallel."""
-        pairs = [(query.context, form) for query in queries if query.joint for forms in query.continuations for form in forms]
+        """Tokenises all jointly tokenised pairs, many at a time, in parallel; shots that neighbours share, once."""
+        for head, group in itertools.groupby((query for query in queries if query.joint), key=lambda query: query.context[: query.shared]):
+            pairs = [(query.context, form) for query in group for forms in query.continuations for form in forms]
+            self._split_pairs(pairs, len(head), chunk)
+
+    def _split_pairs(self, pairs, shared, chunk):
         for start in range(0, len(pairs), chunk):
             part = pairs[start : start + chunk]
-            encoded = self.tokenizer.encode_batch_with_offsets([context + form for context, form in part])
+            encoded = self.tokenizer.encode_batch_with_offsets([context + form for context, form in part], shared)
             for (context, form), (ids, offsets) in zip(part, encoded, strict=True):
                 self.split_before[context, form, True] = self._checked(context, form, self._joint(context, ids, offsets))
 
