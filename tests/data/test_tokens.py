@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amuro_jax.data.encoding import encode_training_set, subsample
@@ -116,10 +116,6 @@ def test_label_tokens_of_the_study(shared):
 
 @settings(deadline=None, max_examples=80)
 @given(st.text(max_size=20), st.lists(st.text(max_size=20), min_size=1, max_size=3))
-@example("stone", ["  lies"])
-@example("stone", ["lies", "\n\n lies"])
-@example("stone\n", ["lies", "  lies"])
-@example("stone ", ["lies"])
 def test_a_shared_beginning_changes_no_token(head, tails):
     texts = [f"{head}\n{tail}" for tail in tails]
     assert TOKENIZER.encode_batch(texts, len(head) + 1) == [TOKENIZER.encode(text) for text in texts]
@@ -136,3 +132,5 @@ def test_a_shared_beginning_of_real_prompts(shared, name):
         texts = [query.context for query in queries]
         assert tokenizer._separable(texts[0], queries[0].shared)
         assert tokenizer.encode_batch(texts, queries[0].shared) == [tokenizer.encode(text) for text in texts]
+    for head, tail in [("stone", "  lies"), ("stone", "\n\n lies"), ("stone\n", "lies"), ("stone\n", "  lies"), ("stone  ", "lies"), ("a?", "\u0301b")]:
+        assert tokenizer.encode_batch([f"{head}\n{tail}"], len(head) + 1) == [tokenizer.encode(f"{head}\n{tail}")]
