@@ -132,5 +132,6 @@ def test_a_shared_beginning_of_real_prompts(shared, name):
         texts = [query.context for query in queries]
         assert tokenizer._separable(texts[0], queries[0].shared)
         assert tokenizer.encode_batch(texts, queries[0].shared) == [tokenizer.encode(text) for text in texts]
-    for head, tail in [("stone", "  lies"), ("stone", "\n\n lies"), ("stone\n", "lies"), ("stone\n", "  lies"), ("stone  ", "lies"), ("a?", "\u0301b")]:
+    pairs = [("stone", "  lies"), ("stone", "\n\n lies"), ("stone\n", "lies"), ("stone\n", "  lies"), ("stone  ", "lies"), ("a?", "\u0301b")]
+    for head, tail in pairs:
         assert tokenizer.encode_batch([f"{head}\n{tail}"], len(head) + 1) == [tokenizer.encode(f"{head}\n{tail}")]
