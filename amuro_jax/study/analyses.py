@@ -117,8 +117,9 @@ def _tested(last, rise, gain, score, height):
 
 def group_gains(results: Results, groups: pd.DataFrame) -> pd.DataFrame:
     """Mean gain over the sets of a group by checkpoint (Table 6's question); sets weigh the same, whatever the number of models they have."""
-    lines = []
-    for (group, members), checkpoint in itertools.product(groups.groupby("group", sort=False), results.checkpoints):
+    lines, order = [], [name for name in (PRE, FINE) if (groups["group"] == name).any()]
+    ordered = [(name, groups[groups["group"] == name]) for name in dict.fromkeys([*order, *groups["group"]])]
+    for (group, members), checkpoint in itertools.product(ordered, results.checkpoints):
         parts = {task: _own_pairs(results, checkpoint, task) for task in members["task"]}
         whole = {task: cells for task, cells in parts.items() if cells and not any(cell is None for cell in cells)}
         found = results.estimate(_mean_of_sets([len(cells) for cells in whole.values()]), [cell for cells in whole.values() for cell in cells])

@@ -8,6 +8,7 @@ from amuro_jax.data.registry import get_task
 from amuro_jax.study.analyses import FINE, NEITHER, PRE, change
 from amuro_jax.study.results import Results
 
+FAR = 2.0  # a larger relative change says more about a base score near zero than about the change
 UNCLEAR = "not distinguishable from no change"
 
 
@@ -94,7 +95,7 @@ def _domains(results, tables):
     for _, row in outside.iterrows():
         inside = table[(table["tuned_on"] == row["tuned_on"]) & (table["role"] == "in_domain")].dropna(subset=["low"])
         beside = f"; in domain {_names(_signed(value) for value in inside['change'])}" if len(inside) else ""
-        ratio = f", {_signed(100 * row['relative'], 0)} % of the base score" if not pd.isna(row["relative"]) else ""
+        ratio = f", {_signed(100 * row['relative'], 0)} % of the base score" if abs(row["relative"]) < FAR else ""
         note = "" if _clear(row) else f", {UNCLEAR}"
         text = f"Out of domain, fine-tuning on {row['tuned_on']} changes {row['task']} by {_with_interval(row)}{ratio}{note}{beside}"
         yield Sentence(f"{text}; mean over checkpoints.", _clear(row))

@@ -49,11 +49,10 @@ def score_table(results: Results, flags: dict) -> list[dict]:
     """Per set a base line and one per fine-tuned model of its own, each with a cell per checkpoint and its flags."""
     rows = []
     for task in results.tasks():
-        for place, tuned_on in enumerate(["", *results.tuned_on(task)]):
+        for tuned_on in ["", *results.tuned_on(task)]:
             cells = [_score(results.find(name, tuned_on, task), flags) for name in results.checkpoints]
-            label = "base" if not tuned_on else f"after {tuned_on}" if len(results.tuned_on(task)) > 1 or tuned_on != task else "fine-tuned"
-            rows.append({"task": task if not place else "", "metric": figures.metric_name(results, task) if not place else "", "label": label,
-                         "tuned": bool(tuned_on), "cells": cells})  # fmt: skip
+            about = {"task": task, "metric": figures.metric_name(results, task)} if not tuned_on else {"label": f"after {tuned_on}"}
+            rows.append(about | {"tuned": bool(tuned_on), "cells": cells})
     return rows
 
 

@@ -1,7 +1,6 @@
 """The published grid on OLMo-1B: eight pre-training checkpoints × five fine-tuning sets × all test sets, three formats, four shots.
 
-  amuro study --config=configs/study/olmo1b.py --config.workdir=gs://…/or/folder --config.disk_budget_gb=60 \\
-    --config.train.mesh=data:-1 --config.score.mesh=data:-1
+  amuro study --config=configs/study/olmo1b.py --config.workdir=work/olmo1b --config.disk_budget_gb=60 --config.score.mesh=data:-1
 
 Needs the network (checkpoints and data sets come from the Hub; --config.data_root=FOLDER takes local data instead) and accelerators: the
 published study cost 1,067 A100-hours. --dry_run lists every cell first; a share of it: --config.select=1000,738000. Expect, from the published
