@@ -132,13 +132,13 @@ def _overlap(task, split, test, protocol, data_root):
     seen, grams = {_key(example) for example in train}, {gram for example in train for gram in _grams(_key(example))}
     exact = [example for example in test if _key(example) in seen]
     partly = [example for example in test if _key(example) not in seen and _share(_grams(_key(example)), grams) > 0.5]
-    findings = []
+    findings, trained = [], "fine_tune" in owner.roles  # other training splits only give shots
     if exact:
         what = f"{len(exact)} of {len(test)} rows stand in the training split of {owner.name} too, e.g. row {exact[0].row}"
-        findings.append(found("train_overlap", what, "warning" if len(exact) > 0.01 * len(test) else "note"))
+        findings.append(found("train_overlap", what, "warning" if trained and len(exact) > 0.01 * len(test) else "note"))
     if partly:
         what = f"{len(partly)} of {len(test)} rows share more than half of their {NGRAM}-word sequences with it, e.g. row {partly[0].row}"
-        findings.append(found("ngram_overlap", what, "warning" if len(partly) > 0.1 * len(test) else "note"))
+        findings.append(found("ngram_overlap", what, "warning" if trained and len(partly) > 0.1 * len(test) else "note"))
     return findings
 
 
