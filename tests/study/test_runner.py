@@ -16,6 +16,7 @@ from amuro_jax.convert.revisions import list_revisions
 from amuro_jax.study import plan, report, results, runner, store
 from tests.study.conftest import study_of
 
+HEAD = ("metric", "value", "stderr", "low", "high", "n", "majority", "chance")
 SCRIPT = """
 import sys
 from amuro_jax.convert.revisions import list_revisions
@@ -86,8 +87,9 @@ def test_killed_twice_it_gives_the_same_results_and_no_cell_twice(command, whole
     once, again = numbers(whole), numbers(tmp_path)
     assert once.keys() == again.keys() and len(once) == 12
     for key, (metrics, rows) in once.items():
-        assert again[key][0] == metrics
-        pd.testing.assert_frame_equal(again[key][1], rows)
+        assert [again[key][0][name] for name in HEAD] == [metrics[name] for name in HEAD]
+        # jax 0.10.2: equal to the bit. 0.11.2: log-probabilities of two processes differ by up to 1e-6, predictions and scores do not.
+        pd.testing.assert_frame_equal(again[key][1], rows, rtol=1e-5, atol=1e-6)
 
 
 def test_nothing_is_left_behind(whole):
