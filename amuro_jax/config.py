@@ -116,10 +116,10 @@ class StudyConfig:
 class LabModel:
     """Size of the laboratory's OLMo-architecture model."""
 
-    hidden_size: int = 64
+    hidden_size: int = 128
     num_layers: int = 3
-    num_heads: int = 2
-    mlp_size: int = 256
+    num_heads: int = 4
+    mlp_size: int = 384
     vocab_size: int = 1280  # tokenizer entries; embedding rows are padded to a multiple of 64
     max_length: int = 512
 
@@ -138,7 +138,7 @@ class LabConfig:
     steps: int = 2000
     batch_size: int = 32  # lines per step, a multiple of 4
     sequence_length: int = 64  # tokens per line
-    learning_rate: float = 4e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 0.0
     warmup_steps: int = 50
     checkpoints: int = 8  # published, at log-spaced steps from `first_checkpoint` to `steps`

@@ -41,8 +41,9 @@ def test_convert_train_score_on_real_rows(checkpoint, shared, root):
     cache = work / "cache"
     amuro(root, cache, "convert", f"--checkpoint={checkpoint}", f"--out={work / 'flax'}")
     for task, config in (("paws", "olmo1b_paws"), ("mnli_matched", "olmo1b_mnli")):
-        run = [f"--config=configs/train/{config}.py", f"--config.checkpoint={work / 'flax'}", f"--config.data_root={shared}", "--config.epochs=1"]
-        run += [f"--config.workdir={work / task}", "--config.rows=64", "--config.dtype=float32", "--config.learning_rate=5e-4", "--config.log_every=1"]
+        run = [f"--config=configs/train/{config}.py", f"--config.checkpoint={work / 'flax'}", f"--config.data_root={shared}"]
+        run += [f"--config.workdir={work / task}", "--config.epochs=1", "--config.rows=64", "--config.dtype=float32"]
+        run += ["--config.learning_rate=5e-4", "--config.log_every=1"]
         amuro(root, cache, "train", *run)
         losses = [json.loads(line)["loss"] for line in (work / task / "metrics.jsonl").read_text().splitlines()]
         assert len(losses) == 8 and losses[-1] < losses[0] - 2  # from ln 50304 = 10.8

@@ -3,7 +3,8 @@
   amuro study --config=configs/study/lab.py --config.suite=work/lab/checkpoints --config.data_root=work/lab/data --config.workdir=work/study
 
 --dry_run lists the cells and what is left. Killed anywhere, the same command goes on; no finished cell is computed twice. The workdir
-gets cells/<key>/ (record and rows of each number), cells.log, and report/index.html with report/tables/*.csv. Fields: StudyConfig in amuro_jax/config.py."""
+gets cells/<key>/ (record and rows of each number), cells.log, and report/index.html with report/tables/*.csv.
+Fields: StudyConfig in amuro_jax/config.py."""
 
 from absl import flags
 
@@ -38,4 +39,5 @@ def main() -> None:
     print(report.summary(config.workdir))
     print(f"report: {page}")
     if failures:
-        raise AmuroError(f"{len(failures)} failed:\n  " + "\n  ".join(failures), where=f"{config.workdir}/cells.log", hint="the other cells are kept; run again")
+        what = f"{len(failures)} failed:\n  " + "\n  ".join(failures)
+        raise AmuroError(what, where=f"{config.workdir}/cells.log", hint="the other cells are kept; run again")

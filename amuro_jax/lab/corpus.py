@@ -83,7 +83,7 @@ _SAMENESS = {relations.SAME: "Alike", relations.DIFFERENT: "Different"}
 def _reasoning(rng, world):
     """What follows from what: said before the conclusion, or asked and answered after it."""
     statement = relations.draw(rng, EVERYTHING, relations.INFERENCE)
-    if rng.random() < 0.2:
+    if rng.random() < 0.1:
         label = rng.choice(statement.labels)
         return f"{statement.text} {rng.choice(_SAID_BEFORE[label]).format(statement.ask(label))}"
     return _asked(rng, statement, _VERDICTS)
@@ -92,7 +92,7 @@ def _reasoning(rng, world):
 def _restating(rng, world):
     """The same said in another way, or something else: said before, or asked and answered after."""
     statement = relations.draw(rng, EVERYTHING, relations.PARAPHRASE)
-    if rng.random() < 0.2:
+    if rng.random() < 0.1:
         label = rng.choice(statement.labels)
         return f"{statement.text} {'In other words' if label else 'It is another thing to say'}: {statement.ask(label)}"
     return _asked(rng, statement, _SAMENESS)
@@ -120,4 +120,4 @@ def _story(rng, world):
 
 
 # Weights of documents. A reasoning or restating document is a third as long as the others.
-_KINDS = {_creature_page: 2, _quiz: 2, _script: 2, _lexicon: 4, _reasoning: 30, _restating: 16, _story: 3}
+_KINDS = {_creature_page: 2, _quiz: 2, _script: 1, _lexicon: 4, _reasoning: 34, _restating: 30, _story: 4}

@@ -18,10 +18,6 @@ POLES = (
     (("rich", "wealthy", "prosperous"), ("poor", "needy", "penniless")),
     (("fast", "quick", "swift"), ("slow", "sluggish", "leisurely")),
     (("strong", "sturdy", "mighty"), ("weak", "frail", "feeble")),
-    (("brave", "bold", "fearless"), ("timid", "fearful", "cowardly")),
-    (("clean", "tidy", "spotless"), ("dirty", "filthy", "grimy")),
-    (("young", "youthful", "boyish"), ("old", "aged", "elderly")),
-    (("clever", "smart", "bright"), ("foolish", "silly", "dull")),
 )
 FEELINGS = ("happy", "sad", "tired", "hungry", "angry", "proud")
 

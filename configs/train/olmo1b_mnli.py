@@ -2,7 +2,8 @@
 
   amuro train --config=configs/train/olmo1b_mnli.py --config.checkpoint=allenai/OLMo-1B-hf@main --config.workdir=work/mnli
 
-2,250 steps. The study reports about .79 accuracy on MNLI matched from the final checkpoint (Table 3). On one 16 GB chip: --config.micro_batch_size=1 --config.remat=full.
+2,250 steps. The study reports about .79 accuracy on MNLI matched from the final checkpoint (Table 3).
+For a small device: --config.micro_batch_size=1 --config.remat=full.
 """
 
 from amuro_jax.config import TrainConfig

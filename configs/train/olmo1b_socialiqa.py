@@ -2,7 +2,8 @@
 
   amuro train --config=configs/train/olmo1b_socialiqa.py --config.checkpoint=allenai/OLMo-1B-hf@main --config.workdir=work/socialiqa
 
-2,250 steps. The study reports ROUGE-L on SocialIQa questions. On one 16 GB chip: --config.micro_batch_size=1 --config.remat=full.
+2,250 steps. The study reports ROUGE-L on SocialIQa questions.
+For a small device: --config.micro_batch_size=1 --config.remat=full.
 """
 
 from amuro_jax.config import TrainConfig

@@ -2,7 +2,8 @@
 
   amuro train --config=configs/train/olmo1b_xsum.py --config.checkpoint=allenai/OLMo-1B-hf@main --config.workdir=work/xsum
 
-2,250 steps. The study reports ROUGE-L on XSum; the study saw the largest gain of its generation sets here. On one 16 GB chip: --config.micro_batch_size=1 --config.remat=full.
+2,250 steps. The score is ROUGE-L on XSum.
+For a small device: --config.micro_batch_size=1 --config.remat=full.
 """
 
 from amuro_jax.config import TrainConfig
