@@ -23,6 +23,9 @@ $(VENV)/.installed: $(VENV)/.made setup.py constraints.txt
 
 $(VENV)/.test: $(VENV)/.installed
 	$(PIP) -c constraints.txt -e ".[cpu,test,lm_eval]"
+	# The native OLMo code, to make real native checkpoints with; its own pins (numpy < 2) are older than what it needs.
+	$(PIP) -c constraints.txt omegaconf cached_path importlib_resources torchmetrics boto3 google-cloud-storage
+	$(PIP) --no-deps ai2-olmo==0.6.0
 	@touch $@
 
 study: $(VENV)/.installed
