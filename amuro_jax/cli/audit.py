@@ -2,7 +2,7 @@
 
     amuro audit --task=qqp --data_root=DATA --protocol=paper --tokenizer=CHECKPOINT_OR_tokenizer.json
     amuro audit --task=all --data_root=DATA                      every set whose rows are there
-    amuro audit --workdir=work/study                             every finished cell of a study
+    amuro audit --workdir=work/study                             every finished cell of a study; also what `amuro score` wrote
 
 Findings are errors (the number does not mean what it says), warnings and notes. Exit status 1 where there are errors.
 """
@@ -18,7 +18,7 @@ FIRST = "task"
 def define_flags() -> None:
     """Declares the verb's flags."""
     flags.DEFINE_string("task", "", "Sets to audit, comma-separated (or YAML files); `all`: every set whose rows are under --data_root.")
-    flags.DEFINE_string("workdir", "", "Working folder of a study: its finished cells are audited.")
+    flags.DEFINE_string("workdir", "", "Working folder of a study or of `amuro score`: its results are audited.")
     flags.DEFINE_string("data_root", "", "Folder of local data sets; empty: the Hub.")
     flags.DEFINE_string("format", "default", "Prompt format.")
     flags.DEFINE_integer("shots", 4, "Shots before each query.", lower_bound=0)
@@ -50,14 +50,20 @@ def _names(given):
     from amuro_jax.config import split_names
     from amuro_jax.data import sources
     from amuro_jax.data.registry import TASKS
+    from amuro_jax.errors import ConfigError, DataError
 
     if given.task != "all":
         return split_names(given.task)
-    return [
+    if not given.data_root:
+        raise ConfigError("--task=all needs local rows", where="command line", hint="give --data_root=…, or name the sets to take from the Hub")
+    names = [
         name
         for name, task in TASKS.items()
         if any(sources.split_path(task, split, given.data_root) for split in (*task.source.test, task.source.published_test) if split)
     ]
+    if not names:
+        raise DataError("no rows of any set", where=given.data_root, hint="one folder per set, e.g. glue_mnli/validation_matched.jsonl")
+    return names
 
 
 def _audit(name, given):

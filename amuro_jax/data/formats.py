@@ -175,7 +175,7 @@ def prompt(example: Example, task: Task, name: str, protocol: Protocol) -> str:
     """
     fields = dict(example.fields)
     template = template_of(task, name, protocol)
-    if task.frame == "question":
+    if task.frame == "question" and "answer" not in fields:
         fields["answer"] = _options(example, task)
         if "{B}" in template and "B" not in fields:  # only the right answer is known
             template = FRAMES["question"][parse_format(name, task)[0]]

@@ -25,7 +25,8 @@ def table(data_root: str = "") -> list[dict[str, str]]:
         source = task.source
         metric = task.metric + (f" ({task.primary})" if task.kind == "multiple_choice" else "")
         where = " ".join(part for part in (source.hub, source.config) if part) or f"local {source.folder}"
-        train = _there(task, source.train, data_root) if source.train else f"shots: {source.shots_from}" if source.shots_from else "-"
+        train = _there(task, source.train, data_root) if source.train else "-"
+        train = f"shots: {source.shots_from}" if source.shots_from else train
         values = (task.name, task.kind, ",".join(task.roles), metric or "-", train, _scored(task, data_root), where, task.licence)
         lines.append(dict(zip(COLUMNS, values, strict=True)))
     return lines

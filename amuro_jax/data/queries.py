@@ -115,24 +115,37 @@ def _forms(word):
 
 
 def _fit(queries, examples, frame, each, tokenizer, max_length, max_new_tokens):
-    """Drops shots from the left until a context fits, then cuts the longest field; rows that fit already stay as they are."""
-    rooms = [max_length - len(tokenizer.prefix_ids) - _reserve(query, max_new_tokens) for query in queries]
+    """Drops shots from the left until context and longest candidate fit, then cuts the longest field; rows that fit already stay as they are."""
+    room = max_length - len(tokenizer.prefix_ids)
     # A token is at least one byte, so most sets are known to fit without being tokenised.
-    doubtful = [i for i, query in enumerate(queries) if len(query.context.encode()) >= rooms[i]]
+    doubtful = [i for i, query in enumerate(queries) if len(query.context.encode()) + _bytes_after(query, max_new_tokens) >= room]
     shared = queries[0].shared if all(query.shared == queries[0].shared for query in queries) else 0
-    sizes = map(len, tokenizer.encode_batch([queries[i].context for i in doubtful], shared))
-    fitted = list(queries)
-    for i, size in zip(doubtful, sizes, strict=True):
-        if size > rooms[i]:
-            fitted[i] = _shortened(queries[i], examples[i], frame, each[i], tokenizer, rooms[i])
+    sizes = tokenizer.encode_batch([queries[i].context for i in doubtful], shared)
+    fitted, known = list(queries), {}
+    for i, ids in zip(doubtful, sizes, strict=True):
+        left = room - _tokens_after(queries[i], max_new_tokens, tokenizer, known)
+        if len(ids) > left:
+            fitted[i] = _shortened(queries[i], examples[i], frame, each[i], tokenizer, left)
     return fitted
 
 
-def _reserve(query, max_new_tokens):
+def _forms_of(query):
+    return [form for forms in query.continuations for form in forms]
+
+
+def _bytes_after(query, max_new_tokens):
+    """Never less than `_tokens_after`."""
+    return max(len(form.encode()) for form in _forms_of(query)) if query.continuations else query.new_tokens or max_new_tokens
+
+
+def _tokens_after(query, max_new_tokens, tokenizer, known):
+    """Tokens to keep free behind a context: those to be generated, or of the longest candidate; `known` remembers what was counted."""
     if not query.continuations:
         return query.new_tokens or max_new_tokens
-    # Four characters a token is the rule of thumb; two leaves room on the safe side without tokenising every option twice.
-    return max(len(form) for forms in query.continuations for form in forms) // 2 + 2
+    for form in _forms_of(query):
+        if form not in known:
+            known[form] = len(tokenizer.encode(form))
+    return max(known[form] for form in _forms_of(query))
 
 
 def _shortened(query, example, frame, texts, tokenizer, room):

@@ -207,24 +207,24 @@ def _generation(rows):
 
 
 def audit_store(workdir) -> dict[str, list[Finding]]:
-    """Findings on every finished score cell under `<workdir>/cells`, by cell key; cells without findings have an empty list.
+    """Findings on every finished score cell of a study, by cell key, or on every set that `amuro score` wrote, by folder name.
 
     Raises:
-        DataError: no cells there, or a cell that cannot be read.
+        DataError: no results there, or some that cannot be read.
     """
-    folder = Path(workdir) / "cells"
-    cells = sorted(path.parent for path in folder.glob("*/cell.json")) if folder.is_dir() else []
+    folder = Path(workdir)
+    cells = sorted(path.parent for name in ("cells/*/cell.json", "*/metrics.json") for path in folder.glob(name))
     if not cells:
         raise DataError("no finished cells", where=folder, hint="give the working folder of a study or of `amuro score`")
     return {cell.name: audit_cell(cell) for cell in cells if (cell / "rows.parquet").exists()}
 
 
 def audit_cell(folder) -> list[Finding]:
-    """Findings on one cell folder."""
+    """Findings on one cell of a study, or one folder that `amuro score` wrote."""
     import pandas as pd
 
     folder = Path(folder)
-    cell = files.read_json(folder / "cell.json")
+    cell = _record(folder)
     asked, model = cell.get("specification") or {}, cell.get("model") or {}
     try:
         rows = pd.read_parquet(folder / "rows.parquet")
@@ -233,4 +233,14 @@ def audit_cell(folder) -> list[Finding]:
     task = TASKS.get(asked.get("task"))
     name = f"{model.get('checkpoint', '?')} + {model['tuned_on']}" if model.get("tuned_on") else f"{model.get('checkpoint', '?')} base"
     where = f"{name}: {asked.get('task')} {asked.get('format')} {asked.get('shots')}-shot"
-    return audit_rows(rows, cell.get("metrics"), where=where, primary=task.primary if task else "raw")
+    options = {"primary": asked.get("primary") or (task.primary if task else "raw"), "split": asked.get("split") or ""}
+    return audit_rows(rows, cell.get("metrics"), where=where, max_length=cell.get("context") or 0, **options)
+
+
+def _record(folder):
+    """The record of a result, as a study writes it."""
+    if (folder / "cell.json").exists():
+        return files.read_json(folder / "cell.json")
+    record = files.read_json(folder / "metrics.json")
+    model = {"checkpoint": record.get("config", {}).get("checkpoint", "?")}
+    return {"specification": record, "metrics": record, "model": model, "context": record.get("context")}

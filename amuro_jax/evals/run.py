@@ -1,5 +1,6 @@
 """One scoring run: a checkpoint, its sets, formats and shots, results on disk."""
 
+import dataclasses
 import time
 
 import pandas as pd
@@ -16,6 +17,8 @@ from amuro_jax.evals.evaluate import Evaluation, evaluate, rules
 from amuro_jax.evals.prepare import Prepared, prepare
 from amuro_jax.evals.scorer import Scorer
 
+UNBOUNDED = 1 << 20  # context of a scorer under `no_fitting`: the published pipeline let prompts run past the model's own
+
 
 def score(given: ScoreConfig, report=lambda line: None) -> list[dict]:
     """Scores everything that `given` names and writes `<workdir>/<task>-<format>-<shots>/{rows.parquet,metrics.json}`.
@@ -27,9 +30,10 @@ def score(given: ScoreConfig, report=lambda line: None) -> list[dict]:
     folder = open_checkpoint(given.checkpoint)
     config, tokenizer = checkpoint.read_config(folder), Tokenizer.load(folder / "tokenizer")
     mesh = sharding.make_mesh(given.mesh)
-    scorer = Scorer(config, mesh if mesh.size > 1 else None, given.dtype, batch_tokens=given.batch_tokens)
+    scorer = Scorer(scorer_config(config, protocol), mesh if mesh.size > 1 else None, given.dtype, batch_tokens=given.batch_tokens)
     params = scorer.place(checkpoint.load_params(folder, config, mesh if mesh.size > 1 else None))
     about = {"config": to_dict(given), "model": checkpoint.model_hash(folder), "protocol": protocol.name, "tokenizer": tokenizer.fingerprint}
+    about |= {"context": config.max_length}
     table = []
     for task in tasks:
         for format in split_names(given.formats) if task.kind != "multiple_choice" else ("default",):
@@ -42,6 +46,11 @@ def score(given: ScoreConfig, report=lambda line: None) -> list[dict]:
                 report(f"{task.name} {format} {shots} shots: {record['metric']} {record['value']:.4f}, {record['seconds']:.1f} s")
                 table.append(record)
     return table
+
+
+def scorer_config(config, protocol):
+    """The model's configuration as the scorer takes it: without a limit of length where a protocol lets prompts overflow (quirk 8)."""
+    return dataclasses.replace(config, max_length=UNBOUNDED) if protocol.no_fitting else config
 
 
 def prepare_cell(given: ScoreConfig, task, format: str, shots: int, protocol, config, tokenizer) -> Prepared:

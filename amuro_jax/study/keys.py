@@ -21,7 +21,7 @@ def train_key(model_hash: str, recipe: TrainConfig, tokenizer: str) -> str:
     """Key of one fine-tuned model: base, recipe, training rows, tokenizer fingerprint."""
     task = get_task(recipe.task)
     data = sources.dataset_checksum(task, sources.train_split(task, recipe.data_root))
-    chosen = {name: getattr(recipe, name) for name in _RECIPE}
+    chosen = {name: getattr(recipe, name) for name in _RECIPE} | _definition(recipe.task)
     return files.content_key({"train": TRAIN_RULES, "model": model_hash, "recipe": chosen, "data": data, "tokenizer": tokenizer})
 
 
@@ -29,7 +29,7 @@ def score_key(model_key: str, spec: ScoreSpec, config: StudyConfig, tokenizer: s
     """Key of one score: model, set with its checksum, format, shots, protocol with switches, method, bootstrap."""
     score = config.score
     asked = {name: getattr(score, name) for name in ("method", "rows", "shot_seed", "max_new_tokens", "bootstrap", "bootstrap_seed", "dtype")}
-    where = {"task": spec.task, "format": spec.format, "shots": spec.shots}
+    where = {"task": spec.task, "format": spec.format, "shots": spec.shots} | _definition(spec.task)
     protocol = protocols.resolve(score.protocol, score.quirks)
     return files.content_key(
         {
@@ -42,6 +42,12 @@ def score_key(model_key: str, spec: ScoreSpec, config: StudyConfig, tokenizer: s
             "tokenizer": tokenizer,
         }
     )
+
+
+def _definition(name):
+    """What a user's task file says: another text is another set, whatever the file is called. Registered sets go by TRAIN_RULES and SCORE_RULES."""
+    task = get_task(name)
+    return {"task": dataclasses.asdict(task)} if task.name != name else {}
 
 
 def data_checksums(name: str, config: StudyConfig) -> dict[str, str]:

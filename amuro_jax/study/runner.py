@@ -18,13 +18,12 @@ from amuro_jax.data.tokenizer import Tokenizer, check_eos
 from amuro_jax.errors import AmuroError
 from amuro_jax.evals.evaluate import evaluate, rules
 from amuro_jax.evals.prepare import prepare
+from amuro_jax.evals.run import scorer_config
 from amuro_jax.evals.scorer import Scorer, keep_programs
 from amuro_jax.logs import progress_bar
 from amuro_jax.study import grid, keys, plan, store
 from amuro_jax.study.lease import lease
 from amuro_jax.train.fine_tune import fine_tune
-
-UNBOUNDED = 1 << 20  # context of a scorer under `no_fitting`: the published pipeline let prompts run past the model's own
 
 
 def run(config: StudyConfig, revisions) -> list[str]:
@@ -209,7 +208,7 @@ class _Runner:
             "key": key, "kind": "score", "model": self._model_record(model), "specification": self._specification(spec, model),
             "method": prepared.method, "protocol": {"name": self.protocol.name, "switches": self.protocol.switches()}, "metrics": made.metrics,
             "provenance": self._provenance(base) | {"data": keys.data_checksums(spec.task, self.config), "score": keys.identity(score)},
-            "seconds": seconds,
+            "context": base.config.max_length, "seconds": seconds,
         }  # fmt: skip
         store.write_cell(self.workdir, record, made.rows)
         store.log(self.workdir, "finished", key, label, seconds=seconds)
@@ -220,7 +219,7 @@ class _Runner:
         return {**dataclasses.asdict(spec), "split": split, "primary": task.primary, "model": model.label()}
 
     def _scorer(self, base):
-        config = dataclasses.replace(base.config, max_length=UNBOUNDED) if self.protocol.no_fitting else base.config
+        config = scorer_config(base.config, self.protocol)
         if config not in self._scorers:
             score = self.config.score
             self._scorers[config] = Scorer(config, self.mesh, score.dtype, batch_tokens=score.batch_tokens)

@@ -82,6 +82,13 @@ def test_a_set_of_ones_own(tmp_path):
     assert [q.gold for q in made] == [1, 2] and made[0].context == "### Input_1: p\n ### Input_2: h\n ### Inference:" and made[0].task == "my_nli"
 
 
+def test_a_column_called_answer_of_ones_own(tmp_path):
+    text = "name: quest\nkind: generation\nfolder: quest\nframe: question\nfields: {context: c, answer: a}\ncompletion: q\ntest: test\n"
+    (tmp_path / "quest.yaml").write_text(text)
+    write_rows(tmp_path, "quest", "test", [{"c": "Snow fell.", "a": "white", "q": "Which colour?"}])
+    assert queries(str(tmp_path / "quest.yaml"), tmp_path)[0].context == "### Input: Snow fell.\n ### Answer: white\n ### Question:"
+
+
 def test_ones_own_templates_and_options(tmp_path):
     text = "name: quiz\nkind: multiple_choice\nfolder: quiz\nfields: {question: q}\ngold: right\nchoices: [o1, o2]\ntest: test\n"
     text += "templates: {default: 'Quiz: {question} ='}\n"

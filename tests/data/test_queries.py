@@ -83,6 +83,16 @@ def test_contexts_are_fitted_by_dropping_shots_then_cutting_the_document(root):
     assert all(query.dropped_shots == query.cut_tokens == 0 for query in loose)
 
 
+def test_the_longest_candidate_has_room_however_it_is_written(tmp_path):
+    tokenizer, dense = make_tokenizer(), "水火土木金" * 4  # one token per byte
+    options = [{"question": f"Which {i}?", "choices": {"text": ["u", dense], "label": ["A", "B"]}, "answerKey": "B"} for i in range(20)]
+    write_rows(tmp_path, "ai2_arc_easy", "validation", options)
+    write_rows(tmp_path, "ai2_arc_easy", "train", options)
+    queries = make("arc_easy", 3, str(tmp_path), tokenizer=tokenizer, max_length=150)
+    assert all(len(tokenizer.encode(query.context + query.continuations[1][0])) <= 150 for query in queries)
+    assert {query.dropped_shots for query in queries} == {3}
+
+
 def test_what_cannot_fit_is_an_error(root):
     with pytest.raises(DataError, match="nothing left to cut"):
         make("mnli_matched", 0, root, tokenizer=make_tokenizer(), max_length=8)

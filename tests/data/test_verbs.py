@@ -25,6 +25,7 @@ def amuro(root, tmp_path):
 def test_the_table(amuro, tmp_path):
     out = amuro("tasks", f"--data_root={tmp_path}").stdout
     assert "mnli_matched" in out and "[validation_mismatched]" in out and "LLMBar" in out
+    assert next(line for line in out.splitlines() if line.startswith("qqp ")).count("shots: paws")
 
 
 def test_rows_with_token_boundaries_and_the_dump(amuro, tmp_path):
@@ -40,6 +41,13 @@ def test_findings_and_exit_status(amuro, tmp_path):
     assert clean.returncode == 0 and "0 errors" in clean.stdout, clean.stderr
     bad = amuro("audit", "--task=mnli_matched", f"--data_root={tmp_path}", "--quirks=+shots_from_test")
     assert bad.returncode == 1 and "shot_scored" in bad.stdout
+
+
+def test_all_sets_of_nowhere_are_not_clean(amuro, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for flags, said in ((["--data_root=empty"], "no rows of any set"), ([f"--data_root={tmp_path}/empty"], "no rows of any set"), ([], "local rows")):
+        done = amuro("audit", "--task=all", *flags)
+        assert done.returncode == 2 and said in done.stderr
 
 
 @pytest.mark.parametrize("flags", [["tasks", "nothing"], ["tasks", "mnli_matched", "--format=x"], ["audit"], ["tasks", "paws", "--shot_file=none"]])

@@ -96,6 +96,27 @@ def test_a_store_of_cells(tmp_path):
         audit.audit_store(tmp_path / "nothing")
 
 
+def test_a_store_knows_the_context_and_the_scored_split(tmp_path):
+    folder = tmp_path / "cells" / "c"
+    folder.mkdir(parents=True)
+    pd.DataFrame([row | {"context_tokens": 70, "shot_rows": ["train:3"]} for row in clean_rows()]).to_parquet(folder / "rows.parquet")
+    spec = {"task": "rte", "format": "io", "shots": 1, "split": "validation"}
+    for change, expected in (({}, set()), ({"context": 64}, {"context_overflow"}), ({"specification": spec | {"split": "train"}}, {"shot_scored"})):
+        (folder / "cell.json").write_text(json.dumps({"specification": spec, "context": 128} | change))
+        assert codes(audit.audit_cell(folder)) == expected
+
+
+def test_what_score_wrote_is_audited_too(tmp_path):
+    folder = tmp_path / "qqp-io-4"
+    folder.mkdir()
+    pd.DataFrame([row | FAULTS["single_label"](row) for row in clean_rows()]).to_parquet(folder / "rows.parquet")
+    metrics = {"metric": "accuracy", "value": 0.5, "low": 0.4, "high": 0.6, "majority": 1.0, "prior": 1.0}
+    record = {"task": "qqp", "format": "io", "shots": 4, "context": 4096, "config": {"checkpoint": "folder"}, **metrics}
+    (folder / "metrics.json").write_text(json.dumps(record))
+    (found,) = audit.audit_store(tmp_path)["qqp-io-4"]
+    assert found.code == "single_label" and found.where == "folder base: qqp io 4-shot"
+
+
 # Data sets
 
 
