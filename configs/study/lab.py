@@ -18,10 +18,10 @@ def get_config() -> StudyConfig:
         formats="default,instruct,io",
         shots="0",  # a model of this size follows no shots: with four of them a fine-tuned one falls back to chance
         fine_tunes=[
-            FineTune(task="lab_nli", rows=1500, epochs=3),
-            FineTune(task="lab_paraphrase", rows=1500, epochs=3),
-            FineTune(task="lab_question", rows=600, epochs=2),
-            FineTune(task="lab_summary", rows=600, epochs=2),
+            FineTune(task="lab_nli", rows=1000, epochs=3),
+            FineTune(task="lab_paraphrase", rows=1000, epochs=3),
+            FineTune(task="lab_question", rows=400, epochs=2),
+            FineTune(task="lab_summary", rows=400, epochs=2),
         ],
         evals=[
             *(EvalSet(task=name, role="in_domain", of=name) for name in SETS),
@@ -30,5 +30,5 @@ def get_config() -> StudyConfig:
             EvalSet(task="lab_events", role="multiple_choice", shots="4"),
         ],
         train=TrainConfig(batch_size=16, learning_rate=1e-3, dtype="float32", max_length=256),
-        score=ScoreConfig(rows=200, max_new_tokens=24),
+        score=ScoreConfig(rows=150, max_new_tokens=24),
     )
