@@ -16,7 +16,7 @@ def get_config() -> StudyConfig:
     return StudyConfig(
         name="lab",
         formats="default,instruct,io",
-        shots="0",  # a model of this size follows no shots: with four of them a fine-tuned one falls back to chance
+        shots="0",  # fine-tuned without shots, NLI falls towards chance when four stand before the query (docs/lab.md)
         fine_tunes=[
             FineTune(task="lab_nli", rows=1000, epochs=3),
             FineTune(task="lab_paraphrase", rows=1000, epochs=3),
