@@ -61,8 +61,3 @@ def data_checksums(name: str, config: StudyConfig) -> dict[str, str]:
         split = sources.train_split(owner, config.data_root)
         found[f"{owner.name}:{split.name}"] = sources.dataset_checksum(owner, split)
     return found
-
-
-def identity(config) -> dict:
-    """A configuration's fields as plain values."""
-    return dataclasses.asdict(config)

@@ -147,10 +147,10 @@ class _Runner:
             params, base.config, examples, recipe, mesh=self.mesh, workdir=self.workdir / "runs" / key,
             weigh_examples=switches.loss_mean_per_example, description=f"  {label}",
         )  # fmt: skip
-        provenance = self._provenance(base) | {"form": "fine_tuned", "parents": [base.hash], "recipe": keys.identity(recipe)}
+        provenance = self._provenance(base) | {"form": "fine_tuned", "parents": [base.hash], "recipe": to_dict(recipe)}
         checkpoint.save_model(kept, done.params, base.config, base.folder / "tokenizer", provenance)
         record = {
-            "key": key, "kind": "train", "model": self._model_record(model), "recipe": keys.identity(recipe),
+            "key": key, "kind": "train", "model": self._model_record(model), "recipe": to_dict(recipe),
             "protocol": {"name": switches.name, "switches": switches.switches()},
             "metrics": {"loss": done.loss, "steps": done.steps, "tokens": done.tokens, "truncated": sum(e.truncated > 0 for e in examples)},
             "provenance": provenance, "seconds": round(time.perf_counter() - started, 3),
@@ -207,7 +207,7 @@ class _Runner:
         record = {
             "key": key, "kind": "score", "model": self._model_record(model), "specification": self._specification(spec, model),
             "method": prepared.method, "protocol": {"name": self.protocol.name, "switches": self.protocol.switches()}, "metrics": made.metrics,
-            "provenance": self._provenance(base) | {"data": keys.data_checksums(spec.task, self.config), "score": keys.identity(score)},
+            "provenance": self._provenance(base) | {"data": keys.data_checksums(spec.task, self.config), "score": to_dict(score)},
             "context": base.config.max_length, "seconds": seconds,
         }  # fmt: skip
         store.write_cell(self.workdir, record, made.rows)
