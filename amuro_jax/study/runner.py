@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from amuro_jax import __version__, checkpoint, files, sharding
-from amuro_jax.config import StudyConfig
+from amuro_jax.config import StudyConfig, to_dict
 from amuro_jax.convert.prefetch import Prefetcher
 from amuro_jax.data import encoding, protocols, queries, sources
 from amuro_jax.data.registry import get_task
