@@ -1,6 +1,6 @@
 """4-shot multiple choice, 4 options, on CPU, fp32: ours against lm-evaluation-harness's HFLM (batch 8).
 
-    python benchmarks/score_multiple_choice.py [--task=arc_easy --rows=100 --shots=4 --threads=4]
+python benchmarks/score_multiple_choice.py [--task=arc_easy --rows=100 --shots=4 --threads=4]
 """
 
 import score_common as common
