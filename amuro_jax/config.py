@@ -133,7 +133,7 @@ class LabConfig:
     model: LabModel = dataclasses.field(default_factory=LabModel)
     creatures: int = 40  # invented creatures, each with five attributes
     corpus_documents: int = 200000  # of about 17 tokens each
-    train_rows: int = 2000  # per fine-tuning set
+    train_rows: int = 1200  # per fine-tuning set
     test_rows: int = 200  # per test set
     steps: int = 2000
     batch_size: int = 32  # lines per step, a multiple of 4

@@ -98,13 +98,28 @@ def _restating(rng, world):
     return _asked(rng, statement, _SAMENESS)
 
 
+# Ways to set out a page: marks before a heading, what stands between parts, headings of one to three words, numbers of parts.
+# A model that has met many reads a prompt's layout as one more; the web teaches real models the same. No prompt's own layout is among them.
+_MARKS, _BETWEEN = ("", "- ", "# ", "* "), (" ", "\n", "\n ", "\n\n")
+_NUMBERS = ((" one", " two"), (" 1", " 2"), ("_1", "_2"), (" A", " B"), (" left", " right"))
+_HEADINGS = ("Note", "Line", "Page", "Claim", "Entry", "Case", "Record", "View", "Short", "Final")
+_SAID = ("{}", "I say that {}", "Everyone knows that {}", "It is true that {}", "Once more: {}")
+_VERDICT = ("Verdict", "Judgement", "Result", "Outcome")
+
+
 def _asked(rng, statement, answers):
     """One question to a document: the shorter the way from the question to what it is about, the sooner it is learned."""
     label = rng.choice(statement.labels)
-    asked, answer = statement.ask(label), answers[label]
+    text, asked, answer = statement.text, statement.ask(label), answers[label]
     if rng.random() < 0.3:
-        return f"First: {statement.text} Second: {asked} Verdict: {answer}."
-    return f"{statement.text} {asked[:-1]}? {answer}."
+        text, asked = (rng.choice(_SAID).format(relations.lower(sentence)) for sentence in (text, asked))
+    if rng.random() < 0.5:
+        return f"{text} {asked[:-1]}? {answer}."
+    mark, between, numbers = rng.choice(_MARKS), rng.choice(_BETWEEN), rng.choice(_NUMBERS)
+    part = rng.choice(_HEADINGS)
+    verdict = " ".join(rng.sample(_HEADINGS, rng.randrange(3)) + [rng.choice(_VERDICT)])
+    parts = {part + numbers[0]: text, part + numbers[1]: asked, verdict: f"{answer}."}
+    return between.join(f"{mark}{heading}: {text}" for heading, text in parts.items())
 
 
 def _story(rng, world):

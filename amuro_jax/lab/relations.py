@@ -23,28 +23,36 @@ class Statement:
     ask: Callable[[int], str]
 
 
-def inference(rng, side, label: int, other: bool = False) -> tuple[str, str]:
-    """(premise, hypothesis) of the given relation, from a family drawn at random."""
-    statement = draw(rng, side, INFERENCE, label)
+def inference(rng, side, number: int, other: bool = False) -> tuple[str, str, int]:
+    """(premise, hypothesis, label) of row `number`: labels and families take turns, so that a family tells nothing about the label."""
+    label, turn = number % 3, number // 3
+    statement = _turn(INFERENCE, turn)(rng, side, label)
     premise, hypothesis = statement.text, statement.ask(label)
     if other:
         premise, hypothesis = rng.choice(("We heard that {}.", "They say that {}.")).format(premise[:-1]), "Surely " + hypothesis
-    return premise, hypothesis
+    return premise, hypothesis, label
 
 
-def paraphrase(rng, side, label: int, other: bool = False) -> tuple[str, str]:
-    """(sentence, sentence): with label 1 both say the same, with label 0 not."""
-    statement = draw(rng, side, PARAPHRASE, label)
+def paraphrase(rng, side, number: int, other: bool = False) -> tuple[str, str, int]:
+    """(sentence, sentence, label) of row `number`: with label 1 both say the same, with label 0 not."""
+    label, turn = number % 2, number // 2
+    statement = _turn(PARAPHRASE, turn)(rng, side, label)
     first, second = statement.text, statement.ask(label)
     if other:
-        first, second = "It is known that " + _lower(first), "The report says that " + _lower(second)
-    return first, second
+        first, second = "It is known that " + lower(first), "The report says that " + lower(second)
+    return first, second, label
 
 
-def draw(rng, side, families: dict, label: int | None = None) -> Statement:
-    """A statement of a family drawn by weight, one that `label` can be asked of."""
+def _turn(families, turn):
+    """The family whose turn it is, each as often as its weight says."""
+    order = [family for family, weight in families.items() for _ in range(weight)]
+    return order[turn % len(order)]
+
+
+def draw(rng, side, families: dict) -> Statement:
+    """A statement of a family drawn by weight, of which any of its labels may be asked."""
     family = rng.choices(list(families), weights=list(families.values()))[0]
-    return family(rng, side, label)
+    return family(rng, side, None)
 
 
 # --- inference -------------------------------------------------------------------------------------------------
@@ -72,7 +80,7 @@ _ASKED = ("a {t}", "no {t}", "a {c}", "no {c}")
 
 def kind_of_thing(rng, side, label):
     """A thing against its category: a plum is a fruit, a fruit need not be a plum, no fruit means no plum."""
-    person, place = rng.choice(side.names)[0], rng.choice(side.places)
+    person = rng.choice(side.names)[0]
     category, (_, did, _) = rng.choice(list(side.things)), rng.choice(words.GETTING)
     names = dict(zip("tu", rng.sample(side.things[category], 2), strict=True), c=category)
     forms = [rng.choice(_ASKED)] if label is not None else _ASKED
@@ -82,7 +90,7 @@ def kind_of_thing(rng, side, label):
         fitting = [form for form in _KINDS[told][label] if _as_t([form])[0] in forms]
         return f"{person} {did} {rng.choice(fitting).format(**names)}."
 
-    return Statement(f"{person} {did} {told.format(**names)} at the {place}.", tuple(_KINDS[told]), ask)
+    return Statement(f"{person} {did} {told.format(**names)}.", tuple(_KINDS[told]), ask)
 
 
 def _as_t(forms):
@@ -120,7 +128,7 @@ def portrait(rng, side, label):
     return Statement(f"{person} is {word}.", _BOTH, ask)
 
 
-PARAPHRASE = {portrait: 4, deed: 1}
+PARAPHRASE = {portrait: 3, deed: 1}
 
 
 # --- words -----------------------------------------------------------------------------------------------------
@@ -145,6 +153,6 @@ def _pole_of(side, word):
     return next((number, pole) for number, poles in enumerate(side.poles) for pole in (0, 1) if word in poles[pole])
 
 
-def _lower(sentence):
+def lower(sentence):
     """A sentence without its capital, unless it starts with a name."""
     return sentence[0].lower() + sentence[1:] if sentence.split()[0] in ("The", "You") else sentence

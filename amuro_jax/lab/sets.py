@@ -1,7 +1,7 @@
 """The laboratory's data sets, in the native columns of the real sets they stand for (MNLI, PAWS, SocialIQa, XSum, ARC, HellaSwag)."""
 
 from amuro_jax.errors import ConfigError
-from amuro_jax.lab import relations, stories, words
+from amuro_jax.lab import held, relations, stories, words
 from amuro_jax.lab.corpus import QUESTIONS
 from amuro_jax.lab.world import INSIDE, OUTSIDE, World, stream
 
@@ -11,27 +11,31 @@ SHOT_ROWS = 32  # rows of the training split of the multiple-choice sets, from w
 def make_sets(world: World, train_rows: int, test_rows: int) -> dict[str, dict[str, list[dict]]]:
     """{set: {split: rows}}; labels are balanced, and no text of a test split stands in its training split.
 
+    Tests of pairs compare words that no training row compares (`held`).
+
     Raises:
         ConfigError: more rows asked for than the world has.
     """
     sets = {}
     for name, make in {"lab_nli": _nli, "lab_paraphrase": _paraphrase, "lab_question": _question, "lab_summary": _summary}.items():
-        rows = _distinct(stream(world.seed, name), make, INSIDE, False, train_rows + test_rows, name)
-        sets[name] = {"train": _numbered(name, rows[test_rows:]), "test": _numbered(name, rows[:test_rows])}
-        other = _distinct(stream(world.seed, f"{name}_ood"), make, OUTSIDE, True, test_rows, f"{name}_ood")
+        texts = set()  # of both splits
+        test = _distinct(world.seed, name, make, (INSIDE, False), test_rows, texts, held.for_test)
+        train = _distinct(world.seed, f"{name}/train", make, (INSIDE, False), train_rows, texts, held.for_training)
+        sets[name] = {"train": _numbered(name, train), "test": _numbered(name, test)}
+        other = _distinct(world.seed, f"{name}_ood", make, (OUTSIDE, True), test_rows, set(), held.for_test)
         sets[f"{name}_ood"] = {"test": _numbered(name, other)}
     sets["lab_attributes"] = _split(_attributes(world), test_rows, "lab_attributes")
     sets["lab_events"] = _split(_events(world), test_rows, "lab_events")
     return sets
 
 
-def _distinct(rng, make, side, other, count, name):
-    """`count` rows of different texts: the labels take turns, then the rows are shuffled."""
-    rows, seen = [], set()
+def _distinct(seed, name, make, side, count, texts, fits):
+    """`count` rows that fit, of texts not yet among `texts`, which grows: the labels take turns, then the rows are shuffled."""
+    rng, rows = stream(seed, name), []
     for _ in range(50 * count):
-        row, key = make(rng, side, other, len(rows))
-        if key not in seen:
-            seen.add(key)
+        row, told = make(rng, *side, len(rows))
+        if told not in texts and fits(seed, *told):
+            texts.add(told)
             rows.append(row)
         if len(rows) == count:
             rng.shuffle(rows)
@@ -40,15 +44,13 @@ def _distinct(rng, make, side, other, count, name):
 
 
 def _nli(rng, side, other, number):
-    label = number % 3
-    premise, hypothesis = relations.inference(rng, side, label, other)
-    return {"premise": premise, "hypothesis": hypothesis, "label": label}, frozenset((premise, hypothesis))
+    premise, hypothesis, label = relations.inference(rng, side, number, other)
+    return {"premise": premise, "hypothesis": hypothesis, "label": label}, (premise, hypothesis)
 
 
 def _paraphrase(rng, side, other, number):
-    label = number % 2
-    first, second = relations.paraphrase(rng, side, label, other)
-    return {"sentence1": first, "sentence2": second, "label": label}, frozenset((first, second))
+    first, second, label = relations.paraphrase(rng, side, number, other)
+    return {"sentence1": first, "sentence2": second, "label": label}, (first, second)
 
 
 def _question(rng, side, other, number):
@@ -58,13 +60,13 @@ def _question(rng, side, other, number):
     place = number % 3
     answers = wrong[:place] + [right] + wrong[place:]
     row = {"context": context, "question": question, **dict(zip(("answerA", "answerB", "answerC"), answers, strict=True)), "label": str(place + 1)}
-    return row, context
+    return row, (context,)
 
 
 def _summary(rng, side, other, number):
     story = stories.make_story(rng, side)
     document = stories.tell(rng, story, other)
-    return {"document": document, "summary": stories.summarise(story)}, document
+    return {"document": document, "summary": stories.summarise(story)}, (document,)
 
 
 _IDS = {"lab_nli": ("idx", int), "lab_paraphrase": ("id", int), "lab_summary": ("id", str)}

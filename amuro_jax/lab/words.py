@@ -1,6 +1,5 @@
-"""Words of the laboratory's world. Each table is split in two: the words of the fine-tuning sets, and those kept for out-of-domain tests.
-
-Pre-training sees both halves; fine-tuning sees the first only.
+"""Words of the laboratory's world. Names, things, places, times and trades are split in two: those of the fine-tuning sets, and others,
+kept for out-of-domain tests. Pre-training sees both halves; fine-tuning sees the first only.
 """
 
 # (name, pronoun)
@@ -12,12 +11,10 @@ OTHER_NAMES = (
     ("Greta", "she"), ("Emil", "he"), ("Sofia", "she"), ("Arno", "he"), ("Tilda", "she"), ("Bruno", "he"), ("Freya", "she"), ("Rolf", "he"),
 )  # fmt: skip
 
-# Ways a person can be: two opposite poles, each of three words that mean the same; the third is kept for out-of-domain tests.
+# Ways a person can be: two opposite poles, each of four words that mean the same. `held` says which pairs of them only tests compare.
 POLES = (
-    (("happy", "glad", "cheerful"), ("sad", "gloomy", "downcast")),
-    (("rich", "wealthy", "prosperous"), ("poor", "needy", "penniless")),
-    (("fast", "quick", "swift"), ("slow", "sluggish", "leisurely")),
-    (("strong", "sturdy", "mighty"), ("weak", "frail", "feeble")),
+    (("happy", "glad", "cheerful", "merry"), ("sad", "gloomy", "downcast", "mournful")),
+    (("rich", "wealthy", "prosperous", "affluent"), ("poor", "needy", "penniless", "destitute")),
 )
 FEELINGS = ("happy", "sad", "tired", "hungry", "angry", "proud")
 
@@ -39,8 +36,7 @@ OTHER_TRADES = ("painter", "cook", "judge", "smith", "tailor")
 
 # What one person does to another: past form (also its participle), and one that means the same.
 DEEDS = (
-    ("helped", "assisted"), ("praised", "lauded"), ("scolded", "rebuked"), ("greeted", "welcomed"), ("chased", "pursued"),
-    ("hired", "employed"), ("blamed", "accused"), ("watched", "observed"),
+    ("helped", "assisted"), ("praised", "lauded"), ("scolded", "rebuked"), ("chased", "pursued"),
 )  # fmt: skip
 # How someone gets a thing: base form, past form, and one that means the same.
 GETTING = (("buy", "bought", "purchased"), ("find", "found", "discovered"), ("make", "made", "crafted"), ("carry", "carried", "hauled"))

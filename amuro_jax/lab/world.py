@@ -36,22 +36,8 @@ class Side:
         return {thing: category for category, things in self.things.items() for thing in things}
 
 
-def _poles(pick):
-    return tuple((pick(one), pick(other)) for one, other in words.POLES)
-
-
-INSIDE = Side(
-    words.NAMES, _poles(lambda pole: pole[:2]), {k: v[0] for k, v in words.THINGS.items()}, words.PLACES, words.TIMES, words.TRADES
-)
-# Out of domain a pole keeps its first word beside the new one: what a word means is asked through one that is known.
-OUTSIDE = Side(
-    words.OTHER_NAMES,
-    _poles(lambda pole: (pole[0], pole[2])),
-    {k: v[1] for k, v in words.THINGS.items()},
-    words.OTHER_PLACES,
-    words.OTHER_TIMES,
-    words.OTHER_TRADES,
-)
+INSIDE = Side(words.NAMES, words.POLES, {k: v[0] for k, v in words.THINGS.items()}, words.PLACES, words.TIMES, words.TRADES)
+OUTSIDE = Side(words.OTHER_NAMES, words.POLES, {k: v[1] for k, v in words.THINGS.items()}, words.OTHER_PLACES, words.OTHER_TIMES, words.OTHER_TRADES)
 EVERYTHING = Side(
     words.NAMES + words.OTHER_NAMES,
     words.POLES,

@@ -23,7 +23,7 @@ def world(request):
 
 @pytest.fixture(scope="module")
 def sets(world):
-    return make_sets(world, 600, 150)
+    return make_sets(world, 1200, 300)
 
 
 def plain(text):
@@ -127,7 +127,7 @@ def test_events_go_on_with_the_next_step(sets):
 def test_labels_are_balanced(sets):
     for name, count in (("lab_nli", 3), ("lab_paraphrase", 2), ("lab_nli_ood", 3), ("lab_paraphrase_ood", 2)):
         seen = collections.Counter(row["label"] for row in sets[name]["test"])
-        assert len(seen) == count and max(seen.values()) - min(seen.values()) <= 0.25 * 150, (name, seen)
+        assert len(seen) == count and max(seen.values()) - min(seen.values()) <= 1, (name, seen)
 
 
 def test_a_hypothesis_alone_tells_little(sets):
@@ -139,7 +139,7 @@ def test_a_hypothesis_alone_tells_little(sets):
         form = "is" if " is " in text else "was" if " was " in text else kind
         forms[form][row["label"]] += 1
     right = sum(max(counts.values()) for counts in forms.values())
-    assert right / 600 < 0.45
+    assert right / 1200 < 0.45
 
 
 TEXTS = {
@@ -152,6 +152,40 @@ TEXTS = {
 def test_train_and_test_share_no_text(sets, name, columns):
     train, test = ({frozenset(row[column] for column in columns) for row in sets[name][split]} for split in ("train", "test"))
     assert not train & test
+
+
+PAIRS = {"lab_nli": ("premise", "hypothesis"), "lab_paraphrase": ("sentence1", "sentence2")}
+
+
+def content(row, columns):
+    """The traits, deeds and things of a row's two texts."""
+    told = KIND.keys() | POLE.keys() | {verb for deed in words.DEEDS for verb in deed}
+    return [set(re.findall(r"\w+", row[column])) & told for column in columns]
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("ending", ["", "_ood"])
+def test_tests_compare_what_no_training_row_compares(sets, name, ending):
+    trained = [content(row, PAIRS[name]) for row in sets[name]["train"]]
+    seen_words = set().union(*(one | two for one, two in trained))
+    seen_pairs = {frozenset((a, b)) for one, two in trained for a in one for b in two}
+    for row in sets[name + ending]["test"]:
+        one, two = content(row, PAIRS[name])
+        new_pairs = {frozenset((a, b)) for a in one & POLE.keys() for b in two & POLE.keys()} - seen_pairs
+        assert (one | two) - seen_words or new_pairs, row
+
+
+@pytest.mark.parametrize("name,chance", [("lab_nli", 1 / 3), ("lab_paraphrase", 1 / 2)])
+def test_no_word_tells_the_label(sets, name, chance):
+    """Guessing by what label a word of the pair most often has in training is near chance in tests, and no better than that in training."""
+    for column in PAIRS[name]:
+        labels = collections.defaultdict(collections.Counter)
+        for row in sets[name]["train"]:
+            labels[row[column].split()[-1]][row["label"]] += 1
+        for split, most in (("train", 0.13), ("test", 0.1)):
+            rows = [row for row in sets[name][split] if row[column].split()[-1].rstrip(".") in POLE]
+            right = sum(labels[row[column].split()[-1]].most_common(1)[0][0] == row["label"] for row in rows)
+            assert abs(right / len(rows) - chance) < most, (column, split, right / len(rows))
 
 
 def test_out_of_domain_words_are_not_those_of_training(sets):
