@@ -1,6 +1,7 @@
 """The compiled programs of the scorer: prefix, lines, vocabulary head. Parameters are arguments, shapes come from buckets."""
 
 import collections
+import dataclasses
 import functools
 
 import jax
@@ -23,7 +24,7 @@ class Programs:
         config: ModelConfig.
         mesh: from `sharding.make_mesh`, or None for the default device.
         dtype: compute dtype.
-        attention: see `models.attention.attend`.
+        attention: `models.attention.How`.
         vocab_chunk: columns of the vocabulary that are worked on at a time.
     """
 
@@ -48,15 +49,22 @@ class Programs:
 
     def place(self, params):
         """Parameters on the mesh, in the dtype the programs read: kernels and embeddings in the compute dtype, norms in fp32."""
-        cast = jax.tree_util.tree_map_with_path(self._cast, params)
+        cast = self.cast(params)
         if self.mesh is None:
             return jax.device_put(cast)
         return jax.device_put(cast, sharding.shardings(logical_axes(self.config), cast, self.mesh))
 
-    def _cast(self, path, leaf):
-        norm = any("norm" in str(getattr(key, "key", key)) for key in path)
-        wanted = jnp.dtype(jnp.float32) if norm else self.dtype
-        return leaf if leaf.dtype == wanted else leaf.astype(wanted)
+    def cast(self, params):
+        """Parameters (or their shapes) in the dtype the programs read."""
+
+        def one(path, leaf):
+            norm = any("norm" in str(getattr(key, "key", key)) for key in path)
+            wanted = jnp.dtype(jnp.float32) if norm else self.dtype
+            if isinstance(leaf, jax.ShapeDtypeStruct):
+                return jax.ShapeDtypeStruct(leaf.shape, wanted)
+            return leaf if leaf.dtype == wanted else leaf.astype(wanted)
+
+        return jax.tree_util.tree_map_with_path(one, params)
 
     def put(self, array, batch_axis: int | None = None):
         """A host array on the device; split along `batch_axis` over the batch axes of the mesh, else whole on each."""
@@ -68,13 +76,13 @@ class Programs:
 
     def forward(self, params, tokens, layout, **more):
         """`models.forward.forward` of this configuration."""
-        return forward(params, tokens, layout, config=self.config, dtype=self.dtype, attention=self.attention, **more)
+        return forward(params, tokens, layout, **{"config": self.config, "dtype": self.dtype, "attention": self.attention} | more)
 
     def _prefix(self, params, tokens_1P, length):
         slot = jnp.arange(tokens_1P.shape[1])[None]
         real = slot < length
         layout = Layout(slot, jnp.where(real, 0, -1), jnp.where(real, EVERYTHING, -1))
-        return self.forward(params, tokens_1P, layout, keep=True)[1]
+        return self.forward(params, tokens_1P, layout, keep=True, attention=dataclasses.replace(self.attention, segments=True))[1]
 
     def _lines(self, params, tokens_BT, position_BT, enter_BT, leave_BT, shared):
         hidden, _ = self.forward(params, tokens_BT, Layout(position_BT, enter_BT, leave_BT), shared=shared)

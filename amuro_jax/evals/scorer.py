@@ -15,6 +15,7 @@ from amuro_jax.evals import buckets, planner
 from amuro_jax.evals.generation import ROWS, Generator, Sampling, ending, plan_batches
 from amuro_jax.evals.programs import HEAD_ROWS, PAIRS_PER_ROW, Programs, pad_rows
 from amuro_jax.evals.requests import Generation, Likelihoods, Request
+from amuro_jax.models.attention import How, best
 from amuro_jax.sharding import batch_divisor
 
 IN_FLIGHT = 2  # batches that run while the host prepares the next
@@ -28,7 +29,7 @@ class Scorer:
         mesh: from `sharding.make_mesh`, or None for the default device.
         dtype: compute dtype (norms, softmax and logits stay fp32).
         batch_tokens: tokens of one batch of lines; 0: by device.
-        attention: see `models.attention.attend`; "": the best of the platform.
+        attention: a name of `models.attention.How`; "": the best of the platform.
         vocab_chunk: vocabulary columns of one step of the head; 0: all at once.
         cache_folder: where compiled programs are kept between runs; None: not kept.
 
@@ -46,9 +47,9 @@ class Scorer:
         self.divisor = 1 if mesh is None else batch_divisor(mesh)
         self.batch_tokens = (batch_tokens or (1024 if platform == "cpu" else 16384)) * (1 if batch_tokens else self.divisor)
         self.cost = buckets.cost_of(config)
-        attention = attention or ("blocked" if platform == "cpu" and not split else "xla")
+        how = How(attention, mesh) if attention else best(platform, dtype, mesh)
         chunk = vocab_chunk if vocab_chunk >= 0 else 0 if split else 8192
-        self.programs = Programs(config, mesh, dtype, attention, chunk)
+        self.programs = Programs(config, mesh, dtype, how, chunk)
         self.generator = Generator(self.programs)
         self.generation_rows = 64
         self._known: set[tuple[int, int]] = set()

@@ -1,14 +1,13 @@
-"""Attention of queries over one or more blocks of keys, under the mask rule of `layout`."""
+"""Attention of queries over one or more blocks of keys, under the mask rule of `layout`: one function, and one choice of how."""
 
-import functools
+import dataclasses
 
 import flax.struct
-import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
-from amuro_jax.models.layout import Layout, visible
-
-MASKED = -1e30  # finite: a query that sees nothing (padding) gets a harmless mean, not a NaN
+from amuro_jax.models import attention_dense, attention_kernels
+from amuro_jax.models.layout import Layout
 
 
 @flax.struct.dataclass
@@ -21,106 +20,50 @@ class KeyBlock:
     slot: jnp.ndarray
 
 
-def attend(query_BTHK, layout: Layout, slot_T, blocks: list[KeyBlock], window=None, implementation: str = "xla"):
+@dataclasses.dataclass(frozen=True)
+class How:
+    """How attention is computed. Static: part of a program's key.
+
+    Attributes:
+        name: xla (all heads at once) | blocked (one key head at a time, so that scores stay in a CPU's cache) |
+            splash (TPU kernel) | cudnn (GPU kernel, 16-bit). A kernel leaves to XLA what it is not made for.
+        mesh: devices over which a kernel is spread; XLA's need none.
+        segments: every own token sees earlier tokens of the same `enter` alone (plain, padded and packed layouts; no trees).
+    """
+
+    name: str = "xla"
+    mesh: Mesh | None = None
+    segments: bool = False
+
+
+def best(platform: str, dtype, mesh: Mesh | None = None) -> How:
+    """The best way of a platform: the only place that decides.
+
+    Kernels take 16-bit numbers only: a run in fp32 asks for exactness, and XLA keeps its precision setting where kernels do not.
+    On CPU heads are not worked on one by one where the mesh splits them.
+    """
+    small = jnp.dtype(dtype).itemsize == 2
+    if platform == "cpu":
+        return How("xla" if mesh is not None and mesh.shape["tensor"] > 1 else "blocked")
+    if platform == "tpu" and small:
+        return How("splash", mesh)
+    return How("cudnn" if platform in ("gpu", "cuda") and small else "xla", mesh)
+
+
+def attend(query_BTHK, layout: Layout, slot_T, blocks: list[KeyBlock], window=None, how: How = How()):
     """Softmax attention over all blocks together; fp32 scores and softmax.
 
     Args:
         query_BTHK: queries, rope applied.
         layout: their layout [B, T]; `slot_T` their slots, on the axis that the blocks' slots count.
-        blocks: keys and values in slot order; G divides H.
+        blocks: keys and values in slot order, a shared prefix first; G divides H.
         window: int scalar, or None where no layer slides.
-        implementation: xla (all heads at once) | blocked (one key head at a time, so that scores stay in a CPU's cache).
 
     Returns:
         [B, T, H, K] in the queries' dtype.
     """
-    return IMPLEMENTATIONS[implementation](query_BTHK, layout, slot_T, blocks, window)
-
-
-def _all_heads(query_BTHK, layout, slot_T, blocks, window):
-    batch, length, heads, width = query_BTHK.shape
-    groups = blocks[0].key.shape[2]
-    query = query_BTHK.reshape(batch, length, groups, heads // groups, width)
-    scores = [_scores(query, layout, slot_T, block, window) for block in blocks]
-    weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1) if len(scores) > 1 else scores[0], axis=-1).astype(query.dtype)
-    total, start = None, 0
-    for block in blocks:
-        size = block.slot.shape[0]
-        part = _weighted(weights[..., start : start + size], block.value)
-        total, start = part if total is None else total + part, start + size
-    return total.astype(query.dtype).reshape(batch, length, heads, width)
-
-
-def _scores(query, layout, slot_T, block, window):
-    scale = query.shape[-1] ** -0.5
-    if block.key.shape[0] == 1 and query.shape[0] > 1:
-        scores = jnp.einsum("btgrk,sgk->bgrts", query, block.key[0], preferred_element_type=jnp.float32)
-    else:
-        scores = jnp.einsum("btgrk,bsgk->bgrts", query, block.key, preferred_element_type=jnp.float32)
-    seen = visible(layout, slot_T, block.layout, block.slot, window)
-    return jnp.where(seen[:, None, None], scores * scale, MASKED)
-
-
-def _weighted(weights, value):
-    if value.shape[0] == 1 and weights.shape[0] > 1:
-        return jnp.einsum("bgrts,sgk->btgrk", weights, value[0], preferred_element_type=jnp.float32)
-    return jnp.einsum("bgrts,bsgk->btgrk", weights, value, preferred_element_type=jnp.float32)
-
-
-def _head_by_head(query_BTHK, layout, slot_T, blocks, window):
-    # Measured on CPU (8 lines of 128 tokens, prefix 448, 12 heads of 64): 15 ms, against 53 ms for all heads at once.
-    batch, length, heads, width = query_BTHK.shape
-    groups = blocks[0].key.shape[2]
-    query = query_BTHK.reshape(batch, length, groups, heads // groups, width).transpose(2, 0, 3, 1, 4)
-    seen = [visible(layout, slot_T, block.layout, block.slot, window)[:, None] for block in blocks]
-    if length == 1 and groups == heads:
-        return _one_token(query_BTHK, [mask[:, 0, 0] for mask in seen], blocks)
-    pairs = [(block.key.transpose(2, 0, 1, 3), block.value.transpose(2, 0, 1, 3)) for block in blocks]
-    mixed = jax.lax.map(lambda each: _one_head(each[0], seen, each[1]), (query, pairs))
-    return mixed.astype(query_BTHK.dtype).transpose(1, 3, 0, 2, 4).reshape(batch, length, heads, width)
-
-
-def _one_head(query_BRTK, seen, pairs):
-    scale = query_BRTK.shape[-1] ** -0.5
-    scores = [jnp.where(mask, _lines(query_BRTK, key, "brtk,bsk->brts") * scale, MASKED) for mask, (key, _) in zip(seen, pairs, strict=True)]
-    highest = functools.reduce(jnp.maximum, [jnp.max(score, axis=-1, keepdims=True) for score in scores])
-    weights = [jnp.exp(score - highest) for score in scores]
-    mixed = [_lines(weight.astype(query_BRTK.dtype), value, "brts,bsk->brtk") for weight, (_, value) in zip(weights, pairs, strict=True)]
-    return sum(mixed) / sum(jnp.sum(weight, axis=-1, keepdims=True) for weight in weights)
-
-
-def _one_token(query_B1HK, seen, blocks):
-    # A decoding step reads every key once: products and sums over the buffer as it lies beat a transposed copy of it.
-    scale = query_B1HK.shape[-1] ** -0.5
-    scores = [
-        jnp.where(mask[..., None], _dot(query_B1HK, block) * scale, MASKED)  # [B, S, H]
-        for mask, block in zip(seen, blocks, strict=True)
-    ]
-    highest = functools.reduce(jnp.maximum, [jnp.max(score, axis=1, keepdims=True) for score in scores])
-    weights = [jnp.exp(score - highest) for score in scores]
-    total = sum(jnp.sum(weight, axis=1) for weight in weights)
-    mixed = sum(_mix(weight.astype(query_B1HK.dtype), block) for weight, block in zip(weights, blocks, strict=True))
-    return (mixed / total[..., None]).astype(query_B1HK.dtype)[:, None]
-
-
-def _dot(query, block):
-    if block.key.shape[0] == 1:
-        return jnp.einsum("bhk,shk->bsh", query[:, 0], block.key[0], preferred_element_type=jnp.float32)
-    return jnp.sum(query * block.key, axis=-1, dtype=jnp.float32)
-
-
-def _mix(weight_BSH, block):
-    if block.value.shape[0] == 1:
-        return jnp.einsum("bsh,shk->bhk", weight_BSH, block.value[0], preferred_element_type=jnp.float32)
-    return jnp.sum(weight_BSH[..., None] * block.value, axis=1, dtype=jnp.float32)
-
-
-def _lines(left, right_BSK, equation):
-    """The product by line, or one matrix product where all lines share the right side; fp32."""
-    if right_BSK.shape[0] == 1 and left.shape[0] > 1:
-        right = right_BSK[0] if equation.endswith("k") else right_BSK[0].T
-        return jnp.matmul(left.reshape(-1, left.shape[-1]), right, preferred_element_type=jnp.float32).reshape(*left.shape[:-1], -1)
-    return jnp.einsum(equation, left, right_BSK, preferred_element_type=jnp.float32)
-
-
-IMPLEMENTATIONS = {"xla": _all_heads, "blocked": _head_by_head}
+    if how.name == "blocked":
+        return attention_dense.head_by_head(query_BTHK, layout, slot_T, blocks, window)
+    if how.name in attention_kernels.KERNELS and attention_kernels.suits(query_BTHK, blocks, window, how):
+        return attention_kernels.attend(query_BTHK, layout, slot_T, blocks, how)
+    return attention_dense.all_heads(query_BTHK, layout, slot_T, blocks, window)

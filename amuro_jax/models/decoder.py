@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from amuro_jax.models.attention import KeyBlock
+from amuro_jax.models.attention import How, KeyBlock
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.layers import Attention, Mlp, partitioned, width_norm
 from amuro_jax.models.layout import Layout
@@ -28,7 +28,7 @@ class Layer(nn.Module):
     config: ModelConfig
     dtype: jnp.dtype
     keep: bool
-    attention: str = "xla"
+    attention: How = How()
 
     @nn.compact
     def __call__(self, carry, per_layer, layout, shared, cache_layout, offset):
@@ -74,7 +74,7 @@ class Decoder(nn.Module):
     remat: str = "none"
     keep: bool = False
     unroll: int = 1
-    attention: str = "xla"
+    attention: How = How()
 
     @nn.compact
     def __call__(self, tokens_BT, layout, shared=None, cache=None, offset=None):

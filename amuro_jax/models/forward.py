@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from amuro_jax.models.attention import How
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.decoder import Decoder, KeyValues
 from amuro_jax.models.layout import Layout
@@ -22,7 +23,7 @@ def forward(
     remat: str = "none",
     keep: bool = False,
     unroll: int = 1,
-    attention: str = "xla",
+    attention: How = How(),
 ):
     """Hidden states after the final norm, and keys and values.
 
@@ -37,7 +38,7 @@ def forward(
         remat: none | full, recompute each layer in the backward pass.
         keep: without `cache`, give back the new keys and values.
         unroll: layers per step of the scan.
-        attention: see `models.attention.attend`.
+        attention: see `models.attention.best`.
 
     Returns:
         (hidden [B, T, D] in `dtype`, the updated cache | the new KeyValues | None).

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from amuro_jax.models.attention import KeyBlock, attend
+from amuro_jax.models.attention import How, KeyBlock, attend
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.rope import rotate
 
@@ -91,7 +91,7 @@ class Attention(nn.Module):
 
     config: ModelConfig
     dtype: jnp.dtype
-    attention: str = "xla"
+    attention: How = How()
 
     def _project(self, x, name, heads, axis):
         c = self.config

@@ -1,0 +1,52 @@
+"""The scorer's programs compiled ahead of time, for devices that need not be there: what they take, and what is in them."""
+
+import jax
+import jax.numpy as jnp
+
+from amuro_jax import sharding
+from amuro_jax.models.decoder import KeyValues
+from amuro_jax.models.layout import Layout
+from amuro_jax.models.parameters import abstract_params, logical_axes
+
+
+def compile_lines(programs, count: int, width: int, prefix: int):
+    """The compiled program that reads `count` lines of `width` tokens behind a prefix of `prefix` slots (0: none)."""
+    tokens = [_shape(programs, (count, width), jnp.int32, split=True)] * 4
+    return programs.lines.lower(_params(programs), *tokens, _shared(programs, prefix)).compile()
+
+
+def compile_prefix(programs, slots: int):
+    """The compiled program that reads a prefix of `slots` tokens."""
+    return programs.prefix.lower(_params(programs), _shape(programs, (1, slots), jnp.int32), _shape(programs, (), jnp.int32)).compile()
+
+
+def compile_head(programs, tokens: int, asked: int, targets: int):
+    """The compiled vocabulary head for `asked` of `tokens` hidden states, and `targets` targets."""
+    numbers = [_shape(programs, (size,), jnp.int32) for size in (asked, targets, targets)]
+    hidden = _shape(programs, (tokens, programs.config.hidden_size), programs.dtype, split=True)
+    return programs.head.lower(_params(programs), hidden, *numbers).compile()
+
+
+def _params(programs):
+    tree = programs.cast(abstract_params(programs.config))
+    if programs.mesh is None:
+        return tree
+    places = sharding.shardings(logical_axes(programs.config), tree, programs.mesh)
+    return jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), tree, places)
+
+
+def _shared(programs, slots):
+    if not slots:
+        return None
+    config = programs.config
+    keys = _shape(programs, (config.num_layers, 1, slots, config.num_kv_heads, config.head_dim), programs.dtype)
+    number = _shape(programs, (1, slots), jnp.int32)
+    return KeyValues(keys, keys, Layout(number, number, number))
+
+
+def _shape(programs, shape, dtype, split=False):
+    mesh = programs.mesh
+    if mesh is None:
+        return jax.ShapeDtypeStruct(shape, dtype)
+    place = sharding.batch_sharding(mesh, len(shape)) if split else sharding.replicated(mesh)
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=place)

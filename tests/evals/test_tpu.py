@@ -1,0 +1,37 @@
+"""The scorer's programs for OLMo-1B compile for a TPU v5e slice, with the fused kernel inside, and fit its memory. No TPU is needed."""
+
+import pytest
+
+from amuro_jax import sharding
+from amuro_jax.evals import ahead
+from amuro_jax.evals.scorer import Scorer
+from amuro_jax.models.config import ModelConfig
+
+OLMO_1B = ModelConfig("olmo", 50304, 2048, 16, 16, 16, 128, 8192, 2048)
+
+
+@pytest.fixture(scope="module")
+def devices():
+    pytest.importorskip("libtpu")
+    from jax.experimental import topologies
+
+    try:
+        return topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x4").devices
+    except Exception as error:  # no compiler for this machine
+        pytest.skip(f"no TPU compiler: {error}")
+
+
+def test_lines_behind_a_prefix(devices):
+    programs = Scorer(OLMO_1B, sharding.make_mesh("data:8", devices), "bfloat16").programs
+    compiled = ahead.compile_lines(programs, 128 * 8, 128, 512)
+    assert "splash_mha_fwd" in compiled.as_text()
+    memory = compiled.memory_analysis()
+    taken = memory.argument_size_in_bytes + memory.temp_size_in_bytes + memory.output_size_in_bytes
+    assert memory.argument_size_in_bytes == pytest.approx(2 * OLMO_1B.num_parameters, rel=0.05)
+    assert taken < 16e9
+    print(f"OLMo-1B on v5e:2x4, data:8, 1024 lines of 128 tokens behind 512: {taken / 1e9:.2f} GB per chip")
+
+
+def test_the_prefix_with_split_heads(devices):
+    programs = Scorer(OLMO_1B, sharding.make_mesh("data:4,tensor:2", devices), "bfloat16").programs
+    assert "splash_mha_fwd" in ahead.compile_prefix(programs, 512).as_text()

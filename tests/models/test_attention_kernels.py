@@ -1,0 +1,89 @@
+"""Fused attention: the same numbers as XLA's under every mask, and really in the program that a TPU would run."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from amuro_jax import sharding
+from amuro_jax.models.attention import How, KeyBlock, attend, best
+from amuro_jax.models.layout import EVERYTHING, Layout, packed, padded
+
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return jnp.asarray(RNG.normal(size=shape), jnp.float32)
+
+
+def own(layout, groups, width=16):
+    batch, length = layout.enter.shape
+    return KeyBlock(normal(batch, length, groups, width), normal(batch, length, groups, width), layout, jnp.arange(length))
+
+
+def prefix(real, capacity, groups, width=16):
+    seen = np.arange(capacity)[None] < real
+    layout = Layout(jnp.arange(capacity)[None], jnp.where(seen, 0, -1), jnp.where(seen, EVERYTHING, -1))
+    return KeyBlock(normal(1, capacity, groups, width), normal(1, capacity, groups, width), layout, jnp.arange(capacity) - capacity)
+
+
+def tree(batch, length):
+    """A query of 20 tokens, two choices of 10, and a second query; then padding."""
+    enter, leave = np.full((batch, length), -1, np.int32), np.full((batch, length), -1, np.int32)
+    for first, end, closes in ((0, 20, 40), (20, 30, 30), (30, 40, 40), (40, 60, 60)):
+        enter[:, first:end], leave[:, first:end] = np.arange(first, end), closes
+    return Layout(jnp.zeros((batch, length), jnp.int32), jnp.asarray(enter), jnp.asarray(leave))
+
+
+SEGMENTS = np.repeat([[0, 1, 2, -1], [0, 0, 1, 1]], 40, axis=1)[:, :150]
+CASES = {
+    "segments": (packed(SEGMENTS, np.zeros_like(SEGMENTS)), None, True),
+    "left padding": (padded(np.arange(130)[None] >= [[20], [0]]), None, True),
+    "prefix and segments": (packed(SEGMENTS, np.zeros_like(SEGMENTS)), 100, True),
+    "prefix and trees": (tree(3, 64), 190, False),
+}
+
+
+@pytest.mark.parametrize("name", ["splash_interpreted", "cudnn_by_xla"])
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("heads,groups", [(4, 4), (4, 2)])
+def test_a_kernel_gives_the_numbers_of_xla(name, case, heads, groups, monkeypatch):
+    layout, real, segments = CASES[case]
+    batch, length = layout.enter.shape
+    blocks = [own(layout, groups)] if real is None else [prefix(real, 192, groups), own(layout, groups)]
+    query, slot = normal(batch, length, heads, 16), jnp.arange(length)
+    plain = attend(query, layout, slot, blocks)
+    monkeypatch.setattr("amuro_jax.models.attention_dense.all_heads", None)  # what is compared is not XLA's own
+    mine = attend(query, layout, slot, blocks, None, How(name, segments=segments))
+    sees = np.asarray(layout.enter) >= 0
+    np.testing.assert_allclose(np.asarray(mine)[sees], np.asarray(plain)[sees], atol=2e-5)
+    assert np.isfinite(mine).all()
+
+
+@pytest.mark.parametrize("name", ["splash_interpreted", "cudnn_by_xla"])
+def test_what_no_kernel_is_made_for_goes_to_xla(name):
+    layout, how = tree(2, 64), How(name)
+    query, slot, block = normal(2, 64, 4, 16), jnp.arange(64), own(layout, 4)
+    for blocks, window in (([block], None), ([prefix(30, 64, 4), block], jnp.int32(8))):
+        np.testing.assert_array_equal(attend(query, layout, slot, blocks, window, how), attend(query, layout, slot, blocks, window))
+    one = jax.tree.map(lambda part: part[:, :1], layout)
+    last = jnp.arange(63, 64)
+    np.testing.assert_array_equal(attend(query[:, :1], one, last, [block], None, how), attend(query[:, :1], one, last, [block], None))
+
+
+@pytest.mark.parametrize("text", ["data:8", "data:4,tensor:2", "data:1,tensor:8"])
+def test_a_kernel_is_spread_over_a_mesh(text):
+    mesh = sharding.make_mesh(text)
+    layout = tree(8, 64)
+    blocks, query, slot = [prefix(100, 128, 2), own(layout, 2)], normal(8, 64, 4, 16), jnp.arange(64)
+    plain = attend(query, layout, slot, blocks)
+    spread = jax.jit(lambda query, layout, blocks: attend(query, layout, slot, blocks, None, How("splash_interpreted", mesh)))(query, layout, blocks)
+    sees = np.asarray(layout.enter) >= 0
+    np.testing.assert_allclose(np.asarray(spread)[sees], np.asarray(plain)[sees], atol=2e-5)
+
+
+def test_one_place_chooses():
+    split = sharding.make_mesh("data:4,tensor:2")
+    assert best("cpu", "bfloat16").name == "blocked" and best("cpu", "float32", split).name == "xla"
+    assert best("tpu", "bfloat16", split) == How("splash", split) and best("tpu", "float32").name == "xla"
+    assert best("gpu", "bfloat16").name == "cudnn" and best("gpu", "float32").name == "xla"
