@@ -65,5 +65,5 @@ def attend(query_BTHK, layout: Layout, slot_T, blocks: list[KeyBlock], window=No
     if how.name == "blocked":
         return attention_dense.head_by_head(query_BTHK, layout, slot_T, blocks, window)
     if how.name in attention_kernels.KERNELS and attention_kernels.suits(query_BTHK, blocks, window, how):
-        return attention_kernels.attend(query_BTHK, layout, slot_T, blocks, how)
+        return attention_kernels.KERNELS[how.name](query_BTHK, layout, slot_T, blocks, window, how)
     return attention_dense.all_heads(query_BTHK, layout, slot_T, blocks, window)

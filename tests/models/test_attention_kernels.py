@@ -60,24 +60,36 @@ def test_a_kernel_gives_the_numbers_of_xla(name, case, heads, groups, monkeypatc
     assert np.isfinite(mine).all()
 
 
-@pytest.mark.parametrize("name", ["splash_interpreted", "cudnn_by_xla"])
-def test_what_no_kernel_is_made_for_goes_to_xla(name):
-    layout, how = tree(2, 64), How(name)
-    query, slot, block = normal(2, 64, 4, 16), jnp.arange(64), own(layout, 4)
-    for blocks, window in (([block], None), ([prefix(30, 64, 4), block], jnp.int32(8))):
-        np.testing.assert_array_equal(attend(query, layout, slot, blocks, window, how), attend(query, layout, slot, blocks, window))
+def test_what_no_kernel_is_made_for_goes_to_xla(monkeypatch):
+    calls = []
+    monkeypatch.setattr("amuro_jax.models.attention_dense.all_heads", lambda *args: calls.append(1))
+    layout, query, slot = tree(2, 64), normal(2, 64, 4, 16), jnp.arange(64)
+    shared, block, splash, cudnn = prefix(30, 64, 4), own(layout, 4), How("splash_interpreted"), How("cudnn_by_xla")
     one = jax.tree.map(lambda part: part[:, :1], layout)
-    last = jnp.arange(63, 64)
-    np.testing.assert_array_equal(attend(query[:, :1], one, last, [block], None, how), attend(query[:, :1], one, last, [block], None))
+    attend(query, layout, slot, [block], None, splash)  # a tree without a prefix
+    attend(query, layout, slot, [shared, block], jnp.int32(8), splash)  # a window
+    attend(query[:, :32], jax.tree.map(lambda part: part[:, :32], layout), slot[:32], [shared, block], None, splash)  # a cache
+    attend(query[:, :1], one, slot[-1:], [shared, block], None, splash)  # a decoding step
+    attend(query[:, :1], one, slot[-1:], [shared, block], None, cudnn)
+    attend(query[..., :12], layout, slot, [shared, block], None, cudnn)  # a head width that the kernel lacks
+    assert len(calls) == 6
 
 
+def test_cudnn_takes_windows_too():
+    layout = packed(np.zeros((2, 64), np.int32), np.broadcast_to(np.arange(64), (2, 64)))
+    query, slot, block = normal(2, 64, 4, 16), jnp.arange(64), own(layout, 2)
+    mine = attend(query, layout, slot, [block], jnp.int32(8), How("cudnn_by_xla"))
+    np.testing.assert_allclose(mine, attend(query, layout, slot, [block], jnp.int32(8)), atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["splash_interpreted", "cudnn_by_xla"])
 @pytest.mark.parametrize("text", ["data:8", "data:4,tensor:2", "data:1,tensor:8"])
-def test_a_kernel_is_spread_over_a_mesh(text):
+def test_a_kernel_is_spread_over_a_mesh(text, name):
     mesh = sharding.make_mesh(text)
     layout = tree(8, 64)
     blocks, query, slot = [prefix(100, 128, 2), own(layout, 2)], normal(8, 64, 4, 16), jnp.arange(64)
     plain = attend(query, layout, slot, blocks)
-    spread = jax.jit(lambda query, layout, blocks: attend(query, layout, slot, blocks, None, How("splash_interpreted", mesh)))(query, layout, blocks)
+    spread = jax.jit(lambda query, layout, blocks: attend(query, layout, slot, blocks, None, How(name, mesh)))(query, layout, blocks)
     sees = np.asarray(layout.enter) >= 0
     np.testing.assert_allclose(np.asarray(spread)[sees], np.asarray(plain)[sees], atol=2e-5)
 
