@@ -13,6 +13,7 @@ from amuro_jax.errors import ConfigError
 
 PROTOCOLS = ("strict", "paper")
 DTYPES = ("bfloat16", "float32")
+ATTENTIONS = ("xla", "blocked", "splash", "cudnn")  # see models/attention.py
 METHODS = ("token_prob", "free", "constrained")
 
 
@@ -69,6 +70,7 @@ class ScoreConfig:
     dtype: str = "float32"
     mesh: str = "data:-1"
     batch_tokens: int = 0  # 0: from the memory estimate
+    attention: str = ""  # one of ATTENTIONS; empty: the best of the platform
 
 
 @dataclasses.dataclass
@@ -214,6 +216,8 @@ def validate_score(config: ScoreConfig) -> None:
         require(bool(getattr(config, name)), f"{name} is empty", where=f"config.{name}", hint=f"give --config.{name}=…")
     _validate_common(config)
     require(config.method in METHODS, f"unknown method {config.method!r}", where="config.method", hint="one of " + ", ".join(METHODS))
+    known = ("", *ATTENTIONS)
+    require(config.attention in known, f"unknown attention {config.attention!r}", where="config.attention", hint="one of " + ", ".join(ATTENTIONS))
     for shots in split_names(config.shots):
         require(shots.isdigit(), f"shots must be whole numbers, got {shots!r}", where="config.shots")
 

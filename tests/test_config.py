@@ -33,7 +33,7 @@ def test_good_configs_pass():
     validate_score(ScoreConfig(checkpoint="a", tasks="b", workdir="c"))
 
 
-@pytest.mark.parametrize("fields", [{"method": "guess"}, {"shots": "4,x"}, {"tasks": ""}], ids=str)
+@pytest.mark.parametrize("fields", [{"method": "guess"}, {"attention": "fast"}, {"shots": "4,x"}, {"tasks": ""}], ids=str)
 def test_bad_scoring_fields_are_named(fields):
     with pytest.raises(ConfigError, match=f"config.{list(fields)[0]}"):
         validate_score(ScoreConfig(**{"checkpoint": "a", "tasks": "b", "workdir": "c", **fields}))

@@ -30,7 +30,8 @@ def score(given: ScoreConfig, report=lambda line: None) -> list[dict]:
     folder = open_checkpoint(given.checkpoint)
     config, tokenizer = checkpoint.read_config(folder), Tokenizer.load(folder / "tokenizer")
     mesh = sharding.make_mesh(given.mesh)
-    scorer = Scorer(scorer_config(config, protocol), mesh if mesh.size > 1 else None, given.dtype, batch_tokens=given.batch_tokens)
+    device = {"batch_tokens": given.batch_tokens, "attention": given.attention}
+    scorer = Scorer(scorer_config(config, protocol), mesh if mesh.size > 1 else None, given.dtype, **device)
     params = scorer.place(checkpoint.load_params(folder, config, mesh if mesh.size > 1 else None))
     about = {"config": to_dict(given), "model": checkpoint.model_hash(folder), "protocol": protocol.name, "tokenizer": tokenizer.fingerprint}
     about |= {"context": config.max_length}

@@ -222,7 +222,7 @@ class _Runner:
         config = scorer_config(base.config, self.protocol)
         if config not in self._scorers:
             score = self.config.score
-            self._scorers[config] = Scorer(config, self.mesh, score.dtype, batch_tokens=score.batch_tokens)
+            self._scorers[config] = Scorer(config, self.mesh, score.dtype, batch_tokens=score.batch_tokens, attention=score.attention)
         return self._scorers[config]
 
     def _prepare(self, base, spec):

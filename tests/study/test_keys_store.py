@@ -38,6 +38,7 @@ def test_score_key_does_not_change_with_what_does_not(tiny_study):
     same = [
         dataclasses.replace(tiny_study, workdir="elsewhere", name="other", keep_models=True, select="log:1", disk_budget_gb=3.0),
         dataclasses.replace(tiny_study, score=dataclasses.replace(tiny_study.score, mesh="data:2", batch_tokens=64, tasks="x", workdir="y")),
+        dataclasses.replace(tiny_study, score=dataclasses.replace(tiny_study.score, attention="xla")),
     ]
     assert {key_of(config) for config in same} == {key_of(tiny_study)}
     assert key_of(tiny_study, dataclasses.replace(SPEC, role="cross_task")) == key_of(tiny_study)
