@@ -17,10 +17,10 @@ from amuro_jax.evals.programs import pad_rows
 from amuro_jax.evals.requests import Generation, Request
 from amuro_jax.models.decoder import KeyValues
 from amuro_jax.models.layout import Layout
+from amuro_jax.models.parameters import set_apart
 from amuro_jax.sharding import batch_divisor
 
 ROWS = (1, 4, 16, 64, 256)
-WIDTHS = tuple(width for width in buckets.WIDTHS if width & (width - 1) == 0)
 STEPS = 8  # new tokens between two looks at the text
 
 
@@ -45,6 +45,8 @@ class Generator:
 
     def __init__(self, programs):
         self.programs = programs
+        devices = jax.devices() if programs.mesh is None else programs.mesh.devices.flat
+        self._apart = devices[0].platform == "cpu"  # see parameters.set_apart
         self._first = programs.jit("generate_first", self._start, static_argnums=(6, 7))
         self._more = programs.jit("generate_steps", self._steps, static_argnums=(5, 6), donate_argnums=(1,))
 
@@ -55,11 +57,14 @@ class Generator:
         layout = Layout(prefix_length + jnp.where(real, slot, 0), jnp.where(real, 0, -1), jnp.where(real, 1, -1))
         hidden, kept = self.programs.forward(params, tokens_BT, layout, shared=shared, keep=True)
         last = jnp.take_along_axis(hidden, jnp.maximum(length_B - 1, 0)[:, None, None], axis=1)[:, 0]
-        state = {"cache": _widen(kept, capacity), "position": prefix_length + length_B, "step": jnp.int32(0)}
+        cache = _widen(kept, capacity)
+        state = {"cache": _by_layer(cache) if self._apart else cache, "position": prefix_length + length_B, "step": jnp.int32(0)}
         return state | {"token": self._draw(params, last, request_B, 0, sampling)}
 
     def _steps(self, params, state, shared, request_B, eos, width, sampling):
         """STEPS more tokens of each row; the row's layout makes what follows its end invisible to nobody but itself."""
+
+        shared = _by_layer(shared) if self._apart and shared is not None else shared
 
         def step(state, _):
             token, number = state["token"], state["step"]
@@ -96,6 +101,7 @@ class Generator:
             tokens[row, : len(context)], length[row] = context, len(context)
         request = put(pad_rows(np.asarray(batch.requests, np.int32), rows, 0), 0)
         state = self._first(params, put(tokens, 0), put(length, 0), put(np.int32(prefix_length)), shared, request, capacity, sampling)
+        params = set_apart(params) if self._apart else params
         out = [[int(token)] for token in np.asarray(state["token"])[: len(batch.requests)]]
         done = {row: result for row, made in enumerate(out) if (result := finish(row, made))}
         while len(done) < len(out):
@@ -141,7 +147,7 @@ def plan_batches(requests: list[Request], rows: int, overhead: float, max_length
         for start in range(0, len(members), rows):
             part = members[start : start + rows]
             suffixes = [contexts[i][group.prefix :] for i in part]
-            width = buckets.round_up(max(map(len, suffixes)), WIDTHS)
+            width = buckets.round_up(max(map(len, suffixes)), buckets.WIDTHS)
             batches.append(Batch(part, suffixes, [requests[i].max_new_tokens for i in part], width, room))
         yield contexts[members[0]][: group.prefix], batches
 
@@ -169,6 +175,10 @@ def _nucleus(scores_BV, top_p):
     mass = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1)
     lowest = jnp.take_along_axis(ordered, jnp.sum(mass < top_p, axis=-1, keepdims=True), axis=-1)
     return jnp.where(scores_BV >= lowest, scores_BV, -jnp.inf)
+
+
+def _by_layer(cache: KeyValues) -> KeyValues:
+    return KeyValues(tuple(cache.key), tuple(cache.value), cache.layout)
 
 
 def _widen(kept: KeyValues, capacity: int) -> KeyValues:

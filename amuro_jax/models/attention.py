@@ -12,12 +12,16 @@ from amuro_jax.models.layout import Layout
 
 @flax.struct.dataclass
 class KeyBlock:
-    """Keys and values [X, S, G, K] with their layout [X, S] and slots [S]; X is the batch, or 1 where all lines share them."""
+    """Keys and values [X, S, G, K] with their layout [X, S] and slots [S]; X is the batch, or 1 where all lines share them.
+
+    `shared`: a prefix that every real token sees.
+    """
 
     key: jnp.ndarray
     value: jnp.ndarray
     layout: Layout
     slot: jnp.ndarray
+    shared: bool = flax.struct.field(pytree_node=False, default=False)
 
 
 @dataclasses.dataclass(frozen=True)

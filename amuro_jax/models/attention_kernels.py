@@ -29,10 +29,9 @@ def suits(query_BTHK, blocks, window, how) -> bool:
     keys = [block.key.shape[1] for block in blocks]
     if how.name.startswith("cudnn"):
         return length > 1 and length % 2 == 0 and sum(keys) % 2 == 0 and width % 8 == 0 and width <= 128
-    prefixed = len(blocks) == 2 and blocks[0].key.shape[0] == 1
-    fresh = keys[-1] == length  # the buffer of a cache is longer than what is new
+    prefixed = len(blocks) == 2 and blocks[0].shared
     fits = width <= LANES or width % LANES == 0
-    return window is None and length > 1 and (len(blocks) == 1 or prefixed) and fresh and fits and (prefixed or how.segments)
+    return window is None and length > 1 and (len(blocks) == 1 or prefixed) and fits and (prefixed or how.segments)
 
 
 def splash(query_BTHK, layout, slot_T, blocks, window, how, interpret=False):

@@ -1,12 +1,14 @@
 """The decoder: embedding, scanned layers, final norm. One module for every family."""
 
+import functools
+
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from amuro_jax.models.attention import How, KeyBlock
+from amuro_jax.models.attention import How
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.layers import Attention, Mlp, partitioned, width_norm
 from amuro_jax.models.layout import Layout
@@ -15,7 +17,7 @@ from amuro_jax.models.rope import layer_frequencies
 
 @flax.struct.dataclass
 class KeyValues:
-    """Keys and values of all layers, [L, B, S, G, K], rope applied, with the layout [B, S] of their tokens."""
+    """Keys and values of all layers, [L, B, S, G, K] or a tuple of L, rope applied, with the layout [B, S] of their tokens."""
 
     key: jnp.ndarray
     value: jnp.ndarray
@@ -23,7 +25,7 @@ class KeyValues:
 
 
 class Layer(nn.Module):
-    """One layer. Carries (x, cache); gives back the new keys and values where they are kept."""
+    """One layer. Carries x; gives back the new keys and values where they are kept."""
 
     config: ModelConfig
     dtype: jnp.dtype
@@ -31,20 +33,13 @@ class Layer(nn.Module):
     attention: How = How()
 
     @nn.compact
-    def __call__(self, carry, per_layer, layout, shared, cache_layout, offset):
-        c, (x, cache) = self.config, carry
+    def __call__(self, x, per_layer, layout, earlier, offset):
+        c = self.config
         slot = jnp.arange(x.shape[1]) + (0 if offset is None else offset)
 
-        def write(key, value):
-            nonlocal cache
-            if cache is None:
-                return KeyBlock(key, value, layout, slot), (key, value) if self.keep else None
-            cache = tuple(_put(buffer, new, per_layer["index"], offset) for buffer, new in zip(cache, (key, value), strict=True))
-            now = [jax.lax.dynamic_index_in_dim(buffer, per_layer["index"], keepdims=False) for buffer in cache]
-            return KeyBlock(*now, cache_layout, jnp.arange(now[0].shape[1])), None
-
         def attention(y):
-            return Attention(c, self.dtype, self.attention, name="attention")(y, layout, slot, per_layer, shared, write)
+            mixed, kept = Attention(c, self.dtype, self.attention, name="attention")(y, layout, slot, per_layer, earlier)
+            return mixed, kept if self.keep else None
 
         mlp = Mlp(c, self.dtype, name="mlp")
         norm_a, norm_m = width_norm(c, self.dtype, "attention_norm"), width_norm(c, self.dtype, "mlp_norm")
@@ -59,11 +54,7 @@ class Layer(nn.Module):
             mixed, kept = attention(norm_a(x))
             x = x + mixed
             x = x + mlp(norm_m(x))
-        return (x, cache), kept
-
-
-def _put(buffer_LBSGK, new_BTGK, layer, offset):
-    return jax.lax.dynamic_update_slice(buffer_LBSGK, new_BTGK[None].astype(buffer_LBSGK.dtype), (layer, 0, offset, 0, 0))
+        return x, kept
 
 
 class Decoder(nn.Module):
@@ -75,6 +66,7 @@ class Decoder(nn.Module):
     keep: bool = False
     unroll: int = 1
     attention: How = How()
+    apart: bool = False
 
     @nn.compact
     def __call__(self, tokens_BT, layout, shared=None, cache=None, offset=None):
@@ -85,34 +77,56 @@ class Decoder(nn.Module):
             self.param("unembedding", init, (c.hidden_size, c.vocab_size), jnp.float32)
         x = jnp.take(table, tokens_BT, axis=0).astype(self.dtype)
         layer = nn.remat(Layer, prevent_cse=False) if self.remat == "full" else Layer
+        settings = (c, self.dtype, self.keep or cache is not None, self.attention)
+        earlier = {"shared": None if shared is None else shared.layout, "cache": None if cache is None else _until(cache.layout, offset)}
+        run = self._one_by_one if self.apart else self._scanned
+        x, kept = run(layer, settings, x, self._per_layer(shared, cache), layout, earlier, offset)
+        hidden = width_norm(c, self.dtype, "final_norm")(x)
+        if cache is not None:
+            # Written once, after all layers have read it: a buffer that the scan over layers carries is copied in every one of them.
+            return hidden, jax.tree.map(functools.partial(_put, offset=offset), cache, KeyValues(*kept, layout))
+        return hidden, KeyValues(*kept, layout) if self.keep else None
+
+    def _scanned(self, layer, settings, x, per_layer, *rest):
         layers = nn.scan(
             layer,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),
-            length=c.num_layers,
+            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
+            length=self.config.num_layers,
             unroll=self.unroll,
             metadata_params={nn.PARTITION_NAME: "layers"},
-        )(c, self.dtype, self.keep, self.attention, name="layers")
-        buffers = None if cache is None else (cache.key, cache.value)
-        cache_layout = None if cache is None else _written(cache.layout, layout, offset)
-        carry, kept = layers((x, buffers), self._per_layer(shared), layout, None if shared is None else shared.layout, cache_layout, offset)
-        x, buffers = carry
-        hidden = width_norm(c, self.dtype, "final_norm")(x)
-        if cache is not None:
-            return hidden, KeyValues(*buffers, cache_layout)
-        return hidden, KeyValues(*kept, layout) if self.keep else None
+        )(*settings, name="layers")
+        return layers(x, per_layer, *rest)
 
-    def _per_layer(self, shared):
+    def _one_by_one(self, layer, settings, x, per_layer, *rest):
+        kept = []
+        for index in range(self.config.num_layers):
+            pairs = {name: tuple(part[index] for part in per_layer[name]) for name in ("shared", "cache") if name in per_layer}
+            numbers = {name: value[index] for name, value in per_layer.items() if name not in pairs}
+            x, new = layer(*settings, name=f"layer_{index}")(x, numbers | pairs, *rest)
+            kept.append(new)
+        return x, tuple(zip(*kept, strict=True)) if settings[2] else None
+
+    def _per_layer(self, shared, cache):
         c = self.config
         inverse, factor = layer_frequencies(c)
-        inputs = {"inverse": jnp.asarray(inverse), "factor": jnp.asarray(factor), "index": jnp.arange(c.num_layers)}
+        inputs = {"inverse": jnp.asarray(inverse), "factor": jnp.asarray(factor)}
         if any(c.sliding_layers):
             inputs["window"] = jnp.asarray([c.window if slides else np.iinfo(np.int32).max for slides in c.sliding_layers], jnp.int32)
         if shared is not None:
             inputs["shared"] = (shared.key, shared.value)
+        if cache is not None:
+            inputs["cache"] = (cache.key, cache.value)
         return inputs
 
 
-def _written(old: Layout, new: Layout, offset) -> Layout:
-    return jax.tree.map(lambda buffer, part: jax.lax.dynamic_update_slice(buffer, jnp.asarray(part, buffer.dtype), (0, offset)), old, new)
+def _until(layout: Layout, offset) -> Layout:
+    """The layout of a buffer before `offset`; what stands at later slots is to be overwritten, and seen by nothing."""
+    later = jnp.arange(layout.enter.shape[1])[None] >= offset
+    return Layout(layout.position, jnp.where(later, -1, layout.enter), jnp.where(later, -1, layout.leave))
+
+
+def _put(buffer, new, offset):
+    """`new` in the buffer, from slot `offset` on; slots are the axis after the batch."""
+    return jax.lax.dynamic_update_slice_in_dim(buffer, jnp.asarray(new, buffer.dtype), offset, axis=2 if buffer.ndim == 5 else 1)

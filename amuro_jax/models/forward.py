@@ -28,7 +28,7 @@ def forward(
     """Hidden states after the final norm, and keys and values.
 
     Args:
-        params: the parameter tree of docs/architecture.md.
+        params: the parameter tree of docs/architecture.md, or what `parameters.set_apart` makes of it.
         tokens_BT: int32 token ids; ids of padding are read but seen by nothing.
         layout: [B, T], see `models.layout`.
         dtype: compute dtype; norms, rope (by family), softmax and sums are fp32.
@@ -43,7 +43,8 @@ def forward(
     Returns:
         (hidden [B, T, D] in `dtype`, the updated cache | the new KeyValues | None).
     """
-    decoder = Decoder(config, jnp.dtype(dtype), remat, keep, unroll, attention)
+    apart = isinstance(params["layers"], tuple)
+    decoder = Decoder(config, jnp.dtype(dtype), remat, keep, unroll, attention, apart)
     return decoder.apply({"params": to_linen(params)}, tokens_BT, layout, shared, cache, offset)
 
 

@@ -104,19 +104,22 @@ class Attention(nn.Module):
         return y if c.clip_qkv is None else jnp.clip(y, -c.clip_qkv, c.clip_qkv)
 
     @nn.compact
-    def __call__(self, x_BTD, layout, slot_T, per_layer, shared, write):
-        """`write(key, value) -> (KeyBlock, kept)` puts the new keys where they belong."""
+    def __call__(self, x_BTD, layout, slot_T, per_layer, earlier):
+        """`earlier` has the layouts of the shared prefix and of the cache, or None; gives (mixed, (keys, values))."""
         c = self.config
         query = self._project(x_BTD, "query", c.num_heads, "heads")
         key = self._project(x_BTD, "key", c.num_kv_heads, "kv_heads")
         value = self._project(x_BTD, "value", c.num_kv_heads, "kv_heads")
         turn = (layout.position, per_layer["inverse"], per_layer["factor"], c.rope_in_fp32)
         query, key = rotate(query, *turn), rotate(key, *turn)
-        own, kept = write(key, value)
-        blocks = [own] if shared is None else [KeyBlock(*per_layer["shared"], shared, _before(shared)), own]
+        blocks = [KeyBlock(key, value, layout, slot_T)]
+        if earlier["cache"] is not None:
+            blocks.insert(0, KeyBlock(*per_layer["cache"], earlier["cache"], jnp.arange(per_layer["cache"][0].shape[1])))
+        if earlier["shared"] is not None:
+            blocks.insert(0, KeyBlock(*per_layer["shared"], earlier["shared"], _before(earlier["shared"]), shared=True))
         mixed = attend(query, layout, slot_T, blocks, per_layer.get("window"), self.attention)
         out = Projection((c.num_heads, c.head_dim), (c.hidden_size,), ("heads", "head_dim", "embed"), c.attention_out_bias, self.dtype, name="out")
-        return out(mixed), kept
+        return out(mixed), (key, value)
 
 
 def _before(layout):

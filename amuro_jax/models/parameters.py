@@ -30,9 +30,20 @@ def to_linen(params: dict) -> dict:
     """The documented tree → the one the linen module reads."""
     inner = {name: value for name, value in params.items() if name not in ("embed", "unembed")}
     inner["embedding"] = params["embed"]["embedding"]
+    if isinstance(inner["layers"], tuple):
+        inner |= {f"layer_{index}": layer for index, layer in enumerate(inner.pop("layers"))}
     if "unembed" in params:
         inner["unembedding"] = params["unembed"]["kernel"]
     return inner
+
+
+def set_apart(params: dict) -> dict:
+    """The same parameters with a tuple of layers in place of stacked ones: read one after another, without a loop.
+
+    A loop over stacked layers copies each layer's part out of the stack on CPU, which costs more than the products of a few tokens.
+    """
+    count = jax.tree.leaves(params["layers"])[0].shape[0]
+    return params | {"layers": tuple(jax.tree.map(lambda leaf, index=index: leaf[index], params["layers"]) for index in range(count))}
 
 
 def _from_linen(tree: dict) -> dict:

@@ -24,7 +24,7 @@ def own(layout, groups, width=16):
 def prefix(real, capacity, groups, width=16):
     seen = np.arange(capacity)[None] < real
     layout = Layout(jnp.arange(capacity)[None], jnp.where(seen, 0, -1), jnp.where(seen, EVERYTHING, -1))
-    return KeyBlock(normal(1, capacity, groups, width), normal(1, capacity, groups, width), layout, jnp.arange(capacity) - capacity)
+    return KeyBlock(normal(1, capacity, groups, width), normal(1, capacity, groups, width), layout, jnp.arange(capacity) - capacity, shared=True)
 
 
 def tree(batch, length):
@@ -68,11 +68,12 @@ def test_what_no_kernel_is_made_for_goes_to_xla(monkeypatch):
     one = jax.tree.map(lambda part: part[:, :1], layout)
     attend(query, layout, slot, [block], None, splash)  # a tree without a prefix
     attend(query, layout, slot, [shared, block], jnp.int32(8), splash)  # a window
-    attend(query[:, :32], jax.tree.map(lambda part: part[:, :32], layout), slot[:32], [shared, block], None, splash)  # a cache
+    attend(query, layout, slot, [shared, block, block], None, splash)  # a cache between prefix and own tokens
+    attend(query, layout, slot, [block, block], None, splash)  # a cache alone
     attend(query[:, :1], one, slot[-1:], [shared, block], None, splash)  # a decoding step
     attend(query[:, :1], one, slot[-1:], [shared, block], None, cudnn)
     attend(query[..., :12], layout, slot, [shared, block], None, cudnn)  # a head width that the kernel lacks
-    assert len(calls) == 6
+    assert len(calls) == 7
 
 
 def test_cudnn_takes_windows_too():
