@@ -15,12 +15,14 @@ from amuro_jax.errors import DataError
 from amuro_jax.evals import buckets, tree
 from amuro_jax.evals.programs import pad_rows
 from amuro_jax.evals.requests import Generation, Request
-from amuro_jax.models.decoder import KeyValues
+from amuro_jax.models.decoder import KeyValues, write
+from amuro_jax.models.forward import empty_cache
 from amuro_jax.models.layout import Layout
 from amuro_jax.models.parameters import set_apart
 from amuro_jax.sharding import batch_divisor
 
 ROWS = (1, 4, 16, 64, 256)
+WIDTHS = tuple(sorted({48, 80, *buckets.WIDTHS}))  # finer than for lines: every slot of the buffer is read at every step
 STEPS = 8  # new tokens between two looks at the text
 
 
@@ -47,36 +49,49 @@ class Generator:
         self.programs = programs
         devices = jax.devices() if programs.mesh is None else programs.mesh.devices.flat
         self._apart = devices[0].platform == "cpu"  # see parameters.set_apart
+        self._read = programs.jit("generate_read", self._context)
         self._first = programs.jit("generate_first", self._start, static_argnums=(6, 7))
         self._more = programs.jit("generate_steps", self._steps, static_argnums=(5, 6), donate_argnums=(1,))
 
-    def _start(self, params, tokens_BT, length_B, prefix_length, shared, request_B, capacity, sampling):
-        """Reads the contexts; gives the buffer and the first new token of each row."""
+    def _context(self, params, tokens_BT, length_B, prefix_length, shared):
+        """Reads contexts: their keys and values, and the hidden state of each last token."""
         slot = jnp.arange(tokens_BT.shape[1])[None]
         real = slot < length_B[:, None]
         layout = Layout(prefix_length + jnp.where(real, slot, 0), jnp.where(real, 0, -1), jnp.where(real, 1, -1))
         hidden, kept = self.programs.forward(params, tokens_BT, layout, shared=shared, keep=True)
-        last = jnp.take_along_axis(hidden, jnp.maximum(length_B - 1, 0)[:, None, None], axis=1)[:, 0]
-        cache = _widen(kept, capacity)
-        state = {"cache": _by_layer(cache) if self._apart else cache, "position": prefix_length + length_B, "step": jnp.int32(0)}
+        return kept, jnp.take_along_axis(hidden, jnp.maximum(length_B - 1, 0)[:, None, None], axis=1)[:, 0]
+
+    def _start(self, params, kept, last, length_B, prefix_length, request_B, capacity, sampling):
+        """The buffer of all rows from those of the parts that were read, and the first new token of each row."""
+        parts = [_widen(_by_layer(part) if self._apart else part, capacity) for part in kept]
+        cache = jax.tree.map(lambda *part: jnp.concatenate(part, axis=1 if part[0].ndim == 5 else 0), *parts)
+        last = jnp.concatenate(last)
+        state = {"cache": cache, "position": prefix_length + length_B, "step": jnp.int32(0)}
         return state | {"token": self._draw(params, last, request_B, 0, sampling)}
 
     def _steps(self, params, state, shared, request_B, eos, width, sampling):
-        """STEPS more tokens of each row; the row's layout makes what follows its end invisible to nobody but itself."""
+        """STEPS more tokens of each row.
 
-        shared = _by_layer(shared) if self._apart and shared is not None else shared
+        They go into a small buffer of their own, and from there into the large one at once: what a step writes to is copied in it.
+        """
+        past, first = state["cache"], state["step"]
+        rows = state["token"].shape[0]
+        recent = empty_cache(self.programs.config, rows, STEPS, self.programs.dtype)
+        if self._apart:
+            shared, recent = _by_layer(shared) if shared is not None else None, _by_layer(recent)
 
-        def step(state, _):
-            token, number = state["token"], state["step"]
-            zeros = jnp.zeros_like(token)[:, None]
-            layout = Layout(state["position"][:, None], zeros, zeros + 1)
-            more = {"shared": shared, "cache": state["cache"], "offset": width + number}
-            hidden, cache = self.programs.forward(params, token[:, None], layout, **more)
-            new = self._draw(params, hidden[:, 0], request_B, number + 1, sampling)
+        def step(carry, number):
+            token, recent = carry
+            zeros = jnp.zeros((rows, 1), jnp.int32)
+            layout = Layout(state["position"][:, None] + number, zeros, zeros + 1)
+            more = {"shared": shared, "past": past, "cache": recent, "offset": number}
+            hidden, recent = self.programs.forward(params, token[:, None], layout, **more)
+            new = self._draw(params, hidden[:, 0], request_B, first + number + 1, sampling)
             new = jnp.where(token == eos, eos, new)
-            return {"cache": cache, "position": state["position"] + 1, "step": number + 1, "token": new}, new
+            return (new, recent), new
 
-        state, tokens = jax.lax.scan(step, state, length=STEPS)
+        (token, recent), tokens = jax.lax.scan(step, (state["token"], recent), jnp.arange(STEPS))
+        state = {"cache": write(past, recent, width + first), "position": state["position"] + STEPS, "step": first + STEPS, "token": token}
         return state, tokens.T
 
     def _draw(self, params, hidden_BD, request_B, step, sampling):
@@ -95,12 +110,16 @@ class Generator:
         shards = 1 if self.programs.mesh is None else batch_divisor(self.programs.mesh)
         rows = -(-buckets.round_up(len(batch.requests), ROWS) // shards) * shards
         width = batch.width
-        capacity = width + batch.room
-        tokens, length = np.zeros((rows, width), np.int32), np.zeros(rows, np.int32)
-        for row, context in enumerate(batch.contexts):
-            tokens[row, : len(context)], length[row] = context, len(context)
-        request = put(pad_rows(np.asarray(batch.requests, np.int32), rows, 0), 0)
-        state = self._first(params, put(tokens, 0), put(length, 0), put(np.int32(prefix_length)), shared, request, capacity, sampling)
+        length = pad_rows(np.asarray([len(context) for context in batch.contexts], np.int32), rows, 0)
+        request, start = put(pad_rows(np.asarray(batch.requests, np.int32), rows, 0), 0), put(np.int32(prefix_length))
+        kept, last = [], []
+        step = -(-batch.read // shards) * shards
+        for first in range(0, rows, step):
+            end = min(first + step, rows)
+            tokens = _side_by_side(batch.contexts[first:end], end - first)
+            keys, hidden = self._read(params, put(tokens, 0), put(length[first:end], 0), start, shared)
+            kept, last = [*kept, keys], [*last, hidden]
+        state = self._first(params, kept, last, put(length, 0), start, request, width + batch.room, sampling)
         params = set_apart(params) if self._apart else params
         out = [[int(token)] for token in np.asarray(state["token"])[: len(batch.requests)]]
         done = {row: result for row, made in enumerate(out) if (result := finish(row, made))}
@@ -116,17 +135,29 @@ class Generator:
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Rows that are generated together: numbers of their requests, contexts after the prefix, new tokens at most; slots of a line."""
+    """Rows that are generated together: numbers of their requests, contexts after the prefix (shortest first), new tokens at most.
+
+    `width`: slots of the longest context; `room`: slots for new tokens; `read`: rows whose contexts are read at once.
+    """
 
     requests: list[int]
     contexts: list[np.ndarray]
     limits: list[int]
     width: int
     room: int
+    read: int
 
 
-def plan_batches(requests: list[Request], rows: int, overhead: float, max_length: int):
-    """Yields (prefix, batches) for all requests: grouped by shared prefix, batched by length.
+def _side_by_side(contexts, rows):
+    """int32 [rows, width]: contexts padded on the right."""
+    tokens = np.zeros((rows, buckets.round_up(max(map(len, contexts), default=1), WIDTHS)), np.int32)
+    for row, context in enumerate(contexts):
+        tokens[row, : len(context)] = context
+    return tokens
+
+
+def plan_batches(requests: list[Request], rows: int, batch_tokens: int, max_length: int):
+    """Yields (prefix, batches) for all requests: grouped by shared prefix, batched by length; about `batch_tokens` are read at once.
 
     Raises:
         DataError: an empty context, no new tokens, or more tokens than `max_length`.
@@ -141,14 +172,15 @@ def plan_batches(requests: list[Request], rows: int, overhead: float, max_length
     contexts = [np.asarray(request.context, np.int32) for request in requests]
     order, lcp = tree.sort_sequences(contexts)
     length = np.asarray([len(contexts[i]) for i in order], np.int64)
-    for group in tree.partition(lcp, length - 1, length, overhead) if len(order) else []:
+    for group in tree.partition(lcp, length - 1, length, batch_tokens / 4) if len(order) else []:
         members = sorted(order[group.members].tolist(), key=lambda i: (len(contexts[i]), i))
         batches = []
         for start in range(0, len(members), rows):
             part = members[start : start + rows]
             suffixes = [contexts[i][group.prefix :] for i in part]
-            width = buckets.round_up(max(map(len, suffixes)), buckets.WIDTHS)
-            batches.append(Batch(part, suffixes, [requests[i].max_new_tokens for i in part], width, room))
+            width = buckets.round_up(max(map(len, suffixes)), WIDTHS)
+            read = max((size for size in ROWS if size * width <= 2 * batch_tokens), default=ROWS[0])
+            batches.append(Batch(part, suffixes, [requests[i].max_new_tokens for i in part], width, room, read))
         yield contexts[members[0]][: group.prefix], batches
 
 
@@ -183,7 +215,10 @@ def _by_layer(cache: KeyValues) -> KeyValues:
 
 def _widen(kept: KeyValues, capacity: int) -> KeyValues:
     """A buffer of `capacity` slots that begins with what was read."""
-    more = capacity - kept.key.shape[2]
-    key, value = (jnp.pad(part, ((0, 0), (0, 0), (0, more), (0, 0), (0, 0))) for part in (kept.key, kept.value))
-    layout = jax.tree.map(lambda part: jnp.pad(part, ((0, 0), (0, more)), constant_values=-1), kept.layout)
-    return KeyValues(key, value, layout)
+
+    def widen(part):  # [L, B, S, G, K], [B, S, G, K] of one layer, or a layout's [B, S]
+        room = [(0, 0)] * part.ndim
+        room[2 if part.ndim == 5 else 1] = (0, capacity - part.shape[2 if part.ndim == 5 else 1])
+        return jnp.pad(part, room, constant_values=-1 if part.ndim == 2 else 0)
+
+    return jax.tree.map(widen, kept)

@@ -14,6 +14,7 @@ from amuro_jax.models.layout import EVERYTHING, Layout
 from amuro_jax.models.parameters import logical_axes
 
 HEAD_ROWS = (32, 128, 512)  # asked positions of one call of the head
+WHOLE = 2**23  # logits that may exist at once, fp32
 PAIRS_PER_ROW = 4  # targets it takes per asked position
 
 
@@ -105,7 +106,8 @@ class Programs:
     def summarise(self, params, hidden_AD):
         """Log-sum-exp over the vocabulary and its most probable token (the first of equals), a chunk of columns at a time."""
         size = self.config.vocab_size
-        chunk = min(self.vocab_chunk or size, size)
+        # Few rows need no chunks: a slice of the columns is a copy, and costs as much as their product.
+        chunk = size if hidden_AD.shape[0] * size <= WHOLE else min(self.vocab_chunk or size, size)
 
         def step(carry, start):
             part = self._columns(params, hidden_AD, start, chunk)

@@ -95,7 +95,7 @@ class Scorer:
         eos = self.config.eos_id if eos is None else eos
         params, results = self.place(params), [None] * len(requests)
         rows = min(ROWS[-1], max(self.divisor, self.generation_rows))
-        for prefix, batches in plan_batches(requests, rows, self.batch_tokens / 4, self.config.max_length):
+        for prefix, batches in plan_batches(requests, rows, self.batch_tokens, self.config.max_length):
             shared = self.read_prefix(params, prefix)
             for batch in batches:
 

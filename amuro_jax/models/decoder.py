@@ -1,7 +1,5 @@
 """The decoder: embedding, scanned layers, final norm. One module for every family."""
 
-import functools
-
 import flax.linen as nn
 import flax.struct
 import jax
@@ -10,7 +8,7 @@ import numpy as np
 
 from amuro_jax.models.attention import How
 from amuro_jax.models.config import ModelConfig
-from amuro_jax.models.layers import Attention, Mlp, partitioned, width_norm
+from amuro_jax.models.layers import EARLIER, Attention, Mlp, partitioned, width_norm
 from amuro_jax.models.layout import Layout
 from amuro_jax.models.rope import layer_frequencies
 
@@ -69,7 +67,7 @@ class Decoder(nn.Module):
     apart: bool = False
 
     @nn.compact
-    def __call__(self, tokens_BT, layout, shared=None, cache=None, offset=None):
+    def __call__(self, tokens_BT, layout, shared=None, past=None, cache=None, offset=None):
         c = self.config
         table = self.param("embedding", partitioned(nn.initializers.normal(0.02), "vocab", "embed"), (c.vocab_size, c.hidden_size), jnp.float32)
         if not c.tie_embeddings:
@@ -78,13 +76,16 @@ class Decoder(nn.Module):
         x = jnp.take(table, tokens_BT, axis=0).astype(self.dtype)
         layer = nn.remat(Layer, prevent_cse=False) if self.remat == "full" else Layer
         settings = (c, self.dtype, self.keep or cache is not None, self.attention)
-        earlier = {"shared": None if shared is None else shared.layout, "cache": None if cache is None else _until(cache.layout, offset)}
+        given = {"shared": shared, "past": past, "cache": cache}
+        earlier = {name: part.layout for name, part in given.items() if part is not None}
+        if cache is not None:
+            earlier["cache"] = _until(cache.layout, offset)
         run = self._one_by_one if self.apart else self._scanned
-        x, kept = run(layer, settings, x, self._per_layer(shared, cache), layout, earlier, offset)
+        x, kept = run(layer, settings, x, self._per_layer(given), layout, earlier, offset)
         hidden = width_norm(c, self.dtype, "final_norm")(x)
         if cache is not None:
             # Written once, after all layers have read it: a buffer that the scan over layers carries is copied in every one of them.
-            return hidden, jax.tree.map(functools.partial(_put, offset=offset), cache, KeyValues(*kept, layout))
+            return hidden, write(cache, KeyValues(*kept, layout), offset)
         return hidden, KeyValues(*kept, layout) if self.keep else None
 
     def _scanned(self, layer, settings, x, per_layer, *rest):
@@ -102,23 +103,19 @@ class Decoder(nn.Module):
     def _one_by_one(self, layer, settings, x, per_layer, *rest):
         kept = []
         for index in range(self.config.num_layers):
-            pairs = {name: tuple(part[index] for part in per_layer[name]) for name in ("shared", "cache") if name in per_layer}
+            pairs = {name: tuple(part[index] for part in per_layer[name]) for name in EARLIER if name in per_layer}
             numbers = {name: value[index] for name, value in per_layer.items() if name not in pairs}
             x, new = layer(*settings, name=f"layer_{index}")(x, numbers | pairs, *rest)
             kept.append(new)
         return x, tuple(zip(*kept, strict=True)) if settings[2] else None
 
-    def _per_layer(self, shared, cache):
+    def _per_layer(self, given):
         c = self.config
         inverse, factor = layer_frequencies(c)
         inputs = {"inverse": jnp.asarray(inverse), "factor": jnp.asarray(factor)}
         if any(c.sliding_layers):
             inputs["window"] = jnp.asarray([c.window if slides else np.iinfo(np.int32).max for slides in c.sliding_layers], jnp.int32)
-        if shared is not None:
-            inputs["shared"] = (shared.key, shared.value)
-        if cache is not None:
-            inputs["cache"] = (cache.key, cache.value)
-        return inputs
+        return inputs | {name: (part.key, part.value) for name, part in given.items() if part is not None}
 
 
 def _until(layout: Layout, offset) -> Layout:
@@ -127,6 +124,10 @@ def _until(layout: Layout, offset) -> Layout:
     return Layout(layout.position, jnp.where(later, -1, layout.enter), jnp.where(later, -1, layout.leave))
 
 
-def _put(buffer, new, offset):
-    """`new` in the buffer, from slot `offset` on; slots are the axis after the batch."""
-    return jax.lax.dynamic_update_slice_in_dim(buffer, jnp.asarray(new, buffer.dtype), offset, axis=2 if buffer.ndim == 5 else 1)
+def write(cache: KeyValues, new: KeyValues, offset) -> KeyValues:
+    """The buffer with `new` in it, from slot `offset` on."""
+
+    def put(buffer, part):  # slots are the axis after the batch
+        return jax.lax.dynamic_update_slice_in_dim(buffer, jnp.asarray(part, buffer.dtype), offset, axis=2 if buffer.ndim == 5 else 1)
+
+    return jax.tree.map(put, cache, new)

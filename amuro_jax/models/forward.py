@@ -18,6 +18,7 @@ def forward(
     config: ModelConfig,
     dtype=jnp.float32,
     shared: KeyValues | None = None,
+    past: KeyValues | None = None,
     cache: KeyValues | None = None,
     offset=None,
     remat: str = "none",
@@ -32,7 +33,8 @@ def forward(
         tokens_BT: int32 token ids; ids of padding are read but seen by nothing.
         layout: [B, T], see `models.layout`.
         dtype: compute dtype; norms, rope (by family), softmax and sums are fp32.
-        shared: read-only prefix, batch 1 or B; seen where its layout says so.
+        shared: read-only prefix, batch 1; seen by all.
+        past: read-only earlier tokens of each line, batch B; seen where their layout says so.
         cache: buffer of fixed capacity, written at slots [offset, offset + T) and attended over whole.
         offset: int scalar, with `cache` only.
         remat: none | full, recompute each layer in the backward pass.
@@ -45,7 +47,7 @@ def forward(
     """
     apart = isinstance(params["layers"], tuple)
     decoder = Decoder(config, jnp.dtype(dtype), remat, keep, unroll, attention, apart)
-    return decoder.apply({"params": to_linen(params)}, tokens_BT, layout, shared, cache, offset)
+    return decoder.apply({"params": to_linen(params)}, tokens_BT, layout, shared, past, cache, offset)
 
 
 def logits(params: dict, hidden, config: ModelConfig, columns=None):

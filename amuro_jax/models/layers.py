@@ -18,6 +18,10 @@ ACTIVATIONS = {
 }
 
 
+# What own tokens may see besides each other: a prefix of all lines, earlier tokens of each line, a buffer that the own tokens go into.
+EARLIER = ("shared", "past", "cache")
+
+
 def partitioned(init, *axes):
     """`init` with the logical axis names of the parameter beside it."""
     return nn.with_logical_partitioning(init, axes)
@@ -87,7 +91,7 @@ class Projection(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention of one layer over its own tokens, an optional cache and an optional shared prefix."""
+    """Self-attention of one layer over its own tokens and those of EARLIER that there are."""
 
     config: ModelConfig
     dtype: jnp.dtype
@@ -105,26 +109,22 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(self, x_BTD, layout, slot_T, per_layer, earlier):
-        """`earlier` has the layouts of the shared prefix and of the cache, or None; gives (mixed, (keys, values))."""
+        """`earlier`: name → layout, their keys and values in `per_layer`; gives (mixed, (keys, values))."""
         c = self.config
         query = self._project(x_BTD, "query", c.num_heads, "heads")
         key = self._project(x_BTD, "key", c.num_kv_heads, "kv_heads")
         value = self._project(x_BTD, "value", c.num_kv_heads, "kv_heads")
         turn = (layout.position, per_layer["inverse"], per_layer["factor"], c.rope_in_fp32)
         query, key = rotate(query, *turn), rotate(key, *turn)
-        blocks = [KeyBlock(key, value, layout, slot_T)]
-        if earlier["cache"] is not None:
-            blocks.insert(0, KeyBlock(*per_layer["cache"], earlier["cache"], jnp.arange(per_layer["cache"][0].shape[1])))
-        if earlier["shared"] is not None:
-            blocks.insert(0, KeyBlock(*per_layer["shared"], earlier["shared"], _before(earlier["shared"]), shared=True))
+        blocks = []
+        for name in (name for name in EARLIER if name in earlier):
+            slots = jnp.arange(earlier[name].enter.shape[1])
+            slots = slots if name == "cache" else slots - len(slots)  # a cache counts with the own tokens, the others end before slot 0
+            blocks.append(KeyBlock(*per_layer[name], earlier[name], slots, shared=name == "shared"))
+        blocks.append(KeyBlock(key, value, layout, slot_T))
         mixed = attend(query, layout, slot_T, blocks, per_layer.get("window"), self.attention)
         out = Projection((c.num_heads, c.head_dim), (c.hidden_size,), ("heads", "head_dim", "embed"), c.attention_out_bias, self.dtype, name="out")
         return out(mixed), (key, value)
-
-
-def _before(layout):
-    """Slots of a shared prefix: all before slot 0."""
-    return jnp.arange(layout.enter.shape[1]) - layout.enter.shape[1]
 
 
 class Mlp(nn.Module):
