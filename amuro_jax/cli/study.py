@@ -34,7 +34,7 @@ def main() -> None:
         return
     from amuro_jax.study import report, runner
 
-    failures = runner.run(config, revisions)
+    failures = runner.run(config, revisions, report=print)
     page = report.write_report(config.workdir)
     print(report.summary(config.workdir))
     print(f"report: {page}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from amuro_jax import __version__, checkpoint, files, sharding
+from amuro_jax import __version__, checkpoint, compiles, files, sharding
 from amuro_jax.config import StudyConfig, to_dict
 from amuro_jax.convert.prefetch import Prefetcher
 from amuro_jax.data import encoding, protocols, queries, sources
@@ -26,8 +26,8 @@ from amuro_jax.study.lease import lease
 from amuro_jax.train.fine_tune import fine_tune
 
 
-def run(config: StudyConfig, revisions) -> list[str]:
-    """Runs every cell that is not done; returns a line for each that failed.
+def run(config: StudyConfig, revisions, report=lambda line: None) -> list[str]:
+    """Runs every cell that is not done; returns a line for each that failed. `report` gets a line about what was compiled.
 
     Raises:
         ConfigError: a study that cannot be run as written.
@@ -35,16 +35,21 @@ def run(config: StudyConfig, revisions) -> list[str]:
     """
     grid.validate(config)
     workdir = Path(config.workdir)
-    with lease(workdir) as renew:
-        runner = _Runner(config, workdir, renew, plan.make_plan(config, revisions))
+    with lease(workdir) as renew, compiles.watch() as watch:
+        runner = _Runner(config, workdir, renew, plan.make_plan(config, revisions), watch)
         budget = int(config.disk_budget_gb * 1e9)
         models = plan.models_of(config, revisions)
         runner.start(models)
-        with Prefetcher([revision.name for revision in revisions], budget=budget) as folders:
-            for revision in revisions:
-                own = [model for model in models if model.checkpoint == revision.name]
-                runner.checkpoint(own, folders)
-        runner.bar.close()
+        try:
+            with Prefetcher([revision.name for revision in revisions], budget=budget) as folders:
+                for revision in revisions:
+                    own = [model for model in models if model.checkpoint == revision.name]
+                    runner.checkpoint(own, folders)
+        finally:
+            runner.bar.close()
+            if watch.total != compiles.Compiles():  # a run with nothing left to do leaves the log as it was
+                store.log(workdir, "compiled", "", config.name, **watch.total.record())
+            report(str(watch.total))
         return runner.failures
 
 
@@ -62,8 +67,9 @@ class _Base:
 class _Runner:
     """State of one run: compiled scorers and prepared prompts, which serve all checkpoints."""
 
-    def __init__(self, config: StudyConfig, workdir: Path, renew, wanted: plan.Plan):
+    def __init__(self, config: StudyConfig, workdir: Path, renew, wanted: plan.Plan, watch: compiles.Watch):
         self.config, self.workdir, self.renew, self.wanted, self.failures = config, workdir, renew, wanted, []
+        self._watch = watch
         self.protocol = protocols.resolve(config.score.protocol, config.score.quirks)
         self.mesh = sharding.make_mesh(config.score.mesh) if jax.device_count() > 1 else None
         self._scorers, self._prepared, self._encoded = {}, {}, {}
@@ -140,6 +146,7 @@ class _Runner:
     def _train(self, base, params, model, recipe, key, kept):
         label = model.label()
         store.log(self.workdir, "started", key, f"train {label}")
+        before = self._watch.total
         examples = self._examples(recipe, base)
         started = time.perf_counter()
         switches = protocols.resolve(recipe.protocol, recipe.quirks)
@@ -157,7 +164,7 @@ class _Runner:
         }  # fmt: skip
         store.write_cell(self.workdir, record)
         checkpoint.remove(self.workdir / "runs" / key / "state")
-        store.log(self.workdir, "finished", key, f"train {label}", seconds=record["seconds"])
+        self._finished(key, f"train {label}", record["seconds"], before)
         return done.params
 
     def _examples(self, recipe, base):
@@ -199,7 +206,7 @@ class _Runner:
     def _score(self, base, params, model, spec, key, label):
         store.log(self.workdir, "started", key, label)
         self.bar.set_postfix_str(label)
-        started, score = time.perf_counter(), self.config.score
+        started, before, score = time.perf_counter(), self._watch.total, self.config.score
         scorer, prepared = self._scorer(base), self._prepare(base, spec)
         _, summary = rules(get_task(spec.task), self.protocol)
         made = evaluate(scorer, params, base.tokenizer, prepared, bootstrap=score.bootstrap, seed=score.bootstrap_seed, **summary)
@@ -211,7 +218,10 @@ class _Runner:
             "context": base.config.max_length, "seconds": seconds,
         }  # fmt: skip
         store.write_cell(self.workdir, record, made.rows)
-        store.log(self.workdir, "finished", key, label, seconds=seconds)
+        self._finished(key, label, seconds, before)
+
+    def _finished(self, key, label, seconds, before):
+        store.log(self.workdir, "finished", key, label, seconds=seconds, compiles=(self._watch.total - before).record())
 
     def _specification(self, spec, model):
         task = get_task(spec.task)

@@ -54,7 +54,7 @@ def read_rows(workdir, key: str) -> pd.DataFrame:
 
 
 def log(workdir, event: str, key: str, label: str, **more) -> None:
-    """Appends one line to `<workdir>/cells.log`: event is started, finished or failed."""
+    """Appends one line to `<workdir>/cells.log`: event is started, finished, failed, or compiled (of a whole run)."""
     line = {"time": round(time.time(), 3), "pid": os.getpid(), "event": event, "key": key, "cell": label, **more}
     with (Path(workdir) / "cells.log").open("a") as stream:
         stream.write(json.dumps(line) + "\n")

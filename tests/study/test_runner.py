@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from tests.study.conftest import study_of
 import types
 checkpoints, data, workdir = sys.argv[1:]
 config = study_of(types.SimpleNamespace(checkpoints=checkpoints, data=data), workdir)
-failures = runner.run(config, list_revisions(config.suite))
+failures = runner.run(config, list_revisions(config.suite), report=print)
 sys.exit(3 if failures else 0)
 """
 
@@ -42,7 +43,7 @@ def command(series, root, tmp_path_factory):
 
     def start(workdir):
         arguments = [sys.executable, "-c", SCRIPT, str(series.checkpoints), str(series.data), str(workdir)]
-        return subprocess.Popen(arguments, env=environment, cwd=root, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(arguments, env=environment, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     return start
 
@@ -104,6 +105,32 @@ def test_a_second_run_does_nothing(command, whole):
     assert process.returncode == 0 and (whole / "cells.log").read_bytes() == before
 
 
+def compiled(workdir):
+    """What each run in the folder compiled."""
+    return [line for line in store.read_log(workdir) if line["event"] == "compiled"]
+
+
+def test_only_the_first_checkpoint_needs_programs(whole):
+    asked = collections.Counter()
+    for line in store.read_log(whole):
+        if line["event"] == "finished":
+            asked[line["cell"].removeprefix("train ").split()[0].rstrip(":")] += line["compiles"]["compiled"] + line["compiles"]["cached"]
+    assert asked["step1-tokens1K"] > 5 and asked["step10-tokens10K"] == 0
+
+
+def test_a_process_with_kept_programs_compiles_none_of_them(command, whole):
+    """The same work again, in the same folder: as many programs, and each that was kept is read."""
+    shutil.rmtree(whole / "cells")
+    process = command(whole)
+    said, error = process.communicate()
+    assert process.returncode == 0, error
+    cold, *_, warm = compiled(whole)
+    assert cold["kept"] and cold["cached"] == 0
+    assert warm["cached"] >= cold["kept"] and warm["compiled"] + warm["cached"] == cold["compiled"]
+    assert warm["seconds"] < cold["seconds"] / 2
+    assert said == f"compiled {warm['compiled']} programs in {warm['seconds']:.1f} s, {warm['cached']} from the cache\n"
+
+
 def test_the_report_of_a_real_run(whole):
     page = report.write_report(whole)
     assert "None: every score that the configuration asks for is there." in page.read_text()
@@ -122,8 +149,6 @@ def test_provenance_says_what_the_number_is(whole):
 
 def test_one_failing_cell_does_not_cost_the_others(series, tmp_path):
     """A set whose data cannot be read fails alone, by name."""
-    import shutil
-
     data = tmp_path / "data"
     shutil.copytree(series.data, data)
     lines = (data / "lab_events/test.jsonl").read_text().splitlines()
@@ -138,8 +163,6 @@ def test_one_failing_cell_does_not_cost_the_others(series, tmp_path):
 
 
 def test_a_damaged_checkpoint_does_not_cost_the_others(series, tmp_path):
-    import shutil
-
     shutil.copytree(series.checkpoints, tmp_path / "series")
     broken = tmp_path / "series/step1-tokens1K/model.safetensors"
     broken.write_bytes(broken.read_bytes()[:-1000])

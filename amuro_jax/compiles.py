@@ -1,0 +1,69 @@
+"""What jax compiles while it is watched: programs, seconds, and how many came from the cache on disk. Imports jax lazily."""
+
+import contextlib
+import dataclasses
+import threading
+
+_ASKED = "/jax/core/compile/backend_compile_duration"  # one for every program, read from the cache or compiled
+_FOUND = "/jax/compilation_cache/cache_retrieval_time_sec"
+_KEPT = "/jax/compilation_cache/cache_misses"  # jax records it only where it writes the program to the cache
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiles:
+    """Programs compiled anew, those of them now in the cache, seconds of their compilation; programs read from the cache, seconds of that."""
+
+    compiled: int = 0
+    kept: int = 0
+    seconds: float = 0.0
+    cached: int = 0
+    cache_seconds: float = 0.0
+
+    def __add__(self, other):
+        return Compiles(*(a + b for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)))
+
+    def __sub__(self, other):
+        return Compiles(*(a - b for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)))
+
+    def __str__(self):
+        return f"compiled {self.compiled} programs in {self.seconds:.1f} s, {self.cached} from the cache"
+
+    def record(self) -> dict:
+        """The counts as plain values, seconds to the millisecond."""
+        return {name: round(value, 3) for name, value in dataclasses.asdict(self).items()}
+
+
+class Watch:
+    """Counts since its start, in all threads; `total` is what was seen so far."""
+
+    def __init__(self):
+        self.total, self._lock = Compiles(), threading.Lock()
+
+    def _add(self, **more):
+        with self._lock:
+            self.total += Compiles(**more)
+
+    def _event(self, name, **_):
+        if name == _KEPT:
+            self._add(kept=1)
+
+    def _duration(self, name, seconds, **_):
+        if name == _ASKED:
+            self._add(compiled=1, seconds=seconds)
+        elif name == _FOUND:  # comes within the program's own event, which counts it as compiled
+            self._add(compiled=-1, seconds=-seconds, cached=1, cache_seconds=seconds)
+
+
+@contextlib.contextmanager
+def watch():
+    """A `Watch` that counts until the block is left."""
+    from jax import monitoring
+
+    seen = Watch()
+    monitoring.register_event_listener(seen._event)
+    monitoring.register_event_duration_secs_listener(seen._duration)
+    try:
+        yield seen
+    finally:
+        monitoring.unregister_event_listener(seen._event)
+        monitoring.unregister_event_duration_listener(seen._duration)
