@@ -23,7 +23,7 @@ from amuro_jax.sharding import batch_divisor
 
 ROWS = (1, 4, 16, 64, 256)
 WIDTHS = tuple(sorted({48, 80, *buckets.WIDTHS}))  # finer than for lines: every slot of the buffer is read at every step
-STEPS = 8  # new tokens between two looks at the text
+STEPS = 4  # new tokens between two looks at the text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,27 +49,27 @@ class Generator:
         self.programs = programs
         devices = jax.devices() if programs.mesh is None else programs.mesh.devices.flat
         self._apart = devices[0].platform == "cpu"  # see parameters.set_apart
-        self._read = programs.jit("generate_read", self._context)
-        self._first = programs.jit("generate_first", self._start, static_argnums=(6, 7))
-        self._more = programs.jit("generate_steps", self._steps, static_argnums=(5, 6), donate_argnums=(1,))
+        self._read = programs.jit("generate_read", self._context, static_argnums=(5,))
+        self._first = programs.jit("generate_first", self._start, static_argnums=(7,))
+        self._more = programs.jit("generate_steps", self._steps, static_argnums=(6, 7), donate_argnums=(1,))
 
-    def _context(self, params, tokens_BT, length_B, prefix_length, shared):
-        """Reads contexts: their keys and values, and the hidden state of each last token."""
+    def _context(self, params, tokens_BT, length_B, prefix_length, shared, capacity):
+        """Reads contexts: a buffer that begins with their keys and values, and the hidden state of each last token."""
         slot = jnp.arange(tokens_BT.shape[1])[None]
         real = slot < length_B[:, None]
         layout = Layout(prefix_length + jnp.where(real, slot, 0), jnp.where(real, 0, -1), jnp.where(real, 1, -1))
         hidden, kept = self.programs.forward(params, tokens_BT, layout, shared=shared, keep=True)
+        kept = _widen(_by_layer(kept) if self._apart else kept, capacity)
         return kept, jnp.take_along_axis(hidden, jnp.maximum(length_B - 1, 0)[:, None, None], axis=1)[:, 0]
 
-    def _start(self, params, kept, last, length_B, prefix_length, request_B, capacity, sampling):
+    def _start(self, params, kept, last, length_B, prefix_length, request_B, seed, sampling):
         """The buffer of all rows from those of the parts that were read, and the first new token of each row."""
-        parts = [_widen(_by_layer(part) if self._apart else part, capacity) for part in kept]
-        cache = jax.tree.map(lambda *part: jnp.concatenate(part, axis=1 if part[0].ndim == 5 else 0), *parts)
+        cache = jax.tree.map(lambda *part: jnp.concatenate(part, axis=1 if part[0].ndim == 5 else 0), *kept)
         last = jnp.concatenate(last)
         state = {"cache": cache, "position": prefix_length + length_B, "step": jnp.int32(0)}
-        return state | {"token": self._draw(params, last, request_B, 0, sampling)}
+        return state | {"token": self._draw(params, last, request_B, 0, seed, sampling)}
 
-    def _steps(self, params, state, shared, request_B, eos, width, sampling):
+    def _steps(self, params, state, shared, request_B, eos, seed, width, sampling):
         """STEPS more tokens of each row.
 
         They go into a small buffer of their own, and from there into the large one at once: what a step writes to is copied in it.
@@ -86,7 +86,7 @@ class Generator:
             layout = Layout(state["position"][:, None] + number, zeros, zeros + 1)
             more = {"shared": shared, "past": past, "cache": recent, "offset": number}
             hidden, recent = self.programs.forward(params, token[:, None], layout, **more)
-            new = self._draw(params, hidden[:, 0], request_B, first + number + 1, sampling)
+            new = self._draw(params, hidden[:, 0], request_B, first + number + 1, seed, sampling)
             new = jnp.where(token == eos, eos, new)
             return (new, recent), new
 
@@ -94,13 +94,13 @@ class Generator:
         state = {"cache": write(past, recent, width + first), "position": state["position"] + STEPS, "step": first + STEPS, "token": token}
         return state, tokens.T
 
-    def _draw(self, params, hidden_BD, request_B, step, sampling):
+    def _draw(self, params, hidden_BD, request_B, step, seed, sampling):
         if sampling.temperature == 0:
             return self.programs.summarise(params, hidden_BD)[1]
         scores = self.programs.all_columns(params, hidden_BD) / sampling.temperature
         if sampling.top_p < 1:
             scores = _nucleus(scores, sampling.top_p)
-        key = jax.random.key(sampling.seed)
+        key = jax.random.key(seed)
         keys = jax.vmap(lambda request: jax.random.fold_in(jax.random.fold_in(key, request), step))(request_B)
         return jax.vmap(jax.random.categorical)(keys, scores).astype(jnp.int32)
 
@@ -108,23 +108,27 @@ class Generator:
         """Generates for one batch; `finish(row, tokens) -> Generation | None` is asked after every few steps."""
         put = self.programs.put
         shards = 1 if self.programs.mesh is None else batch_divisor(self.programs.mesh)
+        step = -(-batch.read // shards) * shards
         rows = -(-buckets.round_up(len(batch.requests), ROWS) // shards) * shards
+        rows = -(-rows // step) * step if rows > step else rows
         width = batch.width
         length = pad_rows(np.asarray([len(context) for context in batch.contexts], np.int32), rows, 0)
         request, start = put(pad_rows(np.asarray(batch.requests, np.int32), rows, 0), 0), put(np.int32(prefix_length))
         kept, last = [], []
-        step = -(-batch.read // shards) * shards
         for first in range(0, rows, step):
             end = min(first + step, rows)
-            tokens = _side_by_side(batch.contexts[first:end], end - first)
-            keys, hidden = self._read(params, put(tokens, 0), put(length[first:end], 0), start, shared)
-            kept, last = [*kept, keys], [*last, hidden]
-        state = self._first(params, kept, last, put(length, 0), start, request, width + batch.room, sampling)
+            if first < len(batch.contexts):
+                tokens = _side_by_side(batch.contexts[first:end], end - first)
+                part = self._read(params, put(tokens, 0), put(length[first:end], 0), start, shared, width + batch.room)
+            kept, last = [*kept, part[0]], [*last, part[1]]  # rows that only fill the batch up hold whatever was read last
+        seed = put(np.uint32(sampling.seed % 2**32))
+        way = dataclasses.replace(sampling, seed=0)  # static, so that another seed is no other program
+        state = self._first(params, kept, last, put(length, 0), start, request, seed, way)
         params = set_apart(params) if self._apart else params
         out = [[int(token)] for token in np.asarray(state["token"])[: len(batch.requests)]]
         done = {row: result for row, made in enumerate(out) if (result := finish(row, made))}
         while len(done) < len(out):
-            state, new = self._more(params, state, shared, request, put(np.int32(eos)), width, sampling)
+            state, new = self._more(params, state, shared, request, put(np.int32(eos)), seed, width, way)
             for row, more in enumerate(np.asarray(new)[: len(out)].tolist()):
                 if row not in done:
                     out[row] += more
@@ -146,6 +150,15 @@ class Batch:
     width: int
     room: int
     read: int
+
+
+def halves(batch: Batch) -> list[Batch]:
+    """Two batches in place of one; each line keeps its slots, so that no other program is needed than for fewer rows."""
+    middle = len(batch.requests) // 2
+    return [
+        dataclasses.replace(batch, requests=batch.requests[part], contexts=batch.contexts[part], limits=batch.limits[part])
+        for part in (slice(0, middle), slice(middle, None))
+    ]
 
 
 def _side_by_side(contexts, rows):

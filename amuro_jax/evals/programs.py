@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from amuro_jax import sharding
-from amuro_jax.models.forward import forward, logits
+from amuro_jax.models.forward import empty_cache, forward, logits
 from amuro_jax.models.layout import EVERYTHING, Layout
 from amuro_jax.models.parameters import logical_axes
 
@@ -35,6 +35,8 @@ class Programs:
         self.traces: collections.Counter = collections.Counter()
         whole = None if mesh is None else sharding.replicated(mesh)
         self.prefix = self.jit("prefix", self._prefix, whole)
+        self.prefix_part = self.jit("prefix_part", self._prefix_part, whole, donate_argnums=(1,))
+        self.empty = self.jit("empty", lambda capacity: empty_cache(config, 1, capacity, self.dtype), whole, static_argnums=(0,))
         self.lines = self.jit("lines", self._lines)
         self.head = self.jit("head", self._head, whole)
 
@@ -84,6 +86,12 @@ class Programs:
         real = slot < length
         layout = Layout(slot, jnp.where(real, 0, -1), jnp.where(real, EVERYTHING, -1))
         return self.forward(params, tokens_1P, layout, keep=True, attention=dataclasses.replace(self.attention, segments=True))[1]
+
+    def _prefix_part(self, params, cache, tokens_1C, offset, length):
+        """A prefix of `length` tokens read in parts: the buffer with the part from `offset` on."""
+        slot = offset + jnp.arange(tokens_1C.shape[1])[None]
+        layout = Layout(slot, jnp.where(slot < length, 0, -1), jnp.where(slot < length, EVERYTHING, -1))
+        return self.forward(params, tokens_1C, layout, cache=cache, offset=offset)[1]
 
     def _lines(self, params, tokens_BT, position_BT, enter_BT, leave_BT, shared):
         hidden, _ = self.forward(params, tokens_BT, Layout(position_BT, enter_BT, leave_BT), shared=shared)

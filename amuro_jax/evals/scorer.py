@@ -12,7 +12,8 @@ import jax
 import numpy as np
 
 from amuro_jax.evals import buckets, planner
-from amuro_jax.evals.generation import ROWS, Generator, Sampling, ending, plan_batches
+from amuro_jax.evals.generation import ROWS, Generator, Sampling, ending, halves, plan_batches
+from amuro_jax.evals.memory import LEAST, memory_of, only_memory, too_large
 from amuro_jax.evals.programs import HEAD_ROWS, PAIRS_PER_ROW, Programs, pad_rows
 from amuro_jax.evals.requests import Generation, Likelihoods, Request
 from amuro_jax.models.attention import How, best
@@ -28,14 +29,16 @@ class Scorer:
         config: ModelConfig of the checkpoints to come.
         mesh: from `sharding.make_mesh`, or None for the default device.
         dtype: compute dtype (norms, softmax and logits stay fp32).
-        batch_tokens: tokens of one batch of lines; 0: by device.
+        batch_tokens: tokens of one batch of lines; 0: what the devices' memory allows (`memory`).
         attention: a name of `models.attention.How`; "": the best of the platform.
         vocab_chunk: vocabulary columns of one step of the head; 0: all at once.
         cache_folder: where compiled programs are kept between runs; None: not kept.
 
     Attributes:
         traces: Counter of traces by program; it does not grow when another checkpoint of the family is scored.
-        batch_tokens: as used now; halved when the device runs out of memory.
+        batch_tokens: as used now; halved when the device runs out of memory, as are `prefix_tokens` and `generation_rows`.
+        prefix_tokens: tokens of a prefix that are read at once.
+        generation_rows: rows that are generated together.
     """
 
     def __init__(self, config, mesh=None, dtype="float32", *, batch_tokens=0, attention="", vocab_chunk=-1, cache_folder=None):
@@ -45,12 +48,15 @@ class Scorer:
         split = mesh is not None and mesh.shape["tensor"] > 1
         self.config, self.mesh = config, mesh
         self.divisor = 1 if mesh is None else batch_divisor(mesh)
-        self.batch_tokens = (batch_tokens or (1024 if platform == "cpu" else 16384)) * (1 if batch_tokens else self.divisor)
         self.cost = buckets.cost_of(config)
         how = How(attention, mesh) if attention else best(platform, dtype, mesh)
         chunk = vocab_chunk if vocab_chunk >= 0 else 0 if split else 8192
         self.programs = Programs(config, mesh, dtype, how, chunk)
         self.generator = Generator(self.programs)
+        self.memory = memory_of(config, mesh, dtype, how.name, chunk)
+        longest = min(2048, config.max_length)
+        self.batch_tokens = batch_tokens or self.memory.batch_tokens(min(512, longest), longest) * self.divisor
+        self.prefix_tokens = self.memory.prefix_chunk(buckets.PREFIXES[-1])
         self.generation_rows = 64
         self._known: set[tuple[int, int]] = set()
 
@@ -84,30 +90,54 @@ class Scorer:
                 logprob[out], greedy[out] = values, hits
         return plan.assemble(logprob, greedy)
 
-    def generate(self, params, requests: list[Request], *, eos: int | None = None, stopped=None, sampling=Sampling()) -> list[Generation]:
+    def generate(
+        self, params, requests: list[Request], *, eos: int | None = None, stopped=None, sampling=Sampling(), each=None
+    ) -> list[Generation]:
         """Continues every request, in request order; ends at `eos`, at a stop string, or at the request's `max_new_tokens`.
 
         Args:
             eos: id that ends a text; by default the configuration's.
             stopped: `(request index, tokens so far) -> tokens of the text at its stop string, or None`, asked every few steps.
             sampling: greedy by default.
+            each: `(request index, Generation)`, called as soon as a text is finished.
+
+        Raises:
+            DataError: an empty context, or one that does not fit the model's context with its new tokens.
+            AmuroError: not even one row fits the device's memory.
         """
         eos = self.config.eos_id if eos is None else eos
         params, results = self.place(params), [None] * len(requests)
-        rows = min(ROWS[-1], max(self.divisor, self.generation_rows))
+        longest = max((len(request.context) + request.max_new_tokens for request in requests), default=1)
+        fitting = self.memory.generation_rows(self.generation_rows, longest, longest) * self.divisor
+        rows = min(ROWS[-1], max(self.divisor, min(fitting, self.generation_rows)))
+
+        def finish(batch, row, tokens):
+            index = batch.requests[row]
+            made = ending(tokens, batch.limits[row], eos, stopped and functools.partial(stopped, index))
+            if made and results[index] is None:
+                results[index] = made
+                if each:
+                    each(index, made)
+            return made
+
         for prefix, batches in plan_batches(requests, rows, self.batch_tokens, self.config.max_length):
-            shared = self.read_prefix(params, prefix)
-            for batch in batches:
-
-                def finish(row, tokens, batch=batch):
-                    index = batch.requests[row]
-                    check = stopped and functools.partial(stopped, index)
-                    return ending(tokens, batch.limits[row], eos, check)
-
-                made = self.generator.run(params, batch, shared, len(prefix), -1 if eos is None else eos, sampling, finish)
-                for index, generation in zip(batch.requests, made, strict=True):
-                    results[index] = generation
+            shared, waiting = self.read_prefix(params, prefix), collections.deque(batches)
+            while waiting:
+                batch = waiting.popleft()
+                try:
+                    self.generator.run(params, batch, shared, len(prefix), -1 if eos is None else eos, sampling, functools.partial(finish, batch))
+                except jax.errors.JaxRuntimeError as error:
+                    waiting.extendleft(reversed(self._halve_rows(only_memory(error), batch)))
         return results
+
+    def _halve_rows(self, error, batch):
+        """Two batches for one that did not fit."""
+        count = len(batch.requests)
+        if count <= self.divisor:
+            raise too_large(f"{count} rows of {batch.width + batch.room} tokens", error, self.memory) from error
+        self.generation_rows = max(self.divisor, count // 2)
+        warnings.warn(f"out of device memory generating {count} rows at once; going on with {self.generation_rows}", stacklevel=3)
+        return halves(batch)
 
     def rolling(self, params, sequences: list[list[int]], start: int) -> list[tuple[float, int]]:
         """(log-probability, tokens) of whole sequences of any length, each token scored once.
@@ -125,8 +155,27 @@ class Scorer:
         """Keys and values of a prefix, padded to its bucket; None for the empty prefix."""
         if not len(prefix):
             return None
-        tokens = pad_rows(np.asarray(prefix, np.int32), planner.capacity(len(prefix)), 0)[None]
-        return self.programs.prefix(params, self.programs.put(tokens), self.programs.put(np.int32(len(prefix))))
+        tokens, put = pad_rows(np.asarray(prefix, np.int32), planner.capacity(len(prefix)), 0)[None], self.programs.put
+        while True:
+            try:
+                if self.prefix_tokens >= tokens.shape[1]:
+                    return jax.block_until_ready(self.programs.prefix(params, put(tokens), put(np.int32(len(prefix)))))
+                return jax.block_until_ready(self._read_in_parts(params, tokens, len(prefix)))
+            except jax.errors.JaxRuntimeError as error:
+                tried = min(self.prefix_tokens, tokens.shape[1])
+                if tried <= LEAST:
+                    raise too_large(f"a prefix of {len(prefix)} tokens", error, self.memory) from only_memory(error)
+                self.prefix_tokens = max(LEAST, tried // 2)
+                only_memory(error)
+                warnings.warn(f"out of device memory with {tried} tokens of a prefix at once; going on with {self.prefix_tokens}", stacklevel=2)
+
+    def _read_in_parts(self, params, tokens, length):
+        size, put = self.prefix_tokens, self.programs.put
+        cache = self.programs.empty(-(-tokens.shape[1] // size) * size)
+        for start in range(0, tokens.shape[1], size):
+            part = pad_rows(tokens[0, start : start + size], size, 0)[None]
+            cache = self.programs.prefix_part(params, cache, put(part), put(np.int32(start)), put(np.int32(length)))
+        return cache
 
     def _score_lines(self, params, lines, shared):
         waiting, start = collections.deque(), 0
@@ -143,7 +192,7 @@ class Scorer:
         try:
             return self._launch(params, lines, start, end, shared)
         except jax.errors.JaxRuntimeError as error:
-            return _only_memory(error)
+            return only_memory(error)
 
     def _launch(self, params, lines, start, end, shared):
         width = lines.tokens.shape[1]
@@ -164,7 +213,7 @@ class Scorer:
                 raise pieces
             results = [(out, np.asarray(values)[:count], np.asarray(hits)[:count]) for out, count, (values, hits) in pieces]
         except jax.errors.JaxRuntimeError as error:
-            self._halve(_only_memory(error), lines.tokens.shape[1], end - start)
+            self._halve(only_memory(error), lines.tokens.shape[1], end - start)
             results, low = [], start
             while low < end:
                 high = min(low + buckets.lines_per_batch(self.batch_tokens, lines.tokens.shape[1], self.divisor), end)
@@ -177,7 +226,7 @@ class Scorer:
         if now < tried:
             return  # a batch before this one found out
         if now <= self.divisor:
-            raise error
+            raise too_large(f"{now} lines of {width} tokens", error, self.memory) from error
         self.batch_tokens = max(1, now // 2) * width
         warnings.warn(f"out of device memory with {now} lines of {width} tokens; going on with {self.batch_tokens} tokens a batch", stacklevel=2)
 
@@ -215,9 +264,3 @@ def keep_programs(folder) -> None:
     jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
-
-
-def _only_memory(error):
-    if "RESOURCE_EXHAUSTED" not in str(error):
-        raise error
-    return error

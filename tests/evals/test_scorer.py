@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amuro_jax import sharding
+from amuro_jax.errors import AmuroError
 from amuro_jax.evals.requests import Request
 from amuro_jax.evals.scorer import Scorer
 from tests.evals import tiny
@@ -130,7 +131,7 @@ def test_out_of_memory_goes_on_with_half(expected):
 def test_a_line_that_never_fits_is_an_error_not_a_loop():
     scorer = Scorer(tiny.CONFIG, batch_tokens=256)
     scorer.programs.lines = _LittleMemory(scorer.programs.lines, 0)
-    with pytest.warns(UserWarning), pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+    with pytest.warns(UserWarning), pytest.raises(AmuroError, match="out of device memory with 1 lines of"):
         scorer.loglikelihoods(tiny.params_of(), REQUESTS)
 
 
