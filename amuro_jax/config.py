@@ -197,16 +197,21 @@ def validate_train(config: TrainConfig) -> None:
     """Raises a `ConfigError` on the first field of a training run that cannot be meant."""
     for name in ("checkpoint", "task", "workdir"):
         require(bool(getattr(config, name)), f"{name} is empty", where=f"config.{name}", hint=f"give --config.{name}=…")
-    _validate_common(config)
+    validate_recipe(config)
+
+
+def validate_recipe(config: TrainConfig, where: str = "config") -> None:
+    """Raises a `ConfigError` on the first field of a training run that cannot be meant, on whichever checkpoint and set."""
+    _validate_common(config, where)
     for name in ("epochs", "batch_size", "max_length", "rows"):
-        require(getattr(config, name) > 0, f"{name} must be positive, got {getattr(config, name)}", where=f"config.{name}")
-    require(0 <= config.warmup_fraction < 1, f"warmup_fraction must be in [0, 1), got {config.warmup_fraction}", where="config.warmup_fraction")
-    require(config.remat in ("none", "full"), f"remat must be none or full, got {config.remat!r}", where="config.remat")
+        require(getattr(config, name) > 0, f"{name} must be positive, got {getattr(config, name)}", where=f"{where}.{name}")
+    require(0 <= config.warmup_fraction < 1, f"warmup_fraction must be in [0, 1), got {config.warmup_fraction}", where=f"{where}.warmup_fraction")
+    require(config.remat in ("none", "full"), f"remat must be none or full, got {config.remat!r}", where=f"{where}.remat")
     if config.micro_batch_size:
         require(
             config.batch_size % config.micro_batch_size == 0,
             f"batch_size {config.batch_size} is not a multiple of micro_batch_size {config.micro_batch_size}",
-            where="config.micro_batch_size",
+            where=f"{where}.micro_batch_size",
         )
 
 
@@ -214,14 +219,19 @@ def validate_score(config: ScoreConfig) -> None:
     """Raises a `ConfigError` on the first field of a scoring run that cannot be meant."""
     for name in ("checkpoint", "tasks", "workdir"):
         require(bool(getattr(config, name)), f"{name} is empty", where=f"config.{name}", hint=f"give --config.{name}=…")
-    _validate_common(config)
-    require(config.method in METHODS, f"unknown method {config.method!r}", where="config.method", hint="one of " + ", ".join(METHODS))
-    known = ("", *ATTENTIONS)
-    require(config.attention in known, f"unknown attention {config.attention!r}", where="config.attention", hint="one of " + ", ".join(ATTENTIONS))
+    validate_scoring(config)
     for shots in split_names(config.shots):
         require(shots.isdigit(), f"shots must be whole numbers, got {shots!r}", where="config.shots")
 
 
-def _validate_common(config) -> None:
-    require(config.protocol in PROTOCOLS, f"unknown protocol {config.protocol!r}", where="config.protocol", hint="one of " + ", ".join(PROTOCOLS))
-    require(config.dtype in DTYPES, f"unknown dtype {config.dtype!r}", where="config.dtype", hint="one of " + ", ".join(DTYPES))
+def validate_scoring(config: ScoreConfig, where: str = "config") -> None:
+    """Raises a `ConfigError` on the first field of a scoring run that cannot be meant, of whichever model and sets."""
+    _validate_common(config, where)
+    require(config.method in METHODS, f"unknown method {config.method!r}", where=f"{where}.method", hint="one of " + ", ".join(METHODS))
+    known, names = ("", *ATTENTIONS), ", ".join(ATTENTIONS)
+    require(config.attention in known, f"unknown attention {config.attention!r}", where=f"{where}.attention", hint=f"one of {names}")
+
+
+def _validate_common(config, where) -> None:
+    require(config.protocol in PROTOCOLS, f"unknown protocol {config.protocol!r}", where=f"{where}.protocol", hint="one of " + ", ".join(PROTOCOLS))
+    require(config.dtype in DTYPES, f"unknown dtype {config.dtype!r}", where=f"{where}.dtype", hint="one of " + ", ".join(DTYPES))

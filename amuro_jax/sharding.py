@@ -21,27 +21,27 @@ RULES = {
 }
 
 
-def parse_mesh(text: str, devices: int) -> dict[str, int]:
+def parse_mesh(text: str, devices: int, where: str = "mesh") -> dict[str, int]:
     """`"data:4,tensor:2"` → {"data": 4, "fsdp": 1, "tensor": 2}; one size may be -1: the devices that are left.
 
     Raises:
         ConfigError: unknown or repeated axis, bad size, or a product that is not the number of devices.
     """
-    sizes = dict.fromkeys(AXES, 1)
+    sizes, where = dict.fromkeys(AXES, 1), f"{where}={text}"
     seen = set()
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         axis, _, size = part.partition(":")
         if axis not in sizes or axis in seen:
-            raise ConfigError(f"unknown or repeated axis {axis!r}", where=f"mesh={text}", hint="axes: " + ", ".join(AXES))
+            raise ConfigError(f"unknown or repeated axis {axis!r}", where=where, hint="axes: " + ", ".join(AXES))
         if not size.lstrip("-").isdigit() or int(size) == 0 or int(size) < -1:
-            raise ConfigError(f"axis {axis} needs a size, got {size!r}", where=f"mesh={text}", hint="for example data:4,tensor:2")
+            raise ConfigError(f"axis {axis} needs a size, got {size!r}", where=where, hint="for example data:4,tensor:2")
         sizes[axis], _ = int(size), seen.add(axis)
     open_axes = [axis for axis, size in sizes.items() if size == -1]
     known = math.prod(size for size in sizes.values() if size > 0)
     if len(open_axes) == 1 and devices % known == 0:
         sizes[open_axes[0]] = devices // known
     if math.prod(sizes.values()) != devices:
-        raise ConfigError(f"mesh {sizes} does not fill {devices} devices", where=f"mesh={text}", hint="use -1 for the size that is left")
+        raise ConfigError(f"mesh {sizes} does not fill {devices} devices", where=where, hint="use -1 for the size that is left")
     return sizes
 
 
@@ -74,6 +74,16 @@ def shardings(axes_tree, abstract_tree, mesh: Mesh):
         abstract_tree,
         axes_tree,
     )
+
+
+def whole_mesh(text: str, where: str = "config.mesh") -> Mesh | None:
+    """The mesh of a configuration, over all devices; None where there is one device, which takes no mesh.
+
+    Raises:
+        ConfigError: the text does not fit the devices, be it one; names the field `where`.
+    """
+    parse_mesh(text, jax.device_count(), where)
+    return make_mesh(text) if jax.device_count() > 1 else None
 
 
 def batch_sharding(mesh: Mesh, ndim: int = 2, lead: int = 0) -> NamedSharding:

@@ -11,9 +11,9 @@ import pytest
 from amuro_jax.cli.main import VERBS
 
 
-def amuro(root, *arguments, **environment):
+def amuro(root, *arguments, cwd=None, **environment):
     environment = {**os.environ, "PYTHONPATH": str(root), "XLA_FLAGS": "", **environment}
-    return subprocess.run([sys.executable, "-m", "amuro_jax", *arguments], env=environment, cwd=root, capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-m", "amuro_jax", *arguments], env=environment, cwd=cwd or root, capture_output=True, text=True)
 
 
 def test_help_lists_every_verb(root):
@@ -92,6 +92,21 @@ def test_mistakes_get_one_screen_and_status_2(root, arguments, expected):
     done = amuro(root, *arguments)
     assert done.returncode == 2, done.stderr[-2000:]
     assert expected in done.stderr and "Traceback" not in done.stderr and len(done.stderr.splitlines()) < 25
+
+
+@pytest.mark.parametrize(
+    "arguments,expected",
+    [
+        (["score"], "checkpoint is empty"),
+        (["score", "--config.checkpoint=a", "--config.tasks=nosuchset", "--config.workdir=w"], "unknown task 'nosuchset'"),
+        (["train", "--config=configs/nothing.py"], "a path counts from the folder you are in"),
+        (["train", "--config=configs/nothing.py", "--config.epochs=1"], "configs/nothing.py"),
+    ],
+    ids=lambda value: " ".join(value)[:50] if isinstance(value, list) else "",
+)
+def test_configurations_in_a_folder_that_is_no_checkout(root, tmp_path, arguments, expected):
+    done = amuro(root, *arguments, cwd=tmp_path)
+    assert done.returncode == 2 and expected in done.stderr and "Traceback" not in done.stderr, done.stderr[-2000:]
 
 
 def test_damaged_checkpoints_leave_nothing_behind(root, tmp_path):

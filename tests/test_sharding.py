@@ -24,6 +24,16 @@ def test_bad_meshes_are_refused(text):
         sharding.parse_mesh(text, 8)
 
 
+def test_the_mesh_of_a_configuration_fits_the_devices_or_is_refused_by_its_field(monkeypatch):
+    assert sharding.whole_mesh("data:4,tensor:2").shape == {"data": 4, "fsdp": 1, "tensor": 2}
+    with pytest.raises(ConfigError, match="does not fill 8 devices(?s:.*)config.train.mesh=fsdp:3"):
+        sharding.whole_mesh("fsdp:3", "config.train.mesh")
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    assert sharding.whole_mesh("data:-1") is None
+    with pytest.raises(ConfigError, match="does not fill 1 devices"):
+        sharding.whole_mesh("data:8")
+
+
 def test_an_axis_that_does_not_divide_is_replicated():
     mesh = sharding.make_mesh("fsdp:4,tensor:2")
     assert sharding.spec(("embed", "heads", "head_dim"), (8, 4, 3), mesh) == jax.sharding.PartitionSpec("fsdp", "tensor", None)

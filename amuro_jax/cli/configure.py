@@ -31,8 +31,13 @@ def given_config(kind):
     try:
         _ = config.field  # ml_collections keeps the error of a file it could not load, and raises it at the first use
     except Exception as error:
-        raise ConfigError(f"cannot be loaded: {error}", where=f"--config={flags.FLAGS['config'].config_filename}") from error
+        raise _not_loaded(error) from error
     raise ConfigError(f"get_config() returned a {type(config).__name__}, not a {kind.__name__}", where="--config")
+
+
+def _not_loaded(error):
+    hint = "a path counts from the folder you are in; the project's own files are in configs/ of its checkout"
+    return ConfigError(f"cannot be loaded: {error}", where="--config", hint=hint if "No such file" in str(error) else None)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -49,6 +54,8 @@ def parse_flags(argv: list[str]) -> list[str]:
             raise
         known = [field.name for field in dataclasses.fields(getattr(run_config, found[2]))]
         raise ConfigError(f"unknown field {found[1]!r} of {found[2]}", where="--config", hint="known fields: " + ", ".join(known)) from error
+    except OSError as error:  # a file that could not be loaded, met by the first --config.field=value
+        raise _not_loaded(error) from error
     except flags.Error as error:
         raise ConfigError(str(error).strip(), where="command line", hint="--help shows the flags") from error
     if len(rest) > 1:

@@ -6,6 +6,8 @@
 Results lie in `<workdir>/<task>-<format>-<shots>/`: rows.parquet and metrics.json.
 """
 
+from pathlib import Path
+
 from amuro_jax.cli.configure import define_config, given_config
 
 DESCRIPTION = "score one model on data sets, under prompt formats"
@@ -13,7 +15,7 @@ DESCRIPTION = "score one model on data sets, under prompt formats"
 
 def define_flags() -> None:
     """Declares the verb's flags."""
-    define_config("configs/score/default.py")
+    define_config(str(Path(__file__).with_name("score_default.py")))
 
 
 def main() -> None:

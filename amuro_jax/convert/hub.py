@@ -147,7 +147,8 @@ def forget(repository: str, commit: str, cache: Path) -> None:
 def _check(path, identity, where, cache):
     """Compares a file with the Hub's record of it, once per file."""
     blob = path.resolve()
-    marker = cache / "hub_index" / "checked" / files.content_key([str(blob), blob.stat().st_mtime_ns, identity])
+    status = blob.stat()
+    marker = cache / "hub_index" / "checked" / files.content_key([str(blob), status.st_mtime_ns, status.st_size, identity])
     if marker.is_file():
         return
     kind = "sha256" if "sha256" in identity else "sha1"

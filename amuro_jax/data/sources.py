@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from amuro_jax import files
-from amuro_jax.data import readers
+from amuro_jax.data import hub_cache, readers
 from amuro_jax.data.protocols import STRICT, Protocol
 from amuro_jax.data.task import Task
 from amuro_jax.data.types import Example
@@ -109,18 +109,16 @@ def _table_rows(path):
 
 
 def _hub_rows(task, split):
-    import datasets
-
     name, config = task.source.hub, task.source.config
     try:
         try:
-            return datasets.load_dataset(name, config or None, split=split).to_list()
+            return hub_cache.load(name, config or None, split=split)
         except RuntimeError as error:
             if "scripts are no longer supported" not in str(error):
                 raise
             # Sets published as a script have a parquet mirror on a branch of their own, one folder per configuration and split.
             found = {split: f"{config or 'default'}/*{split}/*.parquet"}
-            return datasets.load_dataset(name, data_files=found, revision=PARQUET_BRANCH, split=split).to_list()
+            return hub_cache.load(name, data_files=found, revision=PARQUET_BRANCH, split=split)
     except Exception as error:  # the library raises many kinds
         hint = "check the network, or give local rows: --config.data_root=…"
         raise DataError(f"cannot load: {type(error).__name__}: {str(error)[:300]}", where=f"{name}:{split}", hint=hint) from error

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from amuro_jax.config import METHODS, FineTune, StudyConfig, TrainConfig, require, split_names
+from amuro_jax.config import FineTune, StudyConfig, TrainConfig, require, split_names, validate_recipe, validate_scoring
 from amuro_jax.data import formats, protocols
 from amuro_jax.data.registry import get_task
 
@@ -57,21 +57,26 @@ def validate(config: StudyConfig) -> None:
     for name in ("workdir", "suite"):
         require(bool(getattr(config, name)), f"{name} is empty", where=f"config.{name}", hint=f"give --config.{name}=…")
     require(bool(config.evals), "no evaluation sets", where="config.evals")
-    protocols.resolve(config.score.protocol, config.score.quirks)
-    require(
-        config.score.method in METHODS, f"unknown method {config.score.method!r}", where="config.score.method", hint="one of " + ", ".join(METHODS)
-    )
+    validate_scoring(config.score, "config.score")
+    validate_recipe(config.train, "config.train")
+    for block in (config.score, config.train):
+        protocols.resolve(block.protocol, block.quirks)
     tuned = [fine_tune.task for fine_tune in config.fine_tunes]
     for index, name in enumerate(tuned):
         where = f"config.fine_tunes[{index}].task"
         require(bool(get_task(name).source.train), f"{name} has no training split", where=where)
         require(name not in tuned[:index], f"{name} stands twice", where=where)
+        validate_recipe(recipe_of(config, config.fine_tunes[index]), f"config.fine_tunes[{index}]")
     for index, entry in enumerate(config.evals):
         _validate_entry(entry, f"config.evals[{index}]", tuned)
     for name in split_names(config.formats):
         formats.parse_format(name)
-    for shots in split_names(config.shots):
-        require(shots.isdigit(), f"shots must be whole numbers, got {shots!r}", where="config.shots")
+    _validate_shots(config.shots, "config.shots")
+
+
+def _validate_shots(text, where):
+    for shots in split_names(text):
+        require(shots.isdigit(), f"shots must be whole numbers, got {shots!r}", where=where)
 
 
 def _validate_entry(entry, where, tuned):
@@ -79,5 +84,6 @@ def _validate_entry(entry, where, tuned):
     require(entry.role in ROLES, f"unknown role {entry.role!r}", where=f"{where}.role", hint="one of " + ", ".join(ROLES))
     for name in split_names(entry.formats):
         formats.parse_format(name)
+    _validate_shots(entry.shots, f"{where}.shots")
     for owner in split_names(entry.of):
         require(owner in tuned, f"{owner!r} is not a fine-tuning set of this study", where=f"{where}.of", hint="one of " + ", ".join(tuned))

@@ -1,10 +1,11 @@
 """The work of a study: its models and cells with keys, what is done, and an estimate of what is left."""
 
+import collections
 import dataclasses
 from pathlib import Path
 
 from amuro_jax import files
-from amuro_jax.config import FineTune, StudyConfig, split_names, to_dict
+from amuro_jax.config import FineTune, StudyConfig, to_dict
 from amuro_jax.study import grid, store
 from amuro_jax.study.grid import ScoreSpec
 
@@ -100,17 +101,17 @@ def describe(config: StudyConfig, revisions) -> str:
     """What `--dry_run` prints: every cell with its state, counts, and an estimate from the finished cells' times."""
     made, models = make_plan(config, revisions), models_of(config, revisions)
     done = {identity(cell) for cell in made.cells if cell["key"] and store.is_done(config.workdir, cell["key"])}
-    lines, left = [], {"train": 0, "score": 0}
+    lines, left = [], {"train": collections.Counter(), "score": collections.Counter()}
     for model in models:
         specs = specs_of(config, model)
         todo = [spec for spec in specs if (model.revision, model.tuned_on, spec.task, spec.format, spec.shots) not in done]
-        left["score"] += len(todo)
-        left["train"] += bool(model.tuned_on and todo)
+        left["score"].update(spec.task for spec in todo)
+        left["train"].update([model.tuned_on] if model.tuned_on and todo else [])
         if model.tuned_on:
             lines.append(f"  {'to do' if todo else 'done':<6} train  {model.label()}")
         lines += [f"  {'to do' if spec in todo else 'done':<6} score  {model.label():<40} {spec.role:<16} {spec.label()}" for spec in specs]
     head = f"{len(revisions)} checkpoints × {1 + len(config.fine_tunes)} models, {len(made.cells)} scores; "
-    head += f"to do: {left['train']} fine-tunings, {left['score']} scores"
+    head += f"to do: {left['train'].total()} fine-tunings, {left['score'].total()} scores"
     before = read_plan(config.workdir)
     if before and before.config != made.config:
         head += "\n(the last run in this folder had another configuration; cells that it shares with this one are found when checkpoints are opened)"
@@ -118,15 +119,31 @@ def describe(config: StudyConfig, revisions) -> str:
 
 
 def _estimate(config, left):
-    """Mean seconds of finished cells times what is left; without finished cells, what there is to train in examples."""
-    if (Path(config.workdir) / "cells").is_dir():
-        means = {}
-        for kind in left:
-            seconds = [record["seconds"] for record in store.records(config.workdir, kind)]
-            means[kind] = sum(seconds) / len(seconds) if seconds else None
-        if all(means[kind] is not None or not left[kind] for kind in left):
-            rest = sum(left[kind] * (means[kind] or 0) for kind in left)
-            return f"estimate: {rest / 60:.1f} minutes, from the finished cells' mean times (no compilation counted)"
-    rows = sum((entry.rows or config.train.rows) * (entry.epochs or config.train.epochs) for entry in config.fine_tunes)
-    formats = ", ".join(split_names(config.formats))
-    return f"estimate: each checkpoint trains on {rows:,} rows in all (formats {formats}); a time follows after the first finished cells"
+    """Seconds of finished cells times what is left of each set; while either kind has none, how many rows there are to train on and to score."""
+    if not left["train"] and not left["score"]:
+        return "estimate: nothing is left to do"
+    seconds = _seconds(config.workdir)
+    if all(seconds[kind] for kind in left if left[kind]):
+        rest = sum(count * _mean(seconds[kind], task) for kind in left for task, count in left[kind].items())
+        return f"estimate: {rest / 60:.1f} minutes, from the finished cells' mean times (no compilation counted)"
+    rows = sum(left["train"][entry.task] * (entry.rows or config.train.rows) * (entry.epochs or config.train.epochs) for entry in config.fine_tunes)
+    each = f"{config.score.rows:,} rows at most" if config.score.rows else "all rows of its set"
+    wait = " and a fine-tuning" if left["train"] else ""
+    return f"estimate: {rows:,} rows to train on, {left['score'].total()} scores of {each} each; a time follows after the first finished score{wait}"
+
+
+def _seconds(workdir) -> dict:
+    """{kind: {set: [seconds of each finished cell]}}, without what was spent on compilation."""
+    compiled = {line["key"]: line["compiles"]["seconds"] for line in store.read_log(workdir) if "compiles" in line}
+    found = {"train": collections.defaultdict(list), "score": collections.defaultdict(list)}
+    for kind, by_task in found.items():
+        for record in store.records(workdir, kind):
+            task = record["model"]["tuned_on"] if kind == "train" else record["specification"]["task"]
+            by_task[task].append(max(0.0, record["seconds"] - compiled.get(record["key"], 0.0)))
+    return found
+
+
+def _mean(by_task, task):
+    """Of the set's own cells, else of all."""
+    seconds = by_task.get(task) or [value for values in by_task.values() for value in values]
+    return sum(seconds) / len(seconds)

@@ -21,6 +21,7 @@ from amuro_jax.evals.prepare import prepare
 from amuro_jax.evals.run import scorer_config
 from amuro_jax.evals.scorer import Scorer, keep_programs
 from amuro_jax.logs import progress_bar
+from amuro_jax.models.parameters import logical_axes
 from amuro_jax.study import grid, keys, plan, store
 from amuro_jax.study.lease import lease
 from amuro_jax.train.fine_tune import fine_tune
@@ -34,9 +35,10 @@ def run(config: StudyConfig, revisions, report=lambda line: None) -> list[str]:
         AmuroError: another process is at work in the folder.
     """
     grid.validate(config)
+    meshes = sharding.whole_mesh(config.score.mesh, "config.score.mesh"), sharding.whole_mesh(config.train.mesh, "config.train.mesh")
     workdir = Path(config.workdir)
     with lease(workdir) as renew, compiles.watch() as watch:
-        runner = _Runner(config, workdir, renew, plan.make_plan(config, revisions), watch)
+        runner = _Runner(config, workdir, renew, plan.make_plan(config, revisions), watch, meshes)
         budget = int(config.disk_budget_gb * 1e9)
         models = plan.models_of(config, revisions)
         runner.start(models)
@@ -67,11 +69,11 @@ class _Base:
 class _Runner:
     """State of one run: compiled scorers and prepared prompts, which serve all checkpoints."""
 
-    def __init__(self, config: StudyConfig, workdir: Path, renew, wanted: plan.Plan, watch: compiles.Watch):
+    def __init__(self, config: StudyConfig, workdir: Path, renew, wanted: plan.Plan, watch: compiles.Watch, meshes):
         self.config, self.workdir, self.renew, self.wanted, self.failures = config, workdir, renew, wanted, []
         self._watch = watch
         self.protocol = protocols.resolve(config.score.protocol, config.score.quirks)
-        self.mesh = sharding.make_mesh(config.score.mesh) if jax.device_count() > 1 else None
+        self.mesh, self.train_mesh = meshes
         self._scorers, self._prepared, self._encoded = {}, {}, {}
 
     def start(self, models) -> None:
@@ -151,7 +153,7 @@ class _Runner:
         started = time.perf_counter()
         switches = protocols.resolve(recipe.protocol, recipe.quirks)
         done = fine_tune(
-            params, base.config, examples, recipe, mesh=self.mesh, workdir=self.workdir / "runs" / key,
+            _place(params, base.config, self.train_mesh), base.config, examples, recipe, mesh=self.train_mesh, workdir=self.workdir / "runs" / key,
             weigh_examples=switches.loss_mean_per_example, description=f"  {label}",
         )  # fmt: skip
         provenance = self._provenance(base) | {"form": "fine_tuned", "parents": [base.hash], "recipe": to_dict(recipe)}
@@ -165,7 +167,7 @@ class _Runner:
         store.write_cell(self.workdir, record)
         checkpoint.remove(self.workdir / "runs" / key / "state")
         self._finished(key, f"train {label}", record["seconds"], before)
-        return done.params
+        return _place(done.params, base.config, self.mesh)
 
     def _examples(self, recipe, base):
         at = (
@@ -265,6 +267,11 @@ class _Runner:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         self.failures.append(f"{label}: {type(error).__name__ + ': ' if trace else ''}{first}")
         store.log(self.workdir, "failed", key or "", label, error=str(error), trace=trace)
+
+
+def _place(params, config, mesh):
+    """Parameters laid out for a mesh; those that lie so already are not copied."""
+    return params if mesh is None else jax.device_put(params, sharding.shardings(logical_axes(config), params, mesh))
 
 
 class _Lazy:

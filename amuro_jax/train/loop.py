@@ -48,7 +48,7 @@ def train(config: TrainConfig) -> Path:
         seed=config.data_seed,
         data_root=config.data_root,
     )
-    mesh = sharding.make_mesh(config.mesh) if jax.device_count() > 1 else None
+    mesh = sharding.whole_mesh(config.mesh)
     params = checkpoint.load_params(base, model_config, mesh=mesh, dtype=jnp.float32)
     result = fine_tune(
         params, model_config, examples, config, mesh=mesh, workdir=workdir, weigh_examples=protocol.loss_mean_per_example, description=config.task

@@ -1,6 +1,7 @@
 """Rows from files and (through `datasets`) from a Hub-like folder; every fault named by file and line."""
 
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -88,6 +89,30 @@ def test_rows_through_the_datasets_library(tmp_path):
     split = sources.find_split(task, ("train",), "")
     assert split.path is None and [example.gold for example in sources.load_examples(task, split)] == [0, 1, 2, 0]
     assert len(sources.dataset_checksum(task, split)) == 64
+
+
+def cuts(path):
+    """Lengths at which an Arrow file can be cut without its reader noticing, and one in the middle of a block."""
+    with pa.memory_map(str(path)) as stream:
+        reader = pa.ipc.MessageReader.open_stream(stream)
+        ends = [stream.tell() for _ in iter(reader.read_next_message, None)]
+    return [0, *ends[:-1], ends[-1] // 2]
+
+
+def test_a_cache_that_lost_its_end_or_some_bytes_is_fetched_again(tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    write_rows(tmp_path, "hub", "train", nli_rows(1500))  # more than one block
+    good = sources.hub_cache.load(str(tmp_path / "hub"), split="train")
+    path = Path(datasets.load_dataset(str(tmp_path / "hub"), split="train").cache_files[0]["filename"])
+    whole = path.read_bytes()
+    flipped = whole.replace(good[77]["premise"].encode(), good[77]["premise"].encode()[::-1])
+    assert len(good) == 1500 and len(flipped) == len(whole) and flipped != whole
+    for damaged in [flipped, *(whole[:length] for length in cuts(path))]:
+        path.write_bytes(damaged)
+        assert sources.hub_cache.load(str(tmp_path / "hub"), split="train") == good, len(damaged)
+        assert path.read_bytes() == whole
 
 
 def test_a_set_published_as_a_script_comes_from_its_parquet_mirror(monkeypatch):

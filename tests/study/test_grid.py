@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from amuro_jax.config import EvalSet, FineTune
+from amuro_jax.config import EvalSet, FineTune, ScoreConfig, TrainConfig
 from amuro_jax.errors import ConfigError
-from amuro_jax.study import grid, plan
+from amuro_jax.study import grid, plan, store
 from tests.study import synthetic
 
 
@@ -57,6 +57,11 @@ def test_several_shots_multiply(tmp_path):
         ({"fine_tunes": [FineTune("lab_nli_ood")]}, "config.fine_tunes[0].task"),
         ({"fine_tunes": [FineTune("lab_nli"), FineTune("lab_nli")]}, "config.fine_tunes[1].task"),
         ({"shots": "four"}, "config.shots"),
+        ({"evals": [EvalSet("lab_nli", shots="4,x")]}, "config.evals[0].shots"),
+        ({"train": TrainConfig(batch_size=0)}, "config.train.batch_size"),
+        ({"train": TrainConfig(quirks="+nothing")}, "quirks"),
+        ({"score": ScoreConfig(dtype="int8")}, "config.score.dtype"),
+        ({"fine_tunes": [FineTune("lab_nli"), FineTune("lab_summary", epochs=-1)]}, "config.fine_tunes[1].epochs"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tmp_path, changes, where):
@@ -86,3 +91,40 @@ def test_dry_run_counts_what_is_left(tmp_path):
     assert "to do: 1 fine-tunings, 1 scores" in text
     (line,) = [line for line in text.splitlines() if line.startswith("  to do  score")]
     assert line.split()[3:] == ["step2", "+", "lab_nli", "in_domain", "lab_nli", "default", "4-shot"]
+
+
+def dry_run(config, steps=(1, 2)):
+    return plan.describe(config, synthetic.revisions(steps)).splitlines()[-1]
+
+
+def finish(config, kind, key, task, seconds, compiled=0.0):
+    """A finished cell that took so long, part of it to compile."""
+    about = {"model": {"tuned_on": task}} if kind == "train" else {"specification": {"task": task}}
+    store.write_cell(config.workdir, {"key": key, "kind": kind, "seconds": seconds, **about})
+    store.log(config.workdir, "finished", key, task, compiles={"seconds": compiled})
+
+
+def test_estimate_before_there_is_anything_to_go_by(tmp_path):
+    config = dataclasses.replace(synthetic.config(tmp_path), fine_tunes=[FineTune("lab_nli", rows=10), FineTune("lab_summary", epochs=1)])
+    count = len(plan.make_plan(config, synthetic.revisions((1, 2))).cells)
+    said = dry_run(config)
+    assert f"{2 * (10 * 3 + 100):,} rows to train on, {count} scores of 80 rows at most each" in said and "score and a fine-tuning" in said
+    finish(config, "score", "a1", "lab_nli", 5.0)
+    assert dry_run(config) == said, "fine-tunings are to come, and none was timed"
+    base = dataclasses.replace(config, fine_tunes=[], evals=[EvalSet("lab_nli")], workdir=str(tmp_path / "base"))
+    assert " 0 rows to train on, 4 scores" in dry_run(base) and dry_run(base).endswith("first finished score")
+
+
+def test_estimate_from_what_each_set_took_without_compilation(tmp_path):
+    evals = [EvalSet("lab_nli"), EvalSet("lab_attributes", "multiple_choice")]
+    config = dataclasses.replace(synthetic.config(tmp_path), fine_tunes=[FineTune("lab_nli")], evals=evals, formats="default", shots="0")
+    finish(config, "score", "a1", "lab_nli", 70.0, compiled=10.0)
+    finish(config, "score", "a2", "lab_attributes", 30.0)
+    finish(config, "train", "a3", "lab_nli", 200.0, compiled=80.0)
+    assert f"{2 * (2 * (60 + 30) + 120) / 60:.1f} minutes" in dry_run(config)  # two checkpoints: base and fine-tuned on both sets, one training
+    config.evals.append(EvalSet("lab_events", "multiple_choice"))
+    assert f"{2 * (2 * (60 + 30 + 45) + 120) / 60:.1f} minutes" in dry_run(config), "a set that was never timed counts as the mean"
+
+
+def test_estimate_of_a_finished_study(tmp_path):
+    assert dry_run(synthetic.make_store(tmp_path, rows=10, steps=(1, 2))) == "estimate: nothing is left to do"

@@ -14,7 +14,9 @@ import pytest
 
 from amuro_jax.config import EvalSet
 from amuro_jax.convert.revisions import list_revisions
+from amuro_jax.errors import ConfigError, DataError
 from amuro_jax.study import plan, report, results, runner, store
+from amuro_jax.train.fine_tune import FineTuned
 from tests.study.conftest import study_of
 
 HEAD = ("metric", "value", "stderr", "low", "high", "n", "majority", "chance")
@@ -160,6 +162,36 @@ def test_one_failing_cell_does_not_cost_the_others(series, tmp_path):
     assert [record["specification"]["task"] for record in store.records(config.workdir)] == ["lab_nli"]
     (line,) = results.load(config.workdir, 50).missing.to_dict("records")
     assert line["task"] == "lab_events" and "not JSON" in line["why"]
+
+
+@pytest.mark.parametrize("block", ["train", "score"])
+def test_a_mesh_that_does_not_fit_is_refused_before_anything_is_done(series, tmp_path, block):
+    config = study_of(series, tmp_path / "study")
+    getattr(config, block).mesh = "data:3"
+    with pytest.raises(ConfigError, match="does not fill 8 devices") as caught:
+        run(config)
+    assert caught.value.where == f"config.{block}.mesh=data:3" and not (tmp_path / "study").exists()
+
+
+def test_training_and_scoring_each_on_its_mesh(series, tmp_path, monkeypatch):
+    """The training is not done: its mesh, and that of what it was given, are looked at."""
+    seen = []
+
+    def fine_tune(params, config, examples, recipe, *, mesh, **_):
+        seen.extend([mesh.shape, params["embed"]["embedding"].sharding.mesh.shape])
+        return FineTuned(params, 1, 0.5, 1, 1.0)
+
+    def evaluate(scorer, params, *_, **__):
+        seen.append(params["embed"]["embedding"].sharding.mesh.shape)
+        raise DataError("not scored")
+
+    monkeypatch.setattr(runner, "fine_tune", fine_tune)
+    monkeypatch.setattr(runner, "evaluate", evaluate)
+    config = study_of(series, tmp_path / "study", formats="default", select="log:1", evals=[EvalSet("lab_nli")])
+    config.train.mesh, config.score.mesh = "fsdp:8", "data:4,tensor:2"
+    run(config)
+    train, score = {"data": 1, "fsdp": 8, "tensor": 1}, {"data": 4, "fsdp": 1, "tensor": 2}
+    assert seen == [score, train, train, score]
 
 
 def test_a_damaged_checkpoint_does_not_cost_the_others(series, tmp_path):
