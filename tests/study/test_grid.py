@@ -116,14 +116,15 @@ def test_estimate_before_there_is_anything_to_go_by(tmp_path):
 
 
 def test_estimate_from_what_each_set_took_without_compilation(tmp_path):
-    evals = [EvalSet("lab_nli"), EvalSet("lab_attributes", "multiple_choice")]
-    config = dataclasses.replace(synthetic.config(tmp_path), fine_tunes=[FineTune("lab_nli")], evals=evals, formats="default", shots="0")
+    evals = [EvalSet("lab_nli", formats="default,io"), EvalSet("lab_attributes", "multiple_choice")]
+    config = dataclasses.replace(synthetic.config(tmp_path), fine_tunes=[FineTune("lab_nli")], evals=evals, shots="0")
     finish(config, "score", "a1", "lab_nli", 70.0, compiled=10.0)
     finish(config, "score", "a2", "lab_attributes", 30.0)
     finish(config, "train", "a3", "lab_nli", 200.0, compiled=80.0)
-    assert f"{2 * (2 * (60 + 30) + 120) / 60:.1f} minutes" in dry_run(config)  # two checkpoints: base and fine-tuned on both sets, one training
+    # two checkpoints: one training each, and two models on both sets, one of these in two formats
+    assert f"{2 * (2 * (60 + 60 + 30) + 120) / 60:.1f} minutes" in dry_run(config)
     config.evals.append(EvalSet("lab_events", "multiple_choice"))
-    assert f"{2 * (2 * (60 + 30 + 45) + 120) / 60:.1f} minutes" in dry_run(config), "a set that was never timed counts as the mean"
+    assert f"{2 * (2 * (60 + 60 + 30 + 45) + 120) / 60:.1f} minutes" in dry_run(config), "a set that was never timed counts as the mean"
 
 
 def test_estimate_of_a_finished_study(tmp_path):
