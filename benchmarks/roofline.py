@@ -63,7 +63,7 @@ def ways(given) -> tuple[list[Way], str]:
     # The planner weighs the padding of a last batch: of a subset it sees a batch as much smaller as the subset is.
     batch = int(chips * given.batch_tokens / max(scale, 1))
     plan = planner.make_plan(requests, buckets.cost_of(OLMO_1B), batch, OLMO_1B.max_length)
-    asked = scale * sum(len(set(zip(part.ask_line.tolist(), part.ask_slot.tolist(), strict=True))) for part in plan.lines)
+    asked = scale * sum(len(set(zip(part.ask_line.tolist(), part.ask_place.tolist(), strict=True))) for part in plan.lines)
     prefixes = {part.prefix.tobytes(): len(part.prefix) for part in plan.lines}
     tokens, pairs = sum(prefixes.values()), sum(length**2 for length in prefixes.values())
     for part in plan.lines:

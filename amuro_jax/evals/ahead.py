@@ -4,15 +4,19 @@ import jax
 import jax.numpy as jnp
 
 from amuro_jax import sharding
-from amuro_jax.models.decoder import KeyValues
-from amuro_jax.models.layout import Layout
+from amuro_jax.models.forward import empty_cache
 from amuro_jax.models.parameters import abstract_params, logical_axes
 
 
-def compile_lines(programs, count: int, width: int, prefix: int):
-    """The compiled program that reads `count` lines of `width` tokens behind a prefix of `prefix` slots (0: none)."""
+def compile_lines(programs, count: int, width: int, prefix: int, asked: int | None = None):
+    """The compiled program that reads `count` lines of `width` tokens behind a prefix of `prefix` slots (0: none).
+
+    Args:
+        asked: hidden states wanted of each line; None: all.
+    """
     tokens = [_shape(programs, (count, width), jnp.int32, split=True)] * 4
-    return programs.lines.lower(_params(programs), *tokens, _shared(programs, prefix)).compile()
+    places = None if asked is None else _shape(programs, (count, asked), jnp.int32, split=True)
+    return programs.lines.lower(_params(programs), *tokens, places, _shared(programs, prefix)).compile()
 
 
 def compile_prefix(programs, slots: int):
@@ -28,20 +32,18 @@ def compile_head(programs, tokens: int, asked: int, targets: int):
 
 
 def _params(programs):
-    tree = programs.cast(abstract_params(programs.config))
+    tree = programs.cast(abstract_params(programs.config, parts=programs.parts))
     if programs.mesh is None:
         return tree
-    places = sharding.shardings(logical_axes(programs.config), tree, programs.mesh)
+    places = sharding.shardings(logical_axes(programs.config, programs.parts), tree, programs.mesh)
     return jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), tree, places)
 
 
 def _shared(programs, slots):
     if not slots:
         return None
-    config = programs.config
-    keys = _shape(programs, (config.num_layers, 1, slots, config.num_kv_heads, config.head_dim), programs.dtype)
-    number = _shape(programs, (1, slots), jnp.int32)
-    return KeyValues(keys, keys, Layout(number, number, number))
+    cache = jax.eval_shape(lambda: empty_cache(programs.config, 1, slots, programs.dtype, programs.parts))
+    return jax.tree.map(lambda leaf: _shape(programs, leaf.shape, leaf.dtype), cache)
 
 
 def _shape(programs, shape, dtype, split=False):

@@ -7,6 +7,8 @@ from amuro_jax.errors import ConfigError
 WIDTHS = (32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 16384, 32768)
 PREFIXES = (32, 64, 128, 192, 256, 384, 512, 640, 768, 1024, 1280, 1536, 2048, 3072, 4096, 6144, 8192, 16384, 32768)
 
+ASKED = (8, 32, 128, 512, 2048)  # hidden states wanted of a line
+
 
 def round_up(length: int, sizes: tuple[int, ...]) -> int:
     """The smallest of `sizes` that holds `length`.

@@ -15,10 +15,10 @@ from amuro_jax.errors import DataError
 from amuro_jax.evals import buckets, tree
 from amuro_jax.evals.programs import pad_rows
 from amuro_jax.evals.requests import Generation, Request
-from amuro_jax.models.decoder import KeyValues, write
+from amuro_jax.models.decoder import KeyValues, slot_axis, write
 from amuro_jax.models.forward import empty_cache
 from amuro_jax.models.layout import Layout
-from amuro_jax.models.parameters import set_apart
+from amuro_jax.models.parameters import apart
 from amuro_jax.sharding import batch_divisor
 
 ROWS = (1, 4, 16, 64, 256)
@@ -48,7 +48,8 @@ class Generator:
     def __init__(self, programs):
         self.programs = programs
         devices = jax.devices() if programs.mesh is None else programs.mesh.devices.flat
-        self._apart = devices[0].platform == "cpu"  # see parameters.set_apart
+        # A loop over stacked layers copies each layer out of the stack on CPU, which costs more than the products of a few tokens.
+        self.parts = (1,) * programs.config.num_layers if devices[0].platform == "cpu" else programs.parts
         self._read = programs.jit("generate_read", self._context, static_argnums=(5,))
         self._first = programs.jit("generate_first", self._start, static_argnums=(7,))
         self._more = programs.jit("generate_steps", self._steps, static_argnums=(6, 7), donate_argnums=(1,))
@@ -58,13 +59,13 @@ class Generator:
         slot = jnp.arange(tokens_BT.shape[1])[None]
         real = slot < length_B[:, None]
         layout = Layout(prefix_length + jnp.where(real, slot, 0), jnp.where(real, 0, -1), jnp.where(real, 1, -1))
-        hidden, kept = self.programs.forward(params, tokens_BT, layout, shared=shared, keep=True)
-        kept = _widen(_by_layer(kept) if self._apart else kept, capacity)
-        return kept, jnp.take_along_axis(hidden, jnp.maximum(length_B - 1, 0)[:, None, None], axis=1)[:, 0]
+        last = jnp.maximum(length_B - 1, 0)[:, None]
+        hidden, kept = self.programs.forward(params, tokens_BT, layout, shared=shared, keep=True, asked=last)
+        return _widen(self._split(kept), capacity), hidden[:, 0]
 
     def _start(self, params, kept, last, length_B, prefix_length, request_B, seed, sampling):
         """The buffer of all rows from those of the parts that were read, and the first new token of each row."""
-        cache = jax.tree.map(lambda *part: jnp.concatenate(part, axis=1 if part[0].ndim == 5 else 0), *kept)
+        cache = jax.tree.map(lambda *part: jnp.concatenate(part, axis=max(part[0].ndim - 4, 0)), *kept)
         last = jnp.concatenate(last)
         state = {"cache": cache, "position": prefix_length + length_B, "step": jnp.int32(0)}
         return state | {"token": self._draw(params, last, request_B, 0, seed, sampling)}
@@ -76,9 +77,8 @@ class Generator:
         """
         past, first = state["cache"], state["step"]
         rows = state["token"].shape[0]
-        recent = empty_cache(self.programs.config, rows, STEPS, self.programs.dtype)
-        if self._apart:
-            shared, recent = _by_layer(shared) if shared is not None else None, _by_layer(recent)
+        recent = empty_cache(self.programs.config, rows, STEPS, self.programs.dtype, self.parts)
+        shared = shared if shared is None else self._split(shared)
 
         def step(carry, number):
             token, recent = carry
@@ -93,6 +93,13 @@ class Generator:
         (token, recent), tokens = jax.lax.scan(step, (state["token"], recent), jnp.arange(STEPS))
         state = {"cache": write(past, recent, width + first), "position": state["position"] + STEPS, "step": first + STEPS, "token": token}
         return state, tokens.T
+
+    def _split(self, cache):
+        """Keys and values in the parts that steps work with."""
+        if self.parts == self.programs.parts:
+            return cache
+        key, value = ([one for part in parts for one in (part if part.ndim == 5 else [part])] for parts in (cache.key, cache.value))
+        return KeyValues(tuple(key), tuple(value), cache.layout)
 
     def _draw(self, params, hidden_BD, request_B, step, seed, sampling):
         if sampling.temperature == 0:
@@ -124,7 +131,7 @@ class Generator:
         seed = put(np.uint32(sampling.seed % 2**32))
         way = dataclasses.replace(sampling, seed=0)  # static, so that another seed is no other program
         state = self._first(params, kept, last, put(length, 0), start, request, seed, way)
-        params = set_apart(params) if self._apart else params
+        params = params if self.parts == self.programs.parts else apart(params)
         out = [[int(token)] for token in np.asarray(state["token"])[: len(batch.requests)]]
         done = {row: result for row, made in enumerate(out) if (result := finish(row, made))}
         while len(done) < len(out):
@@ -222,16 +229,12 @@ def _nucleus(scores_BV, top_p):
     return jnp.where(scores_BV >= lowest, scores_BV, -jnp.inf)
 
 
-def _by_layer(cache: KeyValues) -> KeyValues:
-    return KeyValues(tuple(cache.key), tuple(cache.value), cache.layout)
-
-
 def _widen(kept: KeyValues, capacity: int) -> KeyValues:
     """A buffer of `capacity` slots that begins with what was read."""
 
-    def widen(part):  # [L, B, S, G, K], [B, S, G, K] of one layer, or a layout's [B, S]
-        room = [(0, 0)] * part.ndim
-        room[2 if part.ndim == 5 else 1] = (0, capacity - part.shape[2 if part.ndim == 5 else 1])
+    def widen(part):
+        room, axis = [(0, 0)] * part.ndim, slot_axis(part)
+        room[axis] = (0, capacity - part.shape[axis])
         return jnp.pad(part, room, constant_values=-1 if part.ndim == 2 else 0)
 
     return jax.tree.map(widen, kept)

@@ -91,7 +91,8 @@ def memory_of(config, mesh, dtype, attention: str, vocab_chunk: int) -> Memory:
     """The memory of the devices of `mesh` (or the default device) under one model configuration.
 
     Args:
-        attention: `blocked` holds the scores of one key head at a time; anything else is taken to hold all.
+        attention: `blocked` holds the scores of one key head at a time (compiled code runs a few beside each other in the room of one);
+            anything else is taken to hold all.
         vocab_chunk: columns of one step of the head; 0: all.
     """
     devices = jax.devices()[:1] if mesh is None else list(mesh.devices.flat)

@@ -21,7 +21,9 @@ class Lines:
     Attributes:
         prefix: int32 [P].
         tokens, position, enter, leave: int32 [N, W], see `models.layout`.
-        ask_line, ask_slot: where the hidden state stands that predicts the target [M], ascending by line, then slot.
+        asked: slots of each line whose hidden states predict something, int32 [N, A], filled up with 0; None: all W.
+        ask_line, ask_place: line, and place in `asked` (slot, where that is None), of the hidden state that predicts the
+            target [M], ascending.
         ask_target: token id whose log-probability is asked [M].
         ask_out: index into the plan's flat list of continuation tokens [M].
     """
@@ -31,8 +33,9 @@ class Lines:
     position: np.ndarray
     enter: np.ndarray
     leave: np.ndarray
+    asked: np.ndarray | None
     ask_line: np.ndarray
-    ask_slot: np.ndarray
+    ask_place: np.ndarray
     ask_target: np.ndarray
     ask_out: np.ndarray
 
@@ -215,4 +218,19 @@ class _Builder:
     def lines(self, prefix):
         asks = np.asarray(self.asks, np.int64).reshape(-1, 4)
         asks = asks[np.lexsort((asks[:, 1], asks[:, 0]))]
-        return Lines(prefix, self.tokens, self.position, self.enter, self.leave, *asks.T)
+        asked, asks[:, 1] = _asked(asks[:, 0], asks[:, 1], *self.tokens.shape)
+        return Lines(prefix, self.tokens, self.position, self.enter, self.leave, asked, *asks.T)
+
+
+def _asked(line, slot, rows, width):
+    """`Lines.asked`, and the place there of each (line, slot) [M], which ascend."""
+    fresh = np.concatenate([[True], (line[1:] != line[:-1]) | (slot[1:] != slot[:-1])])
+    number = np.cumsum(fresh) - 1
+    first = np.searchsorted(line[fresh], np.arange(rows))  # of each line, among the different positions
+    place = number - first[line]
+    size = next((size for size in buckets.ASKED if size > place.max()), width)
+    if size > width // 2:
+        return None, slot
+    asked = np.zeros((rows, size), np.int32)
+    asked[line, place] = slot
+    return asked, place

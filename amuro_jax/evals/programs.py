@@ -11,7 +11,7 @@ import numpy as np
 from amuro_jax import sharding
 from amuro_jax.models.forward import empty_cache, forward, logits
 from amuro_jax.models.layout import EVERYTHING, Layout
-from amuro_jax.models.parameters import logical_axes
+from amuro_jax.models.parameters import logical_axes, split_layers
 
 HEAD_ROWS = (32, 128, 512)  # asked positions of one call of the head
 WHOLE = 2**23  # logits that may exist at once, fp32
@@ -27,16 +27,21 @@ class Programs:
         dtype: compute dtype.
         attention: `models.attention.How`.
         vocab_chunk: columns of the vocabulary that are worked on at a time.
+
+    Attributes:
+        parts: how the parameters' layers are split, see `parameters.split_layers`.
     """
 
     def __init__(self, config, mesh, dtype, attention, vocab_chunk):
         self.config, self.mesh, self.dtype = config, mesh, jnp.dtype(dtype)
         self.attention, self.vocab_chunk = attention, vocab_chunk
         self.traces: collections.Counter = collections.Counter()
+        # The last layer stands alone, so that it works on the asked positions only.
+        self.parts = (config.num_layers - 1, 1) if config.num_layers > 1 else (1,)
         whole = None if mesh is None else sharding.replicated(mesh)
         self.prefix = self.jit("prefix", self._prefix, whole)
         self.prefix_part = self.jit("prefix_part", self._prefix_part, whole, donate_argnums=(1,))
-        self.empty = self.jit("empty", lambda capacity: empty_cache(config, 1, capacity, self.dtype), whole, static_argnums=(0,))
+        self.empty = self.jit("empty", lambda capacity: empty_cache(config, 1, capacity, self.dtype, self.parts), whole, static_argnums=(0,))
         self.lines = self.jit("lines", self._lines)
         self.head = self.jit("head", self._head, whole)
 
@@ -51,11 +56,12 @@ class Programs:
         return jax.jit(counted, out_shardings=out_shardings, **options)
 
     def place(self, params):
-        """Parameters on the mesh, in the dtype the programs read: kernels and embeddings in the compute dtype, norms in fp32."""
+        """Parameters on the mesh as the programs read them: layers in `parts`, kernels and embeddings in the compute dtype, norms in fp32."""
         cast = self.cast(params)
+        cast = cast if isinstance(params["layers"], tuple) else split_layers(cast, self.parts)
         if self.mesh is None:
             return jax.device_put(cast)
-        return jax.device_put(cast, sharding.shardings(logical_axes(self.config), cast, self.mesh))
+        return jax.device_put(cast, sharding.shardings(logical_axes(self.config, self.parts), cast, self.mesh))
 
     def cast(self, params):
         """Parameters (or their shapes) in the dtype the programs read."""
@@ -93,8 +99,8 @@ class Programs:
         layout = Layout(slot, jnp.where(slot < length, 0, -1), jnp.where(slot < length, EVERYTHING, -1))
         return self.forward(params, tokens_1C, layout, cache=cache, offset=offset)[1]
 
-    def _lines(self, params, tokens_BT, position_BT, enter_BT, leave_BT, shared):
-        hidden, _ = self.forward(params, tokens_BT, Layout(position_BT, enter_BT, leave_BT), shared=shared)
+    def _lines(self, params, tokens_BT, position_BT, enter_BT, leave_BT, asked_BA, shared):
+        hidden, _ = self.forward(params, tokens_BT, Layout(position_BT, enter_BT, leave_BT), shared=shared, asked=asked_BA)
         return hidden.reshape(-1, hidden.shape[-1])
 
     def _head(self, params, hidden_ND, place_A, row_M, target_M):

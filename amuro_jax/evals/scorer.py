@@ -198,10 +198,12 @@ class Scorer:
         width = lines.tokens.shape[1]
         rows = buckets.lines_per_batch(self.batch_tokens, width, self.divisor)
         put = self.programs.put
-        arrays = [lines.tokens, lines.position, lines.enter, lines.leave]
-        hidden = self.programs.lines(params, *(put(pad_rows(a[start:end], rows, f), 0) for a, f in zip(arrays, (0, 0, -1, -1), strict=True)), shared)
+        arrays = [lines.tokens, lines.position, lines.enter, lines.leave, lines.asked]
+        inputs = [a if a is None else put(pad_rows(a[start:end], rows, fill), 0) for a, fill in zip(arrays, (0, 0, -1, -1, 0), strict=True)]
+        hidden = self.programs.lines(params, *inputs, shared)
         low, high = np.searchsorted(lines.ask_line, [start, end])
-        place = (lines.ask_line[low:high] - start) * width + lines.ask_slot[low:high]
+        each = width if lines.asked is None else lines.asked.shape[1]
+        place = (lines.ask_line[low:high] - start) * each + lines.ask_place[low:high]
         return [
             (lines.ask_out[low:high][a:b], b - a, self.programs.head(params, hidden, *map(put, inputs)))
             for a, b, *inputs in head_calls(place, lines.ask_target[low:high])

@@ -12,7 +12,7 @@ from amuro_jax.models.layout import Layout
 
 @flax.struct.dataclass
 class KeyBlock:
-    """Keys and values [X, S, G, K] with their layout [X, S] and slots [S]; X is the batch, or 1 where all lines share them.
+    """Keys and values [X, G, S, K] with their layout [X, S] and slots [S]; X is the batch, or 1 where all lines share them.
 
     `shared`: a prefix that every real token sees.
     """
@@ -29,7 +29,7 @@ class How:
     """How attention is computed. Static: part of a program's key.
 
     Attributes:
-        name: xla (all heads at once) | blocked (one key head at a time, so that scores stay in a CPU's cache) |
+        name: xla (all heads at once) | blocked (a few key heads at a time, so that scores stay in a CPU's cache) |
             splash (TPU kernel) | cudnn (GPU kernel, 16-bit). A kernel leaves to XLA what it is not made for.
         mesh: devices over which a kernel is spread; XLA's need none.
         segments: every own token sees earlier tokens of the same `enter` alone (plain, padded and packed layouts; no trees).

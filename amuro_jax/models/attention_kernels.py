@@ -26,7 +26,7 @@ def suits(query_BTHK, blocks, window, how) -> bool:
     cudnn: heads of a multiple of 8 up to 128, even numbers of queries and keys.
     """
     _, length, _, width = query_BTHK.shape
-    keys = [block.key.shape[1] for block in blocks]
+    keys = [block.key.shape[2] for block in blocks]
     if how.name.startswith("cudnn"):
         return length > 1 and length % 2 == 0 and sum(keys) % 2 == 0 and width % 8 == 0 and width <= 128
     prefixed = len(blocks) == 2 and blocks[0].shared
@@ -60,19 +60,19 @@ def join(parts):
     return sum(mixed.astype(jnp.float32) * share for (mixed, _), share in zip(parts, shares, strict=True)) / sum(shares)
 
 
-def _over_prefix(query_BTHK, key_1SGK, value_1SGK, segment_BT, segment_1S, interpret):
+def _over_prefix(query_BTHK, key_1GSK, value_1GSK, segment_BT, segment_1S, interpret):
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
     batch, length, heads, width = query_BTHK.shape
     query, segment = query_BTHK.reshape(1, -1, heads, width), segment_BT.reshape(1, -1)
-    mixed, total = _run(masks.FullMask, query, key_1SGK, value_1SGK, segment, segment_1S, interpret)
+    mixed, total = _run(masks.FullMask, query, key_1GSK, value_1GSK, segment, segment_1S, interpret)
     return mixed.reshape(query_BTHK.shape), total.reshape(batch, length, heads)
 
 
-def _causal(query_BTHK, key_BTGK, value_BTGK, segment_BT, segment_BS, interpret):
+def _causal(query_BTHK, key_BGTK, value_BGTK, segment_BT, segment_BS, interpret):
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
-    return _run(masks.CausalMask, query_BTHK, key_BTGK, value_BTGK, segment_BT, segment_BS, interpret)
+    return _run(masks.CausalMask, query_BTHK, key_BGTK, value_BGTK, segment_BT, segment_BS, interpret)
 
 
 def _run(mask, query, key, value, segment, key_segment, interpret):
@@ -81,21 +81,20 @@ def _run(mask, query, key, value, segment, key_segment, interpret):
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
     length, heads, scale = query.shape[1], query.shape[2], query.shape[3] ** -0.5
-    query = (query.astype(jnp.float32) * scale).astype(query.dtype)
-    query, segment = _pad(query, 0), _pad(segment, -1)
-    key, value, key_segment = _pad(key, 0), _pad(value, 0), _pad(key_segment, -2)
-    rows, columns = _block(query.shape[1]), _block(key.shape[1])
+    query = (query.astype(jnp.float32) * scale).astype(query.dtype).swapaxes(1, 2)
+    query, segment = _pad(query, 2, 0), _pad(segment, 1, -1)
+    key, value, key_segment = _pad(key, 2, 0), _pad(value, 2, 0), _pad(key_segment, 1, -2)
+    rows, columns = _block(query.shape[2]), _block(key.shape[2])
     sizes = kernels.BlockSizes(block_q=rows, block_kv=columns, block_kv_compute=columns)
-    every = masks.MultiHeadMask([mask((query.shape[1], key.shape[1]))] * heads)
+    every = masks.MultiHeadMask([mask((query.shape[2], key.shape[2]))] * heads)
     kernel = kernels.make_splash_mha_single_device(every, block_sizes=sizes, save_residuals=True, interpret=interpret)
-    by_head = (part.transpose(0, 2, 1, 3) for part in (query, key, value))
-    mixed, (total,) = jax.vmap(kernel)(*by_head, kernels.SegmentIds(segment, key_segment))
-    return mixed.transpose(0, 2, 1, 3)[:, :length], total.transpose(0, 2, 1)[:, :length]
+    mixed, (total,) = jax.vmap(kernel)(query, key, value, kernels.SegmentIds(segment, key_segment))
+    return mixed.swapaxes(1, 2)[:, :length], total.swapaxes(1, 2)[:, :length]
 
 
-def _pad(array, fill):
-    extra = -array.shape[1] % LANES
-    return jnp.pad(array, ((0, 0), (0, extra)) + ((0, 0),) * (array.ndim - 2), constant_values=fill) if extra else array
+def _pad(array, axis, fill):
+    extra = -array.shape[axis] % LANES
+    return jnp.pad(array, [(0, extra if i == axis else 0) for i in range(array.ndim)], constant_values=fill) if extra else array
 
 
 def _block(length):
@@ -109,10 +108,11 @@ def cudnn(query_BTHK, layout, slot_T, blocks, window, how, implementation="cudnn
     def joined(parts, axis):
         return jnp.concatenate([jnp.broadcast_to(part, (batch, *part.shape[1:])) for part in parts], axis)
 
-    key, value = joined([block.key for block in blocks], 1), joined([block.value for block in blocks], 1)
+    key, value = joined([block.key for block in blocks], 2), joined([block.value for block in blocks], 2)
     seen = joined([visible(layout, slot_T, block.layout, block.slot, window) for block in blocks], 2)
 
     def run(query, key, value, seen, _):
+        key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
         return (jax.nn.dot_product_attention(query, key, value, mask=seen[:, None], implementation=implementation),)
 
     return _spread(run, how, query_BTHK, key, value, seen, layout.enter)[0]
@@ -123,9 +123,10 @@ def _spread(run, how, query, key, value, of_query, of_key):
     inputs = (query, key, value, of_query, of_key)
     if how.mesh is None or how.mesh.size == 1:
         return run(*inputs)
-    split = all(part.shape[2] % how.mesh.shape["tensor"] == 0 for part in (query, key))  # else every device has all heads
-    four = ("batch", None, "heads" if split else None, None)
-    places = [sharding.spec((four if part.ndim == 4 else ("batch", None, None))[: part.ndim], part.shape, how.mesh) for part in inputs]
+    split = all(count % how.mesh.shape["tensor"] == 0 for count in (query.shape[2], key.shape[1]))
+    heads = "heads" if split else None  # else every device has all heads
+    axes = [("batch", None, heads, None), *[("batch", heads, None, None)] * 2, *[("batch", None, None)] * 2]
+    places = [sharding.spec(names[: part.ndim], part.shape, how.mesh) for names, part in zip(axes, inputs, strict=True)]
     out = jax.eval_shape(run, *inputs)
     out_places = tuple(PartitionSpec(*places[0][: part.ndim]) for part in out)
     return jax.shard_map(run, mesh=how.mesh, in_specs=tuple(places), out_specs=out_places, check_vma=False)(*inputs)

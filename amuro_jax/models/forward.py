@@ -1,13 +1,12 @@
 """Forward pass and unembedding: the only two functions that training, scoring and generation call."""
 
-import jax
 import jax.numpy as jnp
 
 from amuro_jax.models.attention import How
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.decoder import Decoder, KeyValues
 from amuro_jax.models.layout import Layout
-from amuro_jax.models.parameters import to_linen
+from amuro_jax.models.parameters import parts_of, to_linen
 
 
 def forward(
@@ -25,11 +24,12 @@ def forward(
     keep: bool = False,
     unroll: int = 1,
     attention: How = How(),
+    asked=None,
 ):
     """Hidden states after the final norm, and keys and values.
 
     Args:
-        params: the parameter tree of docs/architecture.md, or what `parameters.set_apart` makes of it.
+        params: the parameter tree of docs/architecture.md, or what `parameters.split_layers` makes of it.
         tokens_BT: int32 token ids; ids of padding are read but seen by nothing.
         layout: [B, T], see `models.layout`.
         dtype: compute dtype; norms, rope (by family), softmax and sums are fp32.
@@ -41,13 +41,15 @@ def forward(
         keep: without `cache`, give back the new keys and values.
         unroll: layers per step of the scan.
         attention: see `models.attention.best`.
+        asked: int32 [B, A], places in each line whose hidden states are wanted; None: all. A last layer that stands
+            alone then works on those only, once their attention is known.
 
     Returns:
-        (hidden [B, T, D] in `dtype`, the updated cache | the new KeyValues | None).
+        (hidden [B, T, D], or [B, A, D], in `dtype`; the updated cache | the new KeyValues | None).
+        Keys and values are split as the parameters' layers are.
     """
-    apart = isinstance(params["layers"], tuple)
-    decoder = Decoder(config, jnp.dtype(dtype), remat, keep, unroll, attention, apart)
-    return decoder.apply({"params": to_linen(params)}, tokens_BT, layout, shared, past, cache, offset)
+    decoder = Decoder(config, jnp.dtype(dtype), remat, keep, unroll, attention, parts_of(params))
+    return decoder.apply({"params": to_linen(params)}, tokens_BT, layout, shared, past, cache, offset, asked)
 
 
 def logits(params: dict, hidden, config: ModelConfig, columns=None):
@@ -61,8 +63,13 @@ def logits(params: dict, hidden, config: ModelConfig, columns=None):
     return jnp.einsum("...d,dv->...v", hidden, kernel.astype(hidden.dtype), preferred_element_type=jnp.float32)
 
 
-def empty_cache(config: ModelConfig, batch: int, capacity: int, dtype) -> KeyValues:
-    """A cache that holds nothing; call it inside jit, where it costs no second trace."""
-    buffer = jnp.zeros((config.num_layers, batch, capacity, config.num_kv_heads, config.head_dim), dtype)
+def empty_cache(config: ModelConfig, batch: int, capacity: int, dtype, parts: tuple[int, ...] | None = None) -> KeyValues:
+    """A cache that holds nothing, split as the layers are; call it inside jit, where it costs no second trace."""
+    one = (batch, config.num_kv_heads, capacity, config.head_dim)
+    shapes = [one if size == 1 else (size, *one) for size in parts or ()]
+
+    def buffer():
+        return tuple(jnp.zeros(shape, dtype) for shape in shapes) if parts else jnp.zeros((config.num_layers, *one), dtype)
+
     hidden = jnp.full((batch, capacity), -1, jnp.int32)
-    return KeyValues(buffer, jax.numpy.zeros_like(buffer), Layout(jnp.zeros_like(hidden), hidden, hidden))
+    return KeyValues(buffer(), buffer(), Layout(jnp.zeros_like(hidden), hidden, hidden))

@@ -108,14 +108,21 @@ class Attention(nn.Module):
         return y if c.clip_qkv is None else jnp.clip(y, -c.clip_qkv, c.clip_qkv)
 
     @nn.compact
-    def __call__(self, x_BTD, layout, slot_T, per_layer, earlier):
-        """`earlier`: name → layout, their keys and values in `per_layer`; gives (mixed, (keys, values))."""
+    def __call__(self, x_BTD, layout, slot_T, turns, per_layer, earlier, asked_BA=None):
+        """Gives (mixed [B, T or A, D], (keys, values) [B, G, T, K]).
+
+        Args:
+            turns: from `rope.turns`.
+            per_layer: what differs between layers: number of the turn, window, and keys and values of what `earlier` names.
+            earlier: name → layout.
+        """
         c = self.config
         query = self._project(x_BTD, "query", c.num_heads, "heads")
         key = self._project(x_BTD, "key", c.num_kv_heads, "kv_heads")
         value = self._project(x_BTD, "value", c.num_kv_heads, "kv_heads")
-        turn = (layout.position, per_layer["inverse"], per_layer["factor"], c.rope_in_fp32)
+        turn = [table[per_layer.get("turn", 0)] for table in turns]
         query, key = rotate(query, *turn), rotate(key, *turn)
+        key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
         blocks = []
         for name in (name for name in EARLIER if name in earlier):
             slots = jnp.arange(earlier[name].enter.shape[1])
@@ -123,6 +130,7 @@ class Attention(nn.Module):
             blocks.append(KeyBlock(*per_layer[name], earlier[name], slots, shared=name == "shared"))
         blocks.append(KeyBlock(key, value, layout, slot_T))
         mixed = attend(query, layout, slot_T, blocks, per_layer.get("window"), self.attention)
+        mixed = mixed if asked_BA is None else jnp.take_along_axis(mixed, asked_BA[:, :, None, None], axis=1)
         out = Projection((c.num_heads, c.head_dim), (c.hidden_size,), ("heads", "head_dim", "embed"), c.attention_out_bias, self.dtype, name="out")
         return out(mixed), (key, value)
 

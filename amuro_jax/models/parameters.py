@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from amuro_jax.models.config import ModelConfig
-from amuro_jax.models.decoder import Decoder
+from amuro_jax.models.decoder import Decoder, part_name, spans
 from amuro_jax.models.layout import plain
 
 
@@ -31,19 +31,41 @@ def to_linen(params: dict) -> dict:
     inner = {name: value for name, value in params.items() if name not in ("embed", "unembed")}
     inner["embedding"] = params["embed"]["embedding"]
     if isinstance(inner["layers"], tuple):
-        inner |= {f"layer_{index}": layer for index, layer in enumerate(inner.pop("layers"))}
+        parts = parts_of(params)
+        inner |= {part_name(start, size): layers for (start, size), layers in zip(spans(parts), inner.pop("layers"), strict=True)}
     if "unembed" in params:
         inner["unembedding"] = params["unembed"]["kernel"]
     return inner
 
 
-def set_apart(params: dict) -> dict:
-    """The same parameters with a tuple of layers in place of stacked ones: read one after another, without a loop.
+def split_layers(params: dict, parts: tuple[int, ...]) -> dict:
+    """The same parameters with a tuple of `parts` in place of the stack of all layers.
 
-    A loop over stacked layers copies each layer's part out of the stack on CPU, which costs more than the products of a few tokens.
+    Args:
+        parts: layers in each: more than one stay a stack [n, ...], one stands alone [...].
     """
-    count = jax.tree.leaves(params["layers"])[0].shape[0]
-    return params | {"layers": tuple(jax.tree.map(lambda leaf, index=index: leaf[index], params["layers"]) for index in range(count))}
+
+    def part(start, size):
+        return jax.tree.map(lambda leaf: leaf[start] if size == 1 else leaf[start : start + size], params["layers"])
+
+    return params | {"layers": tuple(part(*span) for span in spans(parts))}
+
+
+def apart(params: dict) -> dict:
+    """Split parameters with every layer by itself."""
+
+    def ones(part, size):
+        return [part] if size == 1 else [jax.tree.map(lambda leaf, i=i: leaf[i], part) for i in range(size)]
+
+    return params | {"layers": tuple(one for part, size in zip(params["layers"], parts_of(params), strict=True) for one in ones(part, size))}
+
+
+def parts_of(params: dict) -> tuple[int, ...] | None:
+    """How the layers are split, or None where they are one stack."""
+    if not isinstance(params["layers"], tuple):
+        return None
+    kernels = [part["attention"]["query"]["kernel"] for part in params["layers"]]
+    return tuple(kernel.shape[0] if kernel.ndim == 4 else 1 for kernel in kernels)
 
 
 def _from_linen(tree: dict) -> dict:
@@ -58,16 +80,21 @@ def _boxed(config: ModelConfig):
     return jax.eval_shape(init)
 
 
-def abstract_params(config: ModelConfig, dtype=jnp.float32) -> dict:
-    """Tree of `ShapeDtypeStruct` of every parameter."""
+def abstract_params(config: ModelConfig, dtype=jnp.float32, parts: tuple[int, ...] | None = None) -> dict:
+    """Tree of `ShapeDtypeStruct` of every parameter, as `split_layers` has them where `parts` are given."""
     shapes = _from_linen(nn.meta.unbox(_boxed(config)))
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), shapes)
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), shapes)
+    return shapes if parts is None else jax.eval_shape(lambda tree: split_layers(tree, parts), shapes)
 
 
-def logical_axes(config: ModelConfig) -> dict:
+def logical_axes(config: ModelConfig, parts: tuple[int, ...] | None = None) -> dict:
     """Same tree, each leaf the tuple of its logical axis names (layers, vocab, embed, heads, kv_heads, head_dim, mlp)."""
     specs = nn.get_partition_spec(_boxed(config))
-    return jax.tree.map(tuple, _from_linen(specs), is_leaf=lambda leaf: isinstance(leaf, jax.sharding.PartitionSpec))
+    axes = jax.tree.map(tuple, _from_linen(specs), is_leaf=lambda leaf: isinstance(leaf, jax.sharding.PartitionSpec))
+    if parts is None:
+        return axes
+    alone = jax.tree.map(lambda leaf: leaf[1:], axes["layers"], is_leaf=lambda leaf: isinstance(leaf, tuple))
+    return axes | {"layers": tuple(alone if size == 1 else axes["layers"] for size in parts)}
 
 
 def init_params(config: ModelConfig, seed: int) -> dict:

@@ -5,6 +5,7 @@ Sources: HF `modeling_rope_utils.py`; YaRN, arXiv 2309.00071; Llama 3.1 frequenc
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -55,21 +56,32 @@ def _yarn_attention_factor(factor):
     return 0.1 * math.log(factor) + 1.0 if factor > 1 else 1.0
 
 
-def layer_frequencies(config: ModelConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Per layer: inverse frequencies fp32 [L, R] and the factor on cos and sin fp32 [L]."""
-    full = frequencies(config.rope, config.rotary_dim)
-    sliding = frequencies(config.sliding_rope or config.rope, config.rotary_dim)
-    rows = [sliding if slides else full for slides in config.sliding_layers or (False,) * config.num_layers]
-    return np.stack([row[0] for row in rows]), np.asarray([row[1] for row in rows], np.float32)
+def layer_frequencies(config: ModelConfig) -> tuple[list[tuple[np.ndarray, float]], np.ndarray]:
+    """The different (inverse frequencies fp32 [R], factor on cos and sin) of a model's layers, and the number of each layer's [L]."""
+    if config.sliding_rope is None or not any(config.sliding_layers):
+        return [frequencies(config.rope, config.rotary_dim)], np.zeros(config.num_layers, np.int32)
+    kinds = [frequencies(config.rope, config.rotary_dim), frequencies(config.sliding_rope, config.rotary_dim)]
+    return kinds, np.asarray(config.sliding_layers, np.int32)
 
 
-def rotate(x_BTHK, position_BT, inverse_R, factor, in_fp32: bool):
-    """Rotates the first 2R channels of each head by position × frequency; the others pass."""
-    angle = position_BT[:, :, None, None].astype(jnp.float32) * inverse_R
+def turns(config: ModelConfig, position_BT, dtype):
+    """cos and sin of position × frequency, [U, B, T, R] for U different frequencies; fp32, or `dtype` where the family rotates in it.
+
+    Made once for all layers: they cost many times what the rotation does.
+    """
+    kinds, _ = layer_frequencies(config)
+    inverse = jnp.asarray(np.stack([inverse for inverse, _ in kinds]))[:, None, None]
+    factor = jnp.asarray([factor for _, factor in kinds], jnp.float32)[:, None, None, None]
+    angle = position_BT[None, :, :, None].astype(jnp.float32) * inverse
     cos, sin = jnp.cos(angle) * factor, jnp.sin(angle) * factor
-    half = inverse_R.shape[-1]
-    if not in_fp32:
-        cos, sin = cos.astype(x_BTHK.dtype), sin.astype(x_BTHK.dtype)
+    tables = (cos, sin) if config.rope_in_fp32 else (cos.astype(dtype), sin.astype(dtype))
+    return jax.lax.optimization_barrier(tables)  # XLA for CPU would make them anew in each use
+
+
+def rotate(x_BTHK, cos_BTR, sin_BTR):
+    """Rotates the first 2R channels of each head; the others pass."""
+    half = cos_BTR.shape[-1]
+    cos, sin = cos_BTR[:, :, None], sin_BTR[:, :, None]
     first, second, rest = x_BTHK[..., :half], x_BTHK[..., half : 2 * half], x_BTHK[..., 2 * half :]
     turned = [first * cos - second * sin, second * cos + first * sin]
     return jnp.concatenate([part.astype(x_BTHK.dtype) for part in turned] + [rest], axis=-1)

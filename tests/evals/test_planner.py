@@ -34,8 +34,9 @@ def test_each_target_is_predicted_from_its_own_sequence(requests, batch_tokens, 
     ]
     found = [None] * len(expected)
     for lines in plan.lines:
-        for line, slot, target, out in zip(lines.ask_line, lines.ask_slot, lines.ask_target, lines.ask_out, strict=True):
+        for line, place, target, out in zip(lines.ask_line, lines.ask_place, lines.ask_target, lines.ask_out, strict=True):
             assert found[out] is None
+            slot = place if lines.asked is None else lines.asked[line, place]
             found[out] = (seen_sequence(lines, line, slot), target)
     assert found == expected
     assert plan.new_tokens <= plan.padded_tokens

@@ -18,13 +18,13 @@ def normal(*shape):
 
 def own(layout, groups, width=16):
     batch, length = layout.enter.shape
-    return KeyBlock(normal(batch, length, groups, width), normal(batch, length, groups, width), layout, jnp.arange(length))
+    return KeyBlock(normal(batch, groups, length, width), normal(batch, groups, length, width), layout, jnp.arange(length))
 
 
 def prefix(real, capacity, groups, width=16):
     seen = np.arange(capacity)[None] < real
     layout = Layout(jnp.arange(capacity)[None], jnp.where(seen, 0, -1), jnp.where(seen, EVERYTHING, -1))
-    return KeyBlock(normal(1, capacity, groups, width), normal(1, capacity, groups, width), layout, jnp.arange(capacity) - capacity, shared=True)
+    return KeyBlock(normal(1, groups, capacity, width), normal(1, groups, capacity, width), layout, jnp.arange(capacity) - capacity, shared=True)
 
 
 def tree(batch, length):
