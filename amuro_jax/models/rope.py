@@ -75,7 +75,12 @@ def turns(config: ModelConfig, position_BT, dtype):
     angle = position_BT[None, :, :, None].astype(jnp.float32) * inverse
     cos, sin = jnp.cos(angle) * factor, jnp.sin(angle) * factor
     tables = (cos, sin) if config.rope_in_fp32 else (cos.astype(dtype), sin.astype(dtype))
-    return jax.lax.optimization_barrier(tables)  # XLA for CPU would make them anew in each use
+    return jax.lax.platform_dependent(tables, cpu=_through_products, default=jax.lax.optimization_barrier)
+
+
+def _through_products(tables):
+    # XLA for CPU drops the barrier, and would make cos and sin anew in each use: a product with the identity, exact, it does not look into.
+    return jax.tree.map(lambda table: jnp.matmul(table, jnp.eye(table.shape[-1], dtype=table.dtype)), tables)
 
 
 def rotate(x_BTHK, cos_BTR, sin_BTR):
