@@ -47,11 +47,11 @@ class Generator:
 
     def __init__(self, programs):
         self.programs = programs
-        devices = jax.devices() if programs.mesh is None else programs.mesh.devices.flat
-        # A loop over stacked layers copies each layer out of the stack on CPU, which costs more than the products of a few tokens.
-        self.parts = (1,) * programs.config.num_layers if devices[0].platform == "cpu" else programs.parts
+        # One CPU. A loop over stacked layers would copy each layer out of the stack there, which costs more than the products of a few tokens.
+        self.alone = programs.attention.name == "blocked" and (programs.mesh is None or programs.mesh.size == 1)
+        self.parts = (1,) * programs.config.num_layers if self.alone else programs.parts
         self._read = programs.jit("generate_read", self._context, static_argnums=(5,))
-        self._first = programs.jit("generate_first", self._start, static_argnums=(7,))
+        self._first = programs.jit("generate_first", self._start, static_argnums=(7,), donate_argnums=(1,))
         self._more = programs.jit("generate_steps", self._steps, static_argnums=(6, 7), donate_argnums=(1,))
 
     def _context(self, params, tokens_BT, length_B, prefix_length, shared, capacity):
@@ -65,12 +65,13 @@ class Generator:
 
     def _start(self, params, kept, last, length_B, prefix_length, request_B, seed, sampling):
         """The buffer of all rows from those of the parts that were read, and the first new token of each row."""
-        cache = jax.tree.map(lambda *part: jnp.concatenate(part, axis=max(part[0].ndim - 4, 0)), *kept)
+        # On one CPU rows stay as they were read: no copy, and short contexts beside long ones have no slots that nothing stands in.
+        cache = tuple(kept) if self.alone else jax.tree.map(lambda *part: jnp.concatenate(part, axis=max(part[0].ndim - 4, 0)), *kept)
         last = jnp.concatenate(last)
         state = {"cache": cache, "position": prefix_length + length_B, "step": jnp.int32(0)}
         return state | {"token": self._draw(params, last, request_B, 0, seed, sampling)}
 
-    def _steps(self, params, state, shared, request_B, eos, seed, width, sampling):
+    def _steps(self, params, state, shared, request_B, eos, seed, room, sampling):
         """STEPS more tokens of each row.
 
         They go into a small buffer of their own, and from there into the large one at once: what a step writes to is copied in it.
@@ -78,7 +79,6 @@ class Generator:
         past, first = state["cache"], state["step"]
         rows = state["token"].shape[0]
         recent = empty_cache(self.programs.config, rows, STEPS, self.programs.dtype, self.parts)
-        shared = shared if shared is None else self._split(shared)
 
         def step(carry, number):
             token, recent = carry
@@ -91,12 +91,24 @@ class Generator:
             return (new, recent), new
 
         (token, recent), tokens = jax.lax.scan(step, (state["token"], recent), jnp.arange(STEPS))
-        state = {"cache": write(past, recent, width + first), "position": state["position"] + STEPS, "step": first + STEPS, "token": token}
+        state = {"cache": self._write(past, recent, room, first), "position": state["position"] + STEPS, "step": first + STEPS, "token": token}
         return state, tokens.T
+
+    def _write(self, past, recent, room, first):
+        """The buffer, or all of them, with the recent tokens: they go into the last `room` slots, from the `first` of these on."""
+        if not self.alone:
+            return write(past, recent, past.layout.enter.shape[1] - room + first)
+        written, start = [], 0
+        for part in past:
+            rows, slots = part.layout.enter.shape
+            mine = jax.tree.map(lambda leaf, start=start, end=start + rows: leaf[start:end], recent)
+            written.append(write(part, mine, slots - room + first))
+            start += rows
+        return tuple(written)
 
     def _split(self, cache):
         """Keys and values in the parts that steps work with."""
-        if self.parts == self.programs.parts:
+        if not self.alone:
             return cache
         key, value = ([one for part in parts for one in (part if part.ndim == 5 else [part])] for parts in (cache.key, cache.value))
         return KeyValues(tuple(key), tuple(value), cache.layout)
@@ -118,7 +130,6 @@ class Generator:
         step = -(-batch.read // shards) * shards
         rows = -(-buckets.round_up(len(batch.requests), ROWS) // shards) * shards
         rows = -(-rows // step) * step if rows > step else rows
-        width = batch.width
         length = pad_rows(np.asarray([len(context) for context in batch.contexts], np.int32), rows, 0)
         request, start = put(pad_rows(np.asarray(batch.requests, np.int32), rows, 0), 0), put(np.int32(prefix_length))
         kept, last = [], []
@@ -126,16 +137,20 @@ class Generator:
             end = min(first + step, rows)
             if first < len(batch.contexts):
                 tokens = _side_by_side(batch.contexts[first:end], end - first)
-                part = self._read(params, put(tokens, 0), put(length[first:end], 0), start, shared, width + batch.room)
-            kept, last = [*kept, part[0]], [*last, part[1]]  # rows that only fill the batch up hold whatever was read last
+                capacity = (tokens.shape[1] if self.alone else batch.width) + batch.room
+                read, hidden = self._read(params, put(tokens, 0), put(length[first:end], 0), start, shared, capacity)
+            else:  # rows that only fill the batch up hold whatever was read last
+                read = jax.tree.map(jnp.copy, read)
+            kept, last = [*kept, read], [*last, hidden]
         seed = put(np.uint32(sampling.seed % 2**32))
         way = dataclasses.replace(sampling, seed=0)  # static, so that another seed is no other program
         state = self._first(params, kept, last, put(length, 0), start, request, seed, way)
-        params = params if self.parts == self.programs.parts else apart(params)
+        params = apart(params) if self.alone else params
+        shared = shared if shared is None else self._split(shared)
         out = [[int(token)] for token in np.asarray(state["token"])[: len(batch.requests)]]
         done = {row: result for row, made in enumerate(out) if (result := finish(row, made))}
         while len(done) < len(out):
-            state, new = self._more(params, state, shared, request, put(np.int32(eos)), seed, width, way)
+            state, new = self._more(params, state, shared, request, put(np.int32(eos)), seed, batch.room, way)
             for row, more in enumerate(np.asarray(new)[: len(out)].tolist()):
                 if row not in done:
                     out[row] += more

@@ -15,6 +15,7 @@ class KeyBlock:
     """Keys and values [X, G, S, K] with their layout [X, S] and slots [S]; X is the batch, or 1 where all lines share them.
 
     `shared`: a prefix that every real token sees.
+    `rows`: (first, end) of the lines whose keys these are; None: of all. For decoding steps on CPU alone.
     """
 
     key: jnp.ndarray
@@ -22,6 +23,7 @@ class KeyBlock:
     layout: Layout
     slot: jnp.ndarray
     shared: bool = flax.struct.field(pytree_node=False, default=False)
+    rows: tuple[int, int] | None = flax.struct.field(pytree_node=False, default=None)
 
 
 @dataclasses.dataclass(frozen=True)

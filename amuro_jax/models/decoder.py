@@ -94,7 +94,7 @@ class Decoder(nn.Module):
         layer = nn.remat(Layer, prevent_cse=False) if self.remat == "full" else Layer
         settings = (c, self.dtype, self.keep or cache is not None, self.attention)
         given = {"shared": shared, "past": past, "cache": cache}
-        earlier = {name: part.layout for name, part in given.items() if part is not None}
+        earlier = {name: _each(lambda cache: cache.layout, part) for name, part in given.items() if part is not None}
         if cache is not None:
             earlier["cache"] = _until(cache.layout, offset)
         rest, kept = (layout, turns(c, layout.position, self.dtype), earlier, offset), []
@@ -133,12 +133,17 @@ class Decoder(nn.Module):
         inputs = {"turn": jnp.asarray(number)} if len(kinds) > 1 else {}
         if any(c.sliding_layers):
             inputs["window"] = jnp.asarray([c.window if slides else np.iinfo(np.int32).max for slides in c.sliding_layers], jnp.int32)
-        given = {name: (part.key, part.value) for name, part in given.items() if part is not None}
+        given = {name: part for name, part in given.items() if part is not None}
         if self.parts is None:
-            return inputs | given
+            return inputs | {name: (part.key, part.value) for name, part in given.items()}
         number = [first for first, _ in spans(self.parts)].index(start)
         inputs = {name: value[start] if size == 1 else value[start : start + size] for name, value in inputs.items()}
-        return inputs | {name: tuple(part[number] for part in pair) for name, pair in given.items()}
+        return inputs | {name: _each(lambda cache: (cache.key[number], cache.value[number]), part) for name, part in given.items()}
+
+
+def _each(function, part):
+    """`function` of a cache, or of each in a tuple of them."""
+    return tuple(map(function, part)) if isinstance(part, tuple) else function(part)
 
 
 def _until(layout: Layout, offset) -> Layout:

@@ -17,7 +17,7 @@ def forward(
     config: ModelConfig,
     dtype=jnp.float32,
     shared: KeyValues | None = None,
-    past: KeyValues | None = None,
+    past: KeyValues | tuple[KeyValues, ...] | None = None,
     cache: KeyValues | None = None,
     offset=None,
     remat: str = "none",
@@ -34,7 +34,8 @@ def forward(
         layout: [B, T], see `models.layout`.
         dtype: compute dtype; norms, rope (by family), softmax and sums are fp32.
         shared: read-only prefix, batch 1; seen by all.
-        past: read-only earlier tokens of each line, batch B; seen where their layout says so.
+        past: read-only earlier tokens of each line, batch B; seen where their layout says so. A tuple of them holds some lines each, for one
+            new token per line, layers alone, and `blocked` attention.
         cache: buffer of fixed capacity, written at slots [offset, offset + T) and attended over whole.
         offset: int scalar, with `cache` only.
         remat: none | full, recompute each layer in the backward pass.

@@ -114,7 +114,7 @@ class Attention(nn.Module):
         Args:
             turns: from `rope.turns`.
             per_layer: what differs between layers: number of the turn, window, and keys and values of what `earlier` names.
-            earlier: name → layout.
+            earlier: name → layout, or a tuple of those of some lines each.
         """
         c = self.config
         query = self._project(x_BTD, "query", c.num_heads, "heads")
@@ -125,9 +125,13 @@ class Attention(nn.Module):
         key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
         blocks = []
         for name in (name for name in EARLIER if name in earlier):
-            slots = jnp.arange(earlier[name].enter.shape[1])
-            slots = slots if name == "cache" else slots - len(slots)  # a cache counts with the own tokens, the others end before slot 0
-            blocks.append(KeyBlock(*per_layer[name], earlier[name], slots, shared=name == "shared"))
+            split = isinstance(earlier[name], tuple)
+            parts, first = zip(per_layer[name], earlier[name], strict=True) if split else [(per_layer[name], earlier[name])], 0
+            for pair, seen in parts:
+                slots, end = jnp.arange(seen.enter.shape[1]), first + seen.enter.shape[0]
+                slots = slots if name == "cache" else slots - len(slots)  # a cache counts with the own tokens, the others end before slot 0
+                blocks.append(KeyBlock(*pair, seen, slots, shared=name == "shared", rows=(first, end) if split else None))
+                first = end
         blocks.append(KeyBlock(key, value, layout, slot_T))
         mixed = attend(query, layout, slot_T, blocks, per_layer.get("window"), self.attention)
         mixed = mixed if asked_BA is None else jnp.take_along_axis(mixed, asked_BA[:, :, None, None], axis=1)
