@@ -13,7 +13,7 @@ from amuro_jax.errors import ConfigError
 
 PROTOCOLS = ("strict", "paper")
 DTYPES = ("bfloat16", "float32")
-ATTENTIONS = ("xla", "blocked", "splash", "cudnn")  # see models/attention.py
+ATTENTIONS = ("xla", "blocked", "trees", "splash", "cudnn")  # see models/attention.py
 METHODS = ("token_prob", "free", "constrained")
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/roofline.py --data_root=FOLDER --tokenizer=FILE [--task=mnli_matched --rows=9815 --shots=4 --mesh=data:8]
 
-Needs libtpu. Bytes per chip come from the compiler. FLOPs come from the architecture; the compiler counts the body of the
-scan over layers once, which the last column checks. No time here was measured: a roofline is what no program can beat.
+Needs libtpu. Bytes per chip come from the compiler. FLOPs come from the architecture; the last
+column has the compiler's beside them. No time here was measured: a roofline is what no program can beat.
 """
 
 import argparse
@@ -29,16 +29,32 @@ def tpu_mesh(mesh: str, topology: str = "v5e:2x4"):
     return sharding.make_mesh(mesh, topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
 
 
-def compile_lines(mesh, width: int, prefix: int, attention: str, batch_tokens: int):
-    """The scorer's program for one batch of bf16 lines behind a prefix (0: none), compiled; (program, lines)."""
-    scorer = Scorer(OLMO_1B, mesh, "bfloat16", attention=attention, batch_tokens=batch_tokens * sharding.batch_divisor(mesh))
-    lines = buckets.lines_per_batch(scorer.batch_tokens, width, scorer.divisor)
-    return ahead.compile_lines(scorer.programs, lines, width, prefix), lines
+def compile_lines(mesh, width: int, prefix: int, asked: int | None, attention: str, batch_tokens: int):
+    """The scorer's program for one batch of bf16 lines behind a prefix (0: none), compiled.
+
+    Returns:
+        (bytes as the compiler has them, FLOPs and bytes moved on one chip, lines of the batch). The compiler counts the body of the scan
+        over layers once: a model of one layer and one of two, which scan nothing, say what a layer counts.
+    """
+
+    def compiled(layers):
+        config = dataclasses.replace(OLMO_1B, num_layers=layers)
+        scorer = Scorer(config, mesh, "bfloat16", attention=attention, batch_tokens=batch_tokens * sharding.batch_divisor(mesh))
+        lines = buckets.lines_per_batch(scorer.batch_tokens, width, scorer.divisor)
+        return ahead.compile_lines(scorer.programs, lines, width, prefix, asked), lines
+
+    program, lines = compiled(OLMO_1B.num_layers)
+    one, two = (compiled(layers)[0].cost_analysis() for layers in (1, 2))
+    counted = {name: one[name] + (OLMO_1B.num_layers - 1) * (two[name] - one[name]) for name in ("flops", "bytes accessed")}
+    return program.memory_analysis(), counted, lines
 
 
 @dataclasses.dataclass
 class Way:
-    """One way to score the set: tokens that are read, query-key pairs, positions asked, and the program that does most of it."""
+    """One way to score the set: tokens that are read, query-key pairs, positions asked, and the program that does most of it.
+
+    `slots`: hidden states wanted of each line, None: all; the last layer's products after its attention are for those only.
+    """
 
     name: str
     tokens: float
@@ -46,12 +62,18 @@ class Way:
     asked: float
     width: int
     prefix: int
-    batch_tokens: int = 0
+    slots: int | None = None
 
     def flops(self, config: ModelConfig) -> float:
         """Matrix products, attention and vocabulary head."""
+        return self.layers(config, self.tokens, self.pairs) + 2.0 * self.asked * config.hidden_size * config.vocab_size
+
+    def layers(self, config: ModelConfig, tokens: float, pairs: float) -> float:
+        """Those of the layers, for so many tokens and pairs."""
         cost = buckets.cost_of(config)
-        return self.tokens * cost.per_token + self.pairs * cost.per_pair + 2.0 * self.asked * config.hidden_size * config.vocab_size
+        after = 2.0 * config.hidden_size * (config.num_heads * config.head_dim + config.mlp_size * (2 + config.gated_mlp))
+        saved = 0.0 if self.slots is None else tokens * (1 - self.slots / self.width) * after
+        return tokens * cost.per_token + pairs * cost.per_pair - saved
 
 
 def ways(given) -> tuple[list[Way], str]:
@@ -70,7 +92,7 @@ def ways(given) -> tuple[list[Way], str]:
         lines, width = scale * len(part.tokens), part.tokens.shape[1]
         tokens, pairs = tokens + lines * width, pairs + lines * width * (width + planner.capacity(len(part.prefix)))
     most = max(plan.lines, key=lambda part: part.tokens.size)
-    shared = Way("shared prefix", tokens, pairs, asked, most.tokens.shape[1], planner.capacity(len(most.prefix)))
+    shared = Way("shared prefix", tokens, pairs, asked, most.tokens.shape[1], planner.capacity(len(most.prefix)), most.asked.shape[1])
     each = [[len(r.context) + len(c) - 1 for c in r.continuations] for r in requests]
     once = [len(r.context) + sum(len(c) - 1 for c in r.continuations) for r in requests]
     longest = buckets.round_up(max(once), buckets.WIDTHS)
@@ -100,22 +122,21 @@ def main() -> None:
     print("|---|---|---|---|---|" + "---|" * (len(PEAKS) + 3))
     compiled: dict[tuple, tuple] = {}
     for way in found:
-        for attention in ("", "xla") if way.prefix else ("xla",):  # the kernel is for lines behind a prefix
-            key = (way.width, way.prefix, attention)
+        for attention in ("", "splash", "xla") if way.prefix else ("", "xla"):
+            key = (way.width, way.prefix, way.slots, attention)
             if key not in compiled:
                 compiled[key] = compile_lines(given.made, *key, given.batch_tokens)
             print(line(way, attention, *compiled[key], given.made), flush=True)
 
 
-def line(way: Way, attention: str, program, lines: int, mesh) -> str:
+def line(way: Way, attention: str, bytes_of, counted: dict, lines: int, mesh) -> str:
     """One line of the table; a roofline is the larger of compute and memory time, all chips at work."""
-    bytes_of, counted, chips, layers = program.memory_analysis(), program.cost_analysis(), mesh.size, OLMO_1B.num_layers
-    batch = lines * way.width
-    moved = layers * counted["bytes accessed"] * way.tokens / batch  # of each chip; a few per cent too much: not all of it is in the layers
+    chips, batch = mesh.size, lines * way.width
+    moved = counted["bytes accessed"] * way.tokens / batch
     flops = way.flops(OLMO_1B)
     times = [(flops / chips / peak, moved / rate) for peak, rate in PEAKS.values()]
     seconds = "".join(f" {max(compute, memory):.2f} ({compute:.2f}, {memory:.2f}) |" for compute, memory in times)
-    inner = buckets.cost_of(OLMO_1B).lines(lines, way.width, way.prefix) / chips / layers
+    inner = way.layers(OLMO_1B, batch, batch * (way.width + way.prefix)) / chips
     gigabytes = f"{bytes_of.argument_size_in_bytes / 1e9:.2f} | {bytes_of.temp_size_in_bytes / 1e9:.2f}"
     head = f"| {way.name} | {attention or 'best'} | {way.width} + {way.prefix} | {way.tokens / 1e6:.2f} | {flops / 1e15:.2f} |"
     return f"{head}{seconds} {gigabytes} | {counted['flops'] / inner:.2f} |"

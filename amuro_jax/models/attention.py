@@ -32,7 +32,8 @@ class How:
 
     Attributes:
         name: xla (all heads at once) | blocked (a few key heads at a time, so that scores stay in a CPU's cache) |
-            splash (TPU kernel) | cudnn (GPU kernel, 16-bit). A kernel leaves to XLA what it is not made for.
+            trees (TPU kernel for every mask rule of `layout`; heads that it is not made for go to splash) |
+            splash (TPU kernel for prefixes and segments) | cudnn (GPU kernel, 16-bit). A kernel leaves to XLA what it is not made for.
         mesh: devices over which a kernel is spread; XLA's need none.
         segments: every own token sees earlier tokens of the same `enter` alone (plain, padded and packed layouts; no trees).
     """
@@ -52,7 +53,7 @@ def best(platform: str, dtype, mesh: Mesh | None = None) -> How:
     if platform == "cpu":
         return How("xla" if mesh is not None and mesh.shape["tensor"] > 1 else "blocked")
     if platform == "tpu" and small:
-        return How("splash", mesh)
+        return How("trees", mesh)
     return How("cudnn" if platform in ("gpu", "cuda") and small else "xla", mesh)
 
 
@@ -70,6 +71,7 @@ def attend(query_BTHK, layout: Layout, slot_T, blocks: list[KeyBlock], window=No
     """
     if how.name == "blocked":
         return attention_dense.head_by_head(query_BTHK, layout, slot_T, blocks, window)
-    if how.name in attention_kernels.KERNELS and attention_kernels.suits(query_BTHK, blocks, window, how):
-        return attention_kernels.KERNELS[how.name](query_BTHK, layout, slot_T, blocks, window, how)
+    kernel = attention_kernels.choose(query_BTHK, blocks, window, how)
+    if kernel:
+        return kernel(query_BTHK, layout, slot_T, blocks, window, how)
     return attention_dense.all_heads(query_BTHK, layout, slot_T, blocks, window)

@@ -1,4 +1,4 @@
-"""Fused attention: splash on TPU, cudnn on GPU. What they are not made for is left to XLA: `suits` says what.
+"""Fused attention: our own kernel (`attention_trees`) and splash on TPU, cudnn on GPU. `choose` says what each is made for.
 
 splash knows causality and segments, not trees. So each block of keys stands by itself, and the blocks are joined through the
 sums of their softmaxes. A shared prefix is seen by every real query: all lines together are one long query over it, the
@@ -6,6 +6,7 @@ kernel's plain case. Own tokens in segments are its causal case. Own tokens in t
 writes their part out. cudnn takes any mask, but rounds the sums to 16 bits: there all blocks stand in one call.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -14,13 +15,22 @@ from jax.sharding import PartitionSpec
 
 from amuro_jax import sharding
 from amuro_jax.models.attention_dense import one_block
+from amuro_jax.models.attention_trees import suits as made_for
+from amuro_jax.models.attention_trees import trees
 from amuro_jax.models.layout import visible
 
 LANES = 128  # of a TPU's vector unit: keys of a splash block come in multiples
 
 
-def suits(query_BTHK, blocks, window, how) -> bool:
-    """Whether a kernel can take this: several new tokens, and heads and lengths it knows.
+def choose(query_BTHK, blocks, window, how):
+    """The kernel that `how` names, or one in its place that can take this; None: XLA's own."""
+    if how.name.startswith("trees") and not made_for(query_BTHK, blocks):
+        how = dataclasses.replace(how, name=how.name.replace("trees", "splash"))
+    return KERNELS[how.name] if how.name.startswith("trees") or (how.name in KERNELS and _suits(query_BTHK, blocks, window, how)) else None
+
+
+def _suits(query_BTHK, blocks, window, how) -> bool:
+    """Whether splash or cudnn can take this: several new tokens, and heads and lengths it knows.
 
     splash: no window (it differs between the layers of a scan, the kernel's is fixed), no cache, and a shared prefix or segments.
     cudnn: heads of a multiple of 8 up to 128, even numbers of queries and keys.
@@ -133,9 +143,11 @@ def _spread(run, how, query, key, value, of_query, of_key):
 
 
 KERNELS = {
+    "trees": trees,
     "splash": splash,
     "cudnn": cudnn,
-    # The same code without the machines, for tests: splash interpreted, cudnn's interface answered by XLA.
+    # The same code without the machines, for tests: TPU kernels interpreted, cudnn's interface answered by XLA.
+    "trees_interpreted": functools.partial(trees, interpret=True),
     "splash_interpreted": functools.partial(splash, interpret=True),
     "cudnn_by_xla": functools.partial(cudnn, implementation="xla"),
 }

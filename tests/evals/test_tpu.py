@@ -1,4 +1,4 @@
-"""The scorer's programs for OLMo-1B compile for a TPU v5e slice, with the fused kernel inside, and fit its memory. No TPU is needed."""
+"""The scorer's programs for OLMo-1B compile for a TPU v5e slice, with the fused kernels inside, and fit its memory. No TPU is needed."""
 
 import pytest
 
@@ -23,8 +23,8 @@ def devices():
 
 def test_lines_behind_a_prefix(devices):
     programs = Scorer(OLMO_1B, sharding.make_mesh("data:8", devices), "bfloat16").programs
-    compiled = ahead.compile_lines(programs, 128 * 8, 128, 512)
-    assert "splash_mha_fwd" in compiled.as_text()
+    compiled = ahead.compile_lines(programs, 128 * 8, 128, 512, asked=8)
+    assert "tree_attention" in compiled.as_text()
     memory = compiled.memory_analysis()
     taken = memory.argument_size_in_bytes + memory.temp_size_in_bytes + memory.output_size_in_bytes
     assert memory.argument_size_in_bytes == pytest.approx(2 * OLMO_1B.num_parameters, rel=0.05)
@@ -33,5 +33,6 @@ def test_lines_behind_a_prefix(devices):
 
 
 def test_the_prefix_with_split_heads(devices):
-    programs = Scorer(OLMO_1B, sharding.make_mesh("data:4,tensor:2", devices), "bfloat16").programs
-    assert "splash_mha_fwd" in ahead.compile_prefix(programs, 512).as_text()
+    mesh = sharding.make_mesh("data:4,tensor:2", devices)
+    assert "tree_attention" in ahead.compile_prefix(Scorer(OLMO_1B, mesh, "bfloat16").programs, 512).as_text()
+    assert "splash_mha_fwd" in ahead.compile_prefix(Scorer(OLMO_1B, mesh, "bfloat16", attention="splash").programs, 512).as_text()

@@ -44,17 +44,39 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", ["splash_interpreted", "cudnn_by_xla"])
+WIDTHS = {"trees_interpreted": 128, "splash_interpreted": 16, "cudnn_by_xla": 16}
+
+
+@pytest.mark.parametrize("name", WIDTHS)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("heads,groups", [(4, 4), (4, 2)])
 def test_a_kernel_gives_the_numbers_of_xla(name, case, heads, groups, monkeypatch):
     layout, real, segments = CASES[case]
     batch, length = layout.enter.shape
-    blocks = [own(layout, groups)] if real is None else [prefix(real, 192, groups), own(layout, groups)]
-    query, slot = normal(batch, length, heads, 16), jnp.arange(length)
+    width = WIDTHS[name]
+    blocks = [own(layout, groups, width)] if real is None else [prefix(real, 192, groups, width), own(layout, groups, width)]
+    query, slot = normal(batch, length, heads, width), jnp.arange(length)
     plain = attend(query, layout, slot, blocks)
     monkeypatch.setattr("amuro_jax.models.attention_dense.all_heads", None)  # what is compared is not XLA's own
     mine = attend(query, layout, slot, blocks, None, How(name, segments=segments))
+    sees = np.asarray(layout.enter) >= 0
+    np.testing.assert_allclose(np.asarray(mine)[sees], np.asarray(plain)[sees], atol=2e-5)
+    assert np.isfinite(mine).all()
+
+
+@pytest.mark.parametrize("window", [None, 8])
+@pytest.mark.parametrize("before", ["nothing", "prefix", "prefix and cache"])
+def test_our_kernel_takes_trees_windows_and_caches(before, window, monkeypatch):
+    layout = tree(3, 300)
+    layout = layout.replace(position=jnp.broadcast_to(jnp.arange(300), (3, 300)))
+    earlier = packed(np.where(np.arange(140)[None] < [[140], [60], [1]], 0, -1), np.broadcast_to(np.arange(140) - 140, (3, 140)))
+    cache = own(earlier, 2, 128).replace(slot=jnp.arange(140) - 140)
+    cache = cache.replace(layout=cache.layout.replace(leave=jnp.where(cache.layout.enter < 0, -1, 50)))
+    blocks = {"nothing": [], "prefix": [prefix(190, 192, 2, 128)], "prefix and cache": [prefix(190, 192, 2, 128), cache]}[before]
+    query, slot, blocks = normal(3, 300, 4, 128), jnp.arange(300), [*blocks, own(layout, 2, 128)]
+    plain = attend(query, layout, slot, blocks, window and jnp.int32(window))
+    monkeypatch.setattr("amuro_jax.models.attention_dense.all_heads", None)
+    mine = attend(query, layout, slot, blocks, window and jnp.int32(window), How("trees_interpreted"))
     sees = np.asarray(layout.enter) >= 0
     np.testing.assert_allclose(np.asarray(mine)[sees], np.asarray(plain)[sees], atol=2e-5)
     assert np.isfinite(mine).all()
@@ -73,7 +95,17 @@ def test_what_no_kernel_is_made_for_goes_to_xla(monkeypatch):
     attend(query[:, :1], one, slot[-1:], [shared, block], None, splash)  # a decoding step
     attend(query[:, :1], one, slot[-1:], [shared, block], None, cudnn)
     attend(query[..., :12], layout, slot, [shared, block], None, cudnn)  # a head width that the kernel lacks
-    assert len(calls) == 7
+    trees = How("trees_interpreted")
+    attend(query[..., :12], layout, slot, [block], None, trees)  # narrow heads, which go to splash, and it has no trees
+    wide = prefix(30, 64, 4, 128)
+    attend(normal(2, 1, 4, 128), one, slot[-1:], [wide, own(one, 4, 128)], None, trees)  # a decoding step
+    assert len(calls) == 9
+
+
+def test_narrow_heads_go_from_our_kernel_to_splash(monkeypatch):
+    monkeypatch.setattr("amuro_jax.models.attention_dense.all_heads", None)
+    layout, slot = tree(2, 64), jnp.arange(64)
+    assert attend(normal(2, 64, 4, 16), layout, slot, [prefix(30, 64, 4), own(layout, 4)], None, How("trees_interpreted")).shape == (2, 64, 4, 16)
 
 
 def test_cudnn_takes_windows_too():
@@ -83,12 +115,12 @@ def test_cudnn_takes_windows_too():
     np.testing.assert_allclose(mine, attend(query, layout, slot, [block], jnp.int32(8)), atol=2e-5)
 
 
-@pytest.mark.parametrize("name", ["splash_interpreted", "cudnn_by_xla"])
+@pytest.mark.parametrize("name", WIDTHS)
 @pytest.mark.parametrize("text", ["data:8", "data:4,tensor:2", "data:1,tensor:8"])
 def test_a_kernel_is_spread_over_a_mesh(text, name):
-    mesh = sharding.make_mesh(text)
+    mesh, width = sharding.make_mesh(text), WIDTHS[name]
     layout = tree(8, 64)
-    blocks, query, slot = [prefix(100, 128, 2), own(layout, 2)], normal(8, 64, 4, 16), jnp.arange(64)
+    blocks, query, slot = [prefix(100, 128, 2, width), own(layout, 2, width)], normal(8, 64, 4, width), jnp.arange(64)
     plain = attend(query, layout, slot, blocks)
     spread = jax.jit(lambda query, layout, blocks: attend(query, layout, slot, blocks, None, How(name, mesh)))(query, layout, blocks)
     sees = np.asarray(layout.enter) >= 0
@@ -98,5 +130,5 @@ def test_a_kernel_is_spread_over_a_mesh(text, name):
 def test_one_place_chooses():
     split = sharding.make_mesh("data:4,tensor:2")
     assert best("cpu", "bfloat16").name == "blocked" and best("cpu", "float32", split).name == "xla"
-    assert best("tpu", "bfloat16", split) == How("splash", split) and best("tpu", "float32").name == "xla"
+    assert best("tpu", "bfloat16", split) == How("trees", split) and best("tpu", "float32").name == "xla"
     assert best("gpu", "bfloat16").name == "cudnn" and best("gpu", "float32").name == "xla"
