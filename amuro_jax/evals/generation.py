@@ -23,6 +23,7 @@ from amuro_jax.sharding import batch_divisor
 
 ROWS = (1, 4, 16, 64, 256)
 WIDTHS = tuple(sorted({48, 80, *buckets.WIDTHS}))  # finer than for lines: every slot of the buffer is read at every step
+MOST_PARTS = 4  # buffers of some rows each: every one is a piece of each layer's program
 STEPS = 4  # new tokens between two looks at the text
 
 
@@ -51,7 +52,7 @@ class Generator:
         self.alone = programs.attention.name == "blocked" and (programs.mesh is None or programs.mesh.size == 1)
         self.parts = (1,) * programs.config.num_layers if self.alone else programs.parts
         self._read = programs.jit("generate_read", self._context, static_argnums=(5,))
-        self._first = programs.jit("generate_first", self._start, static_argnums=(7,), donate_argnums=(1,))
+        self._first = programs.jit("generate_first", self._start, static_argnums=(7,))
         self._more = programs.jit("generate_steps", self._steps, static_argnums=(6, 7), donate_argnums=(1,))
 
     def _context(self, params, tokens_BT, length_B, prefix_length, shared, capacity):
@@ -66,7 +67,8 @@ class Generator:
     def _start(self, params, kept, last, length_B, prefix_length, request_B, seed, sampling):
         """The buffer of all rows from those of the parts that were read, and the first new token of each row."""
         # On one CPU rows stay as they were read: no copy, and short contexts beside long ones have no slots that nothing stands in.
-        cache = tuple(kept) if self.alone else jax.tree.map(lambda *part: jnp.concatenate(part, axis=max(part[0].ndim - 4, 0)), *kept)
+        several = -(-len(kept) // MOST_PARTS)
+        cache = tuple(_joined(kept[i : i + several]) for i in range(0, len(kept), several)) if self.alone else _joined(kept)
         last = jnp.concatenate(last)
         state = {"cache": cache, "position": prefix_length + length_B, "step": jnp.int32(0)}
         return state | {"token": self._draw(params, last, request_B, 0, seed, sampling)}
@@ -242,6 +244,15 @@ def _nucleus(scores_BV, top_p):
     mass = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1)
     lowest = jnp.take_along_axis(ordered, jnp.sum(mass < top_p, axis=-1, keepdims=True), axis=-1)
     return jnp.where(scores_BV >= lowest, scores_BV, -jnp.inf)
+
+
+def _joined(kept: list[KeyValues]) -> KeyValues:
+    """One buffer of all rows, as wide as the widest."""
+    if len(kept) == 1:
+        return kept[0]
+    capacity = max(part.layout.enter.shape[1] for part in kept)
+    kept = [_widen(part, capacity) for part in kept]
+    return jax.tree.map(lambda *part: jnp.concatenate(part, axis=max(part[0].ndim - 4, 0)), *kept)
 
 
 def _widen(kept: KeyValues, capacity: int) -> KeyValues:

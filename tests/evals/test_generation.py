@@ -32,6 +32,16 @@ def test_greedy_equals_the_plain_path(rows, expected):
     assert {ended for _, ended in expected} == {"eos", "length"}
 
 
+@pytest.mark.parametrize("rows,most", [(16, 4), (16, 2), (4, 4)])
+def test_contexts_that_are_read_in_parts(rows, most, monkeypatch):
+    requests = [Request(tuple(RNG.integers(0, 97, length).tolist()), max_new_tokens=6) for length in (3, 5, 8, 9, 20, 30, 40, 45, 50, 60, 70, 75, 78)]
+    expected = [tiny.plain_generation(tiny.params_of(), request, EOS) for request in requests]
+    monkeypatch.setattr("amuro_jax.evals.generation.MOST_PARTS", most)
+    scorer = Scorer(tiny.CONFIG, batch_tokens=160)  # parts of four rows
+    scorer.generation_rows = rows
+    assert [(made.tokens, made.ended) for made in scorer.generate(tiny.params_of(), requests, eos=EOS)] == expected
+
+
 @pytest.mark.parametrize("text,count", [("data:2,tensor:4", 20), ("data:8", 3)])
 def test_greedy_on_a_mesh(text, count, expected):
     scorer = Scorer(tiny.CONFIG, sharding.make_mesh(text))
