@@ -52,7 +52,8 @@ class Generator:
         self.alone = programs.attention.name == "blocked" and (programs.mesh is None or programs.mesh.size == 1)
         self.parts = (1,) * programs.config.num_layers if self.alone else programs.parts
         self._read = programs.jit("generate_read", self._context, static_argnums=(5,))
-        self._first = programs.jit("generate_first", self._start, static_argnums=(7,))
+        self._first = programs.jit("generate_first", self._start, static_argnums=(6,))
+        self._join = programs.jit("generate_join", _joined)
         self._more = programs.jit("generate_steps", self._steps, static_argnums=(6, 7), donate_argnums=(1,))
 
     def _context(self, params, tokens_BT, length_B, prefix_length, shared, capacity):
@@ -64,14 +65,19 @@ class Generator:
         hidden, kept = self.programs.forward(params, tokens_BT, layout, shared=shared, keep=True, asked=last)
         return _widen(self._split(kept), capacity), hidden[:, 0]
 
-    def _start(self, params, kept, last, length_B, prefix_length, request_B, seed, sampling):
-        """The buffer of all rows from those of the parts that were read, and the first new token of each row."""
+    def _start(self, params, last, length_B, prefix_length, request_B, seed, sampling):
+        """Where all rows stand, and the first new token of each."""
+        token = self._draw(params, jnp.concatenate(last), request_B, 0, seed, sampling)
+        return {"position": prefix_length + length_B, "step": jnp.int32(0), "token": token}
+
+    def _gather(self, kept):
+        """The buffer of all rows from those of the parts that were read."""
+        if not self.alone:
+            return self._join(kept) if len(kept) > 1 else kept[0]
         # On one CPU rows stay as they were read: no copy, and short contexts beside long ones have no slots that nothing stands in.
         several = -(-len(kept) // MOST_PARTS)
-        cache = tuple(_joined(kept[i : i + several]) for i in range(0, len(kept), several)) if self.alone else _joined(kept)
-        last = jnp.concatenate(last)
-        state = {"cache": cache, "position": prefix_length + length_B, "step": jnp.int32(0)}
-        return state | {"token": self._draw(params, last, request_B, 0, seed, sampling)}
+        groups = [kept[i : i + several] for i in range(0, len(kept), several)]
+        return tuple(self._join(group) if len(group) > 1 else group[0] for group in groups)
 
     def _steps(self, params, state, shared, request_B, eos, seed, room, sampling):
         """STEPS more tokens of each row.
@@ -146,7 +152,8 @@ class Generator:
             kept, last = [*kept, read], [*last, hidden]
         seed = put(np.uint32(sampling.seed % 2**32))
         way = dataclasses.replace(sampling, seed=0)  # static, so that another seed is no other program
-        state = self._first(params, kept, last, put(length, 0), start, request, seed, way)
+        state = {"cache": self._gather(kept)} | self._first(params, last, put(length, 0), start, request, seed, way)
+        del kept, read  # the steps write into these buffers
         params = apart(params) if self.alone else params
         shared = shared if shared is None else self._split(shared)
         out = [[int(token)] for token in np.asarray(state["token"])[: len(batch.requests)]]
@@ -248,8 +255,6 @@ def _nucleus(scores_BV, top_p):
 
 def _joined(kept: list[KeyValues]) -> KeyValues:
     """One buffer of all rows, as wide as the widest."""
-    if len(kept) == 1:
-        return kept[0]
     capacity = max(part.layout.enter.shape[1] for part in kept)
     kept = [_widen(part, capacity) for part in kept]
     return jax.tree.map(lambda *part: jnp.concatenate(part, axis=max(part[0].ndim - 4, 0)), *kept)

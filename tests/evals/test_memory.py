@@ -88,7 +88,7 @@ def test_generation_goes_on_with_half_the_rows(program):
     params = tiny.params_of()
     expected = [made.tokens for made in Scorer(tiny.CONFIG).generate(params, REQUESTS)]
     scorer, seen = Scorer(tiny.CONFIG), []
-    of = {"_read": 1, "_first": 3, "_more": 3}[program]
+    of = {"_read": 1, "_first": 2, "_more": 3}[program]
     setattr(scorer.generator, program, LittleMemory(getattr(scorer.generator, program), 4, of=of))
     with pytest.warns(UserWarning, match="out of device memory generating 12 rows at once; going on with 6"):
         made = scorer.generate(params, REQUESTS, each=lambda index, made: seen.append(index))
