@@ -92,7 +92,13 @@ class Batches:
         self.targets = fit_size(max(len(predicted_positions(example)) for example in examples), TARGETS)
 
     def __getitem__(self, step: int) -> Batch:
+        return pad_batch(self._chosen(step), self.rows, self.targets, self.weigh_examples)
+
+    def tokens_before(self, step: int) -> int:
+        """Tokens of all batches before `step`."""
+        return sum(len(example.tokens) for earlier in range(step) for example in self._chosen(earlier))
+
+    def _chosen(self, step):
         epoch, place = divmod(step, self.per_epoch)
         order = epoch_order(len(self.examples), self.seed, epoch)
-        chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
-        return pad_batch([self.examples[index] for index in chosen], self.rows, self.targets, self.weigh_examples)
+        return [self.examples[index] for index in order[place * self.batch_size : (place + 1) * self.batch_size]]

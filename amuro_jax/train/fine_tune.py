@@ -21,7 +21,7 @@ from amuro_jax.train.step import State, Step, make_step
 
 @dataclasses.dataclass(frozen=True)
 class FineTuned:
-    """Result of one run: parameters, optimiser steps, last logged loss, tokens seen, seconds of this process."""
+    """Result of one run: parameters, optimiser steps, last logged loss, tokens seen (before a restart too), seconds of this process."""
 
     params: dict
     steps: int
@@ -141,7 +141,8 @@ class _Run:
         self.bar.close()
         if self.metrics:
             self.metrics.close()
-        return FineTuned(state.params, self.batches.total, self.loss, self.tokens, time.perf_counter() - self.began)
+        tokens = self.batches.tokens_before(self.start) + self.tokens
+        return FineTuned(state.params, self.batches.total, self.loss, tokens, time.perf_counter() - self.began)
 
 
 def save_state(workdir, state: State, number: int) -> None:

@@ -58,6 +58,7 @@ def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, at):
     assert (latest_state(tmp_path) or (None, 0))[1] == at // 2 * 2
     resumed = fine_tune(params, MODEL, examples(), recipe, workdir=tmp_path)
     equal(whole.params, resumed.params)
+    assert resumed.tokens == whole.tokens > 0
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == list(range(1, whole.steps + 1))
 
 
