@@ -139,38 +139,54 @@ def hf_logprobs(model, context, continuations):
 
 
 class TorchPrefix:
-    """Hand-tuned torch: the prefix once, its KV expanded over a batch of suffixes sorted by length; logits at asked positions only."""
+    """Hand-tuned torch: the prefix once, its KV expanded over a batch of suffixes sorted by length; logits at asked positions only.
+
+    One sequence per row where every label is one token, else one per label (the query is read again for each).
+    """
 
     def __init__(self, model, batch: int):
         self.model, self.batch = model, batch
 
     def __call__(self, requests):
-        """Log-probabilities of single-token candidates, per request."""
+        """Log-probabilities of the continuations, per request."""
         from transformers import DynamicCache
 
         shared = _common([request.context for request in requests])
         first = self.model.model(torch.tensor([requests[0].context[:shared]]), use_cache=True).past_key_values
         layers = [(layer.keys, layer.values) for layer in first.layers]
-        results: list = [None] * len(requests)
-        order = sorted(range(len(requests)), key=lambda i: len(requests[i].context))
+        sequences = []  # (suffix, position from which it is asked, next tokens: one position with its candidates, or a label's own)
+        for request in requests:
+            suffix = list(request.context[shared:])
+            if all(len(label) == 1 for label in request.continuations):
+                sequences.append((suffix, len(suffix) - 1, [label[0] for label in request.continuations]))
+            else:
+                sequences += [([*suffix, *label[:-1]], len(suffix) - 1, list(label)) for label in request.continuations]
+        values: list = [None] * len(sequences)
+        order = sorted(range(len(sequences)), key=lambda i: len(sequences[i][0]))
         for start in range(0, len(order), self.batch):
-            part = order[start : start + self.batch]
-            suffixes = [requests[i].context[shared:] for i in part]
-            width = max(map(len, suffixes))
+            part = [sequences[i] for i in order[start : start + self.batch]]
+            width = max(len(suffix) for suffix, _, _ in part)
             ids = torch.zeros((len(part), width), dtype=torch.long)
             mask = torch.zeros((len(part), shared + width), dtype=torch.long)
             mask[:, :shared] = 1
-            for row, suffix in enumerate(suffixes):
+            for row, (suffix, _, _) in enumerate(part):
                 ids[row, : len(suffix)], mask[row, shared : shared + len(suffix)] = torch.tensor(suffix), 1
             cache = DynamicCache()
             for index, (key, value) in enumerate(layers):
                 cache.update(key.expand(len(part), -1, -1, -1), value.expand(len(part), -1, -1, -1), index)
             hidden = self.model.model(ids, attention_mask=mask, past_key_values=cache, use_cache=True).last_hidden_state
-            last = hidden[torch.arange(len(part)), torch.tensor([len(suffix) - 1 for suffix in suffixes])]
-            logprobs = self.model.lm_head(last).log_softmax(-1)
-            for row, i in enumerate(part):
-                results[i] = logprobs[row, [token for (token,) in requests[i].continuations]].tolist()
-        return results
+            asked = [(row, place) for row, (suffix, first, _) in enumerate(part) for place in range(first, len(suffix))]
+            logprobs = self.model.lm_head(hidden[tuple(zip(*asked, strict=True))]).log_softmax(-1)
+            at = 0
+            for i, (suffix, first, tokens) in zip(order[start : start + self.batch], part, strict=True):
+                rows = logprobs[at : at + len(suffix) - first]
+                at += len(rows)
+                values[i] = rows[0, tokens].tolist() if len(rows) == 1 else [float(rows[range(len(tokens)), tokens].sum())]
+        results = iter(values)
+        return [
+            next(results) if all(len(label) == 1 for label in request.continuations) else [next(results)[0] for _ in request.continuations]
+            for request in requests
+        ]
 
 
 def _common(contexts):
