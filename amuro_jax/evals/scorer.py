@@ -266,3 +266,4 @@ def keep_programs(folder) -> None:
     jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")  # a path in programs' keys (jax 0.10.2): a moved folder would miss
