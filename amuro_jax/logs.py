@@ -1,4 +1,4 @@
-"""Metrics (JSONL, TensorBoard), progress bars and timing; only process 0 writes. Imports jax lazily."""
+"""Metrics (JSONL, TensorBoard), progress bars and timing."""
 
 import json
 import os
@@ -7,13 +7,6 @@ import time
 from pathlib import Path
 
 from tqdm import tqdm
-
-
-def is_writer() -> bool:
-    """True in the one process that writes files and draws bars."""
-    import jax
-
-    return jax.process_index() == 0
 
 
 class MetricsWriter:

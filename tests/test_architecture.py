@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "amuro_jax"
 LEVELS = {
-    "errors": 0, "files": 0, "config": 1, "sharding": 1, "logs": 1, "compiles": 1,
+    "errors": 0, "files": 0, "config": 1, "sharding": 1, "processes": 1, "logs": 1, "compiles": 1,
     "models": 2, "data": 2, "checkpoint": 3, "convert": 4,
     "train": 5, "evals": 5, "lab": 6, "study": 6, "cli": 7,
 }  # fmt: skip

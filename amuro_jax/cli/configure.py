@@ -15,6 +15,12 @@ def define_config(default: str | None = None) -> None:
     config_flags.DEFINE_config_file("config", default, "Configuration file (Python, with get_config()); override fields with --config.field=value.")
 
 
+def define_cluster() -> None:
+    """Declares `--cluster`: the other processes of a run over several hosts."""
+    text = "Processes that score together: auto (Cloud TPU, GKE, Slurm, Open MPI), or HOST:PORT,COUNT,NUMBER on each; empty: this one alone."
+    flags.DEFINE_string("cluster", "", text)
+
+
 def given_config(kind):
     """The configuration that file and flags make together.
 

@@ -8,6 +8,8 @@ Needs the extra `lm_eval`.
 
 from absl import flags
 
+from amuro_jax.cli.configure import define_cluster
+
 DESCRIPTION = "run lm-evaluation-harness tasks on a checkpoint"
 
 
@@ -22,11 +24,12 @@ def define_flags() -> None:
     flags.DEFINE_string("mesh", "", "Mesh, for example data:4,tensor:2; empty: one device.")
     flags.DEFINE_bool("apply_chat_template", False, "Render prompts with the tokenizer's chat template.")
     flags.DEFINE_string("out", "", "File for the results as JSON.")
+    define_cluster()
 
 
 def main() -> None:
     """Evaluates and prints the harness's table."""
-    from amuro_jax import files
+    from amuro_jax import files, processes
     from amuro_jax.errors import ConfigError
 
     given = flags.FLAGS
@@ -39,6 +42,9 @@ def main() -> None:
         from lm_eval.utils import make_table
     except ImportError as error:
         raise ConfigError("lm-evaluation-harness is not installed", where="amuro lm-eval", hint="pip install 'amuro_jax[lm_eval]'") from error
+    if given.cluster and not given.mesh:
+        raise ConfigError("several processes need a mesh over all their devices", where="--mesh", hint="for example --mesh=data:-1")
+    processes.join(given.cluster)
     from amuro_jax.evals.lm_eval import AmuroLM
 
     manager = TaskManager(include_path=given.include_path, include_defaults=False) if given.include_path else TaskManager()
@@ -51,6 +57,8 @@ def main() -> None:
         apply_chat_template=given.apply_chat_template,
         bootstrap_iters=1000,
     )
+    if not processes.is_writer():
+        return
     print(make_table(results))
     if given.out:
         files.write_text(given.out, _json({name: results[name] for name in ("results", "configs", "versions", "n-shot")}))

@@ -52,9 +52,9 @@ class Generator:
         self.alone = programs.attention.name == "blocked" and (programs.mesh is None or programs.mesh.size == 1)
         self.parts = (1,) * programs.config.num_layers if self.alone else programs.parts
         self._read = programs.jit("generate_read", self._context, static_argnums=(5,))
-        self._first = programs.jit("generate_first", self._start, static_argnums=(6,))
+        self._first = programs.jit("generate_first", self._start, (None, programs.whole), static_argnums=(6,))
         self._join = programs.jit("generate_join", _joined)
-        self._more = programs.jit("generate_steps", self._steps, static_argnums=(6, 7), donate_argnums=(1,))
+        self._more = programs.jit("generate_steps", self._steps, (None, programs.whole), static_argnums=(6, 7), donate_argnums=(1,))
 
     def _context(self, params, tokens_BT, length_B, prefix_length, shared, capacity):
         """Reads contexts: a buffer that begins with their keys and values, and the hidden state of each last token."""
@@ -66,9 +66,9 @@ class Generator:
         return _widen(self._split(kept), capacity), hidden[:, 0]
 
     def _start(self, params, last, length_B, prefix_length, request_B, seed, sampling):
-        """Where all rows stand, and the first new token of each."""
+        """Where all rows stand, and the first new token of each, twice: for the next steps, and for the host."""
         token = self._draw(params, jnp.concatenate(last), request_B, 0, seed, sampling)
-        return {"position": prefix_length + length_B, "step": jnp.int32(0), "token": token}
+        return {"position": prefix_length + length_B, "step": jnp.int32(0), "token": token}, token
 
     def _gather(self, kept):
         """The buffer of all rows from those of the parts that were read."""
@@ -152,11 +152,12 @@ class Generator:
             kept, last = [*kept, read], [*last, hidden]
         seed = put(np.uint32(sampling.seed % 2**32))
         way = dataclasses.replace(sampling, seed=0)  # static, so that another seed is no other program
-        state = {"cache": self._gather(kept)} | self._first(params, last, put(length, 0), start, request, seed, way)
+        state, token = self._first(params, last, put(length, 0), start, request, seed, way)
+        state |= {"cache": self._gather(kept)}
         del kept, read  # the steps write into these buffers
         params = apart(params) if self.alone else params
         shared = shared if shared is None else self._split(shared)
-        out = [[int(token)] for token in np.asarray(state["token"])[: len(batch.requests)]]
+        out = [[made] for made in np.asarray(token)[: len(batch.requests)].tolist()]
         done = {row: result for row, made in enumerate(out) if (result := finish(row, made))}
         while len(done) < len(out):
             state, new = self._more(params, state, shared, request, put(np.int32(eos)), seed, batch.room, way)

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from amuro_jax import sharding
+from amuro_jax import processes, sharding
 from amuro_jax.errors import AmuroError
 from amuro_jax.evals.programs import HEAD_ROWS, WHOLE
 from amuro_jax.models.parameters import abstract_params, logical_axes
@@ -105,6 +105,8 @@ def memory_of(config, mesh, dtype, attention: str, vocab_chunk: int) -> Memory:
     heads = config.num_heads // config.num_kv_heads if attention == "blocked" else -(-config.num_heads // shards)
     columns = min(vocab_chunk or -(-config.vocab_size // shards), config.vocab_size)
     free = int(SHARE * limit) - used - parameters
+    if len({device.process_index for device in devices}) > 1:
+        free = processes.least(free)  # all processes have to choose the same batches
     return Memory(config, free, parameters, layer, size, shards, heads, columns, MOST_ON_CPU if on_cpu else MOST)
 
 
@@ -143,9 +145,16 @@ def ram() -> int:
 
 
 def only_memory(error: Exception) -> Exception:
-    """The error, where it says that memory ran out; any other is raised."""
+    """The error, where it says that memory ran out; any other is raised.
+
+    Raises:
+        AmuroError: one of several processes, which cannot go on with half a batch where the others may have gone on with all of it.
+    """
     if "RESOURCE_EXHAUSTED" not in str(error):
         raise error
+    if not processes.alone():
+        hint = "lower --config.batch_tokens, or split the model over more devices"
+        raise AmuroError(f"out of device memory in one of several processes: {str(error).splitlines()[0]}", where="scorer", hint=hint) from error
     return error
 
 

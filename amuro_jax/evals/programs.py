@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from amuro_jax import sharding
+from amuro_jax import processes, sharding
 from amuro_jax.models.forward import empty_cache, forward, logits
 from amuro_jax.models.layout import EVERYTHING, Layout
 from amuro_jax.models.parameters import logical_axes, split_layers
@@ -30,6 +30,7 @@ class Programs:
 
     Attributes:
         parts: how the parameters' layers are split, see `parameters.split_layers`.
+        whole: sharding of what every process needs whole: it is on each device; None without a mesh.
     """
 
     def __init__(self, config, mesh, dtype, attention, vocab_chunk):
@@ -38,12 +39,12 @@ class Programs:
         self.traces: collections.Counter = collections.Counter()
         # The last layer stands alone, so that it works on the asked positions only.
         self.parts = (config.num_layers - 1, 1) if config.num_layers > 1 else (1,)
-        whole = None if mesh is None else sharding.replicated(mesh)
-        self.prefix = self.jit("prefix", self._prefix, whole)
-        self.prefix_part = self.jit("prefix_part", self._prefix_part, whole, donate_argnums=(1,))
-        self.empty = self.jit("empty", lambda capacity: empty_cache(config, 1, capacity, self.dtype, self.parts), whole, static_argnums=(0,))
+        self.whole = None if mesh is None else sharding.replicated(mesh)
+        self.prefix = self.jit("prefix", self._prefix, self.whole)
+        self.prefix_part = self.jit("prefix_part", self._prefix_part, self.whole, donate_argnums=(1,))
+        self.empty = self.jit("empty", lambda capacity: empty_cache(config, 1, capacity, self.dtype, self.parts), self.whole, static_argnums=(0,))
         self.lines = self.jit("lines", self._lines)
-        self.head = self.jit("head", self._head, whole)
+        self.head = self.jit("head", self._head, self.whole)
 
     def jit(self, name, function, out_shardings=None, **options):
         """`jax.jit` with the traces counted under `name`."""
@@ -79,9 +80,8 @@ class Programs:
         """A host array on the device; split along `batch_axis` over the batch axes of the mesh, else whole on each."""
         if self.mesh is None:
             return jnp.asarray(array)
-        if batch_axis is None:
-            return jax.device_put(array, sharding.replicated(self.mesh))
-        return jax.device_put(array, sharding.batch_sharding(self.mesh, array.ndim, batch_axis))
+        whole = batch_axis is None
+        return processes.place(array, self.whole if whole else sharding.batch_sharding(self.mesh, array.ndim, batch_axis))
 
     def forward(self, params, tokens, layout, **more):
         """`models.forward.forward` of this configuration."""

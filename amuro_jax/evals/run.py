@@ -5,7 +5,7 @@ import time
 
 import pandas as pd
 
-from amuro_jax import checkpoint, files, sharding
+from amuro_jax import checkpoint, files, processes, sharding
 from amuro_jax.config import ScoreConfig, split_names, to_dict
 from amuro_jax.convert.door import open_checkpoint
 from amuro_jax.data.protocols import resolve
@@ -22,6 +22,8 @@ UNBOUNDED = 1 << 20  # context of a scorer under `no_fitting`: the published pip
 
 def score(given: ScoreConfig, report=lambda line: None) -> list[dict]:
     """Scores everything that `given` names and writes `<workdir>/<task>-<format>-<shots>/{rows.parquet,metrics.json}`.
+
+    Several processes (`processes.join`) do it together; the first one writes.
 
     Returns:
         One record per set, format and number of shots: its name, metrics and seconds.
@@ -43,7 +45,8 @@ def score(given: ScoreConfig, report=lambda line: None) -> list[dict]:
                 prepared = prepare_cell(given, task, format, shots, protocol, config, tokenizer)
                 result = evaluate_cell(given, task, protocol, scorer, params, tokenizer, prepared)
                 record = {"task": task.name, "format": format, "shots": shots, **result.metrics, "seconds": time.time() - start}
-                write_result(f"{given.workdir}/{task.name}-{format}-{shots}", result, record | about)
+                if processes.is_writer():
+                    write_result(f"{given.workdir}/{task.name}-{format}-{shots}", result, record | about)
                 report(f"{task.name} {format} {shots} shots: {record['metric']} {record['value']:.4f}, {record['seconds']:.1f} s")
                 table.append(record)
     return table

@@ -1,0 +1,65 @@
+"""One run of several processes (the hosts of a pod), each with devices of its own: joining them, and what only the first does.
+
+All processes run the same program on the same input; results are whole on each of them.
+"""
+
+import re
+
+import jax
+import numpy as np
+
+from amuro_jax.errors import ConfigError
+
+UNIT = 1 << 20  # of numbers that are compared between processes in 32 bits
+
+
+def join(cluster: str) -> None:
+    """Makes this process one of a run; to be called before anything asks for devices.
+
+    Args:
+        cluster: "": it runs alone; "auto": where jax finds the others by itself (Cloud TPU, GKE, Slurm, Open MPI); or
+            `HOST:PORT,COUNT,NUMBER`: address of process 0, how many there are, and which one this is.
+
+    Raises:
+        ConfigError: a text of another form, or no such number.
+    """
+    if not cluster:
+        return
+    if cluster == "auto":
+        try:
+            jax.distributed.initialize()
+        except ValueError as error:
+            raise ConfigError(f"no cluster found: {error}", where="--cluster=auto", hint="name it: --cluster=HOST:PORT,COUNT,NUMBER") from error
+        return
+    found = re.fullmatch(r"([^,\s]+:\d+),(\d+),(\d+)", cluster)
+    if not found or not int(found[3]) < int(found[2]):
+        hint = "for example --cluster=10.0.0.2:8476,4,0 on the first of four hosts"
+        raise ConfigError("not HOST:PORT,COUNT,NUMBER with NUMBER below COUNT, nor auto", where=f"--cluster={cluster}", hint=hint)
+    jax.distributed.initialize(found[1], int(found[2]), int(found[3]))
+
+
+def is_writer() -> bool:
+    """True in the one process that writes files and prints."""
+    return jax.process_index() == 0
+
+
+def alone() -> bool:
+    """Whether this process is the whole run."""
+    return jax.process_count() == 1
+
+
+def least(size: int) -> int:
+    """The smallest `size` (in bytes) of all processes, in steps of UNIT, so that all decide alike; itself where there is one process."""
+    if alone():
+        return size
+    from jax.experimental import multihost_utils
+
+    return int(np.min(multihost_utils.process_allgather(np.int32(size // UNIT)))) * UNIT
+
+
+def place(array, sharding):
+    """A host array that every process holds, on the devices of `sharding`, wherever they are."""
+    if alone():
+        return jax.device_put(array, sharding)
+    array = np.asarray(array)  # device_put would compare it between all processes first
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])

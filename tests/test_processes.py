@@ -1,0 +1,122 @@
+"""Two real processes with two devices each score together: the same results on both, and those of one process alone."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from amuro_jax import processes
+from amuro_jax.errors import ConfigError
+from amuro_jax.evals.generation import Sampling
+from amuro_jax.evals.scorer import Scorer
+from tests.evals import tiny
+from tests.study.conftest import series  # noqa: F401
+
+EOS = 3
+DRAWN = Sampling(1.0, 0.9, 5)
+SCRIPT = """
+import dataclasses, json, sys
+from amuro_jax import processes, sharding
+processes.join(sys.argv[1])
+import jax, numpy as np
+from amuro_jax.evals.generation import Sampling
+from amuro_jax.evals.scorer import Scorer
+from tests import test_processes as t
+from tests.evals import tiny
+
+assert (jax.process_count(), jax.device_count(), len(jax.local_devices())) == (2, 4, 2)
+params = jax.tree.map(np.asarray, tiny.params_of())
+out = {"least": processes.least((3 + processes.is_writer()) << 20)}
+for mesh, sampling in (("data:4", Sampling()), ("data:2,tensor:2", t.DRAWN)):
+    scorer = Scorer(tiny.CONFIG, sharding.make_mesh(mesh), batch_tokens=256)
+    scored = scorer.loglikelihoods(params, t.requests())
+    made = scorer.generate(params, t.generations(), eos=t.EOS, sampling=sampling)
+    out[mesh] = [[[one.logprob.tolist(), one.is_greedy.tolist()] for one in scored], [[one.tokens, one.ended] for one in made]]
+print(json.dumps(out))
+"""
+
+
+def requests():
+    """More than one batch, with a shared prefix, in an uneven number."""
+    return tiny.random_requests(np.random.default_rng(0), 21, prefixes=((), tuple(range(40))))
+
+
+def generations():
+    """Five texts of several lengths."""
+    return [tiny.Request(request.context[:20], max_new_tokens=4 + place) for place, request in enumerate(requests()[:5])]
+
+
+def together(root, *arguments, **environment):
+    """Standard output of two processes that run the same command; `CLUSTER` in it is replaced by the flag's value."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "PYTHONPATH": str(root), "XLA_FLAGS": "--xla_force_host_platform_device_count=2", **environment}
+    started = [
+        subprocess.Popen(
+            [sys.executable, *(text.replace("CLUSTER", f"127.0.0.1:{port},2,{number}") for text in arguments)],
+            env=environment, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for number in range(2)
+    ]  # fmt: skip
+    try:
+        ended = [process.communicate(timeout=240) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    for process, (_, error) in zip(started, ended, strict=True):
+        assert process.returncode == 0, error[-3000:]
+    return [output for output, _ in ended]
+
+
+def test_two_processes_give_the_results_of_the_plain_path_in_order(root):
+    first, second = (json.loads(output.splitlines()[-1]) for output in together(root, "-c", SCRIPT, "CLUSTER"))
+    assert first == second and first.pop("least") == 3 << 20
+    params = tiny.params_of()
+    expected = [tiny.plain_likelihoods(params, request) for request in requests()]
+    greedy_texts = [tiny.plain_generation(params, one, EOS) for one in generations()]
+    drawn = [(made.tokens, made.ended) for made in Scorer(tiny.CONFIG).generate(params, generations(), eos=EOS, sampling=DRAWN)]
+    for (scored, made), texts in zip(first.values(), (greedy_texts, drawn), strict=True):
+        for (values, greedy), pairs in zip(scored, expected, strict=True):
+            np.testing.assert_allclose(values, [value for value, _ in pairs], atol=1e-4)
+            assert greedy == [hit for _, hit in pairs]
+        assert made == [[list(tokens), ended] for tokens, ended in texts]
+
+
+def test_the_command_line_over_two_processes(root, series, tmp_path):  # noqa: F811
+    def command(name):
+        fields = {"checkpoint": f"{series.checkpoints}@step10-tokens10K", "data_root": series.data, "workdir": tmp_path / name}
+        fields |= {"tasks": "lab_nli,lab_summary", "rows": 9, "shots": 1, "bootstrap": 20}
+        return ["-m", "amuro_jax", "score", *(f"--config.{field}={value}" for field, value in fields.items())]
+
+    environment = {"AMURO_CACHE": str(tmp_path / "cache")}
+    first, second = together(root, *command("two"), "--cluster=CLUSTER", **environment)
+    assert "lab_nli" in first and "lab_nli" not in second
+    alone = {**os.environ, **environment, "PYTHONPATH": str(root), "XLA_FLAGS": ""}
+    subprocess.run([sys.executable, *command("one")], env=alone, cwd=root, check=True, capture_output=True)
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "two").iterdir()) and len(names) == 2
+    for name in names:
+        one, two = (pd.read_parquet(tmp_path / run / name / "rows.parquet") for run in ("one", "two"))
+        assert one.prediction.tolist() == two.prediction.tolist() and one.score.tolist() == two.score.tolist()
+        if "nli" in name:
+            np.testing.assert_allclose(np.stack(one.choice_logprobs), np.stack(two.choice_logprobs), atol=1e-4)
+        values = [json.loads((tmp_path / run / name / "metrics.json").read_text()) for run in ("one", "two")]
+        assert values[0]["value"] == values[1]["value"]
+
+
+@pytest.mark.parametrize("text", ["here", "host:1,2", "host:1,2,2", "host,2,0", "a b:1,2,0"])
+def test_a_cluster_that_cannot_be_meant(text):
+    with pytest.raises(ConfigError, match="HOST:PORT,COUNT,NUMBER"):
+        processes.join(text)
+
+
+def test_no_cluster_is_found_where_there_is_none():
+    script = "from amuro_jax import processes; processes.join('auto')"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "no cluster found" in done.stderr and "ConfigError" in done.stderr
