@@ -1,7 +1,8 @@
 """Greedy and sampled generation behind a shared prefix: one prefill, then steps over a fixed buffer of keys and values.
 
-The prefix of a group stands once, for all rows. Rows stand in slots of one batch; the first T slots of the buffer hold their
-contexts, right-padded, and all rows write their new token at the same further slot, so that one scalar offset serves all.
+The prefix of a group stands once, for all rows. The first slots of a row's buffer hold its context, right-padded; the last ones are a
+ring for new tokens, in which all rows write at the same place, so that one scalar serves all. A row whose text has ended takes the next
+context; slots of the ring that were written before are then hidden from it.
 """
 
 import dataclasses
@@ -11,20 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from amuro_jax.errors import DataError
-from amuro_jax.evals import buckets, tree
+from amuro_jax.evals.generation_batches import STEPS, Batch, Rows, side_by_side
 from amuro_jax.evals.programs import pad_rows
-from amuro_jax.evals.requests import Generation, Request
 from amuro_jax.models.decoder import KeyValues, slot_axis, write
 from amuro_jax.models.forward import empty_cache
-from amuro_jax.models.layout import Layout
+from amuro_jax.models.layout import Layout, begun
 from amuro_jax.models.parameters import apart
 from amuro_jax.sharding import batch_divisor
 
-ROWS = (1, 4, 16, 64, 256)
-WIDTHS = tuple(sorted({48, 80, *buckets.WIDTHS}))  # finer than for lines: every slot of the buffer is read at every step
 MOST_PARTS = 4  # buffers of some rows each: every one is a piece of each layer's program
-STEPS = 4  # new tokens between two looks at the text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,21 +50,23 @@ class Generator:
         self._read = programs.jit("generate_read", self._context, static_argnums=(5,))
         self._first = programs.jit("generate_first", self._start, (None, programs.whole), static_argnums=(6,))
         self._join = programs.jit("generate_join", _joined)
-        self._more = programs.jit("generate_steps", self._steps, (None, programs.whole), static_argnums=(6, 7), donate_argnums=(1,))
+        self._more = programs.jit("generate_steps", self._steps, (None, programs.whole), static_argnums=(7, 8), donate_argnums=(1,))
+        self._replace = programs.jit("generate_replace", _replaced, donate_argnums=(0,))
 
     def _context(self, params, tokens_BT, length_B, prefix_length, shared, capacity):
         """Reads contexts: a buffer that begins with their keys and values, and the hidden state of each last token."""
         slot = jnp.arange(tokens_BT.shape[1])[None]
-        real = slot < length_B[:, None]
-        layout = Layout(prefix_length + jnp.where(real, slot, 0), jnp.where(real, 0, -1), jnp.where(real, 1, -1))
+        length = length_B[:, None]
+        layout = begun(prefix_length + jnp.where(slot < length, slot, 0), length)
         last = jnp.maximum(length_B - 1, 0)[:, None]
         hidden, kept = self.programs.forward(params, tokens_BT, layout, shared=shared, keep=True, asked=last)
         return _widen(self._split(kept), capacity), hidden[:, 0]
 
     def _start(self, params, last, length_B, prefix_length, request_B, seed, sampling):
         """Where all rows stand, and the first new token of each, twice: for the next steps, and for the host."""
-        token = self._draw(params, jnp.concatenate(last), request_B, 0, seed, sampling)
-        return {"position": prefix_length + length_B, "step": jnp.int32(0), "token": token}, token
+        made = jnp.zeros_like(length_B)
+        token = self._draw(params, jnp.concatenate(last), request_B, made, seed, sampling)
+        return {"position": prefix_length + length_B, "made": made, "token": token}, token
 
     def _gather(self, kept):
         """The buffer of all rows from those of the parts that were read."""
@@ -79,12 +77,12 @@ class Generator:
         groups = [kept[i : i + several] for i in range(0, len(kept), several)]
         return tuple(self._join(group) if len(group) > 1 else group[0] for group in groups)
 
-    def _steps(self, params, state, shared, request_B, eos, seed, room, sampling):
-        """STEPS more tokens of each row.
+    def _steps(self, params, state, shared, request_B, eos, seed, turn, room, sampling):
+        """STEPS more tokens of each row; their keys and values stand from place `turn` of the ring on.
 
         They go into a small buffer of their own, and from there into the large one at once: what a step writes to is copied in it.
         """
-        past, first = state["cache"], state["step"]
+        past, made = state["cache"], state["made"]
         rows = state["token"].shape[0]
         recent = empty_cache(self.programs.config, rows, STEPS, self.programs.dtype, self.parts)
 
@@ -94,23 +92,23 @@ class Generator:
             layout = Layout(state["position"][:, None] + number, zeros, zeros + 1)
             more = {"shared": shared, "past": past, "cache": recent, "offset": number}
             hidden, recent = self.programs.forward(params, token[:, None], layout, **more)
-            new = self._draw(params, hidden[:, 0], request_B, first + number + 1, seed, sampling)
+            new = self._draw(params, hidden[:, 0], request_B, made + number + 1, seed, sampling)
             new = jnp.where(token == eos, eos, new)
             return (new, recent), new
 
         (token, recent), tokens = jax.lax.scan(step, (state["token"], recent), jnp.arange(STEPS))
-        state = {"cache": self._write(past, recent, room, first), "position": state["position"] + STEPS, "step": first + STEPS, "token": token}
-        return state, tokens.T
+        cache = self._write(past, recent, room, turn)
+        return {"cache": cache, "position": state["position"] + STEPS, "made": made + STEPS, "token": token}, tokens.T
 
-    def _write(self, past, recent, room, first):
-        """The buffer, or all of them, with the recent tokens: they go into the last `room` slots, from the `first` of these on."""
+    def _write(self, past, recent, room, turn):
+        """The buffer, or all of them, with the recent tokens: they go into the last `room` slots, from place `turn` of these on."""
         if not self.alone:
-            return write(past, recent, past.layout.enter.shape[1] - room + first)
+            return write(past, recent, past.layout.enter.shape[1] - room + turn)
         written, start = [], 0
         for part in past:
             rows, slots = part.layout.enter.shape
             mine = jax.tree.map(lambda leaf, start=start, end=start + rows: leaf[start:end], recent)
-            written.append(write(part, mine, slots - room + first))
+            written.append(write(part, mine, slots - room + turn))
             start += rows
         return tuple(written)
 
@@ -121,129 +119,61 @@ class Generator:
         key, value = ([one for part in parts for one in (part if part.ndim == 5 else [part])] for parts in (cache.key, cache.value))
         return KeyValues(tuple(key), tuple(value), cache.layout)
 
-    def _draw(self, params, hidden_BD, request_B, step, seed, sampling):
+    def _draw(self, params, hidden_BD, request_B, made_B, seed, sampling):
         if sampling.temperature == 0:
             return self.programs.summarise(params, hidden_BD)[1]
         scores = self.programs.all_columns(params, hidden_BD) / sampling.temperature
         if sampling.top_p < 1:
             scores = _nucleus(scores, sampling.top_p)
         key = jax.random.key(seed)
-        keys = jax.vmap(lambda request: jax.random.fold_in(jax.random.fold_in(key, request), step))(request_B)
+        keys = jax.vmap(lambda request, made: jax.random.fold_in(jax.random.fold_in(key, request), made))(request_B, made_B)
         return jax.vmap(jax.random.categorical)(keys, scores).astype(jnp.int32)
 
-    def run(self, params, batch, shared, prefix_length, eos, sampling, finish):
-        """Generates for one batch; `finish(row, tokens) -> Generation | None` is asked after every few steps."""
+    def run(self, params, batch: Batch, shared, prefix_length, eos, sampling, finish):
+        """Generates one batch; `finish(number in the batch, tokens) -> Generation | None` is asked after every few steps."""
         put = self.programs.put
-        shards = 1 if self.programs.mesh is None else batch_divisor(self.programs.mesh)
-        step = -(-batch.read // shards) * shards
-        rows = -(-buckets.round_up(len(batch.requests), ROWS) // shards) * shards
-        rows = -(-rows // step) * step if rows > step else rows
-        length = pad_rows(np.asarray([len(context) for context in batch.contexts], np.int32), rows, 0)
-        request, start = put(pad_rows(np.asarray(batch.requests, np.int32), rows, 0), 0), put(np.int32(prefix_length))
+        count, step = batch.sizes(1 if self.programs.mesh is None else batch_divisor(self.programs.mesh))
+        start, seed = put(np.int32(prefix_length)), put(np.uint32(sampling.seed % 2**32))
+        eos, way = put(np.int32(eos)), dataclasses.replace(sampling, seed=0)  # static, so that another seed is no other program
+        request = pad_rows(np.asarray(batch.requests[:count], np.int32), count, 0)
+        length = pad_rows(np.asarray([len(context) for context in batch.contexts[:count]], np.int32), count, 0)
         kept, last = [], []
-        for first in range(0, rows, step):
-            end = min(first + step, rows)
+        for first in range(0, count, step):
+            end = min(first + step, count)
             if first < len(batch.contexts):
-                tokens = _side_by_side(batch.contexts[first:end], end - first)
-                capacity = (tokens.shape[1] if self.alone else batch.width) + batch.room
-                read, hidden = self._read(params, put(tokens, 0), put(length[first:end], 0), start, shared, capacity)
+                read, hidden = self._contexts(params, batch, batch.contexts[first:end], length[first:end], start, shared)
             else:  # rows that only fill the batch up hold whatever was read last
                 read = jax.tree.map(jnp.copy, read)
             kept, last = [*kept, read], [*last, hidden]
-        seed = put(np.uint32(sampling.seed % 2**32))
-        way = dataclasses.replace(sampling, seed=0)  # static, so that another seed is no other program
-        state, token = self._first(params, last, put(length, 0), start, request, seed, way)
+        state, token = self._first(params, last, put(length, 0), start, put(request, 0), seed, way)
         state |= {"cache": self._gather(kept)}
         del kept, read  # the steps write into these buffers
-        params = apart(params) if self.alone else params
-        shared = shared if shared is None else self._split(shared)
-        out = [[made] for made in np.asarray(token)[: len(batch.requests)].tolist()]
-        done = {row: result for row, made in enumerate(out) if (result := finish(row, made))}
-        while len(done) < len(out):
-            state, new = self._more(params, state, shared, request, put(np.int32(eos)), seed, batch.room, way)
-            for row, more in enumerate(np.asarray(new)[: len(out)].tolist()):
-                if row not in done:
-                    out[row] += more
-                    if result := finish(row, out[row]):
-                        done[row] = result
-        return [done[row] for row in range(len(out))]
+        layers = apart(params) if self.alone else params
+        before = shared if shared is None else self._split(shared)
+        rows, turn = Rows(batch, count, finish), 0
+        rows.add(range(count), np.asarray(token)[:, None])
+        while not rows.over:
+            if taken := rows.refill(step):
+                places = np.asarray([row for row, _ in taken], np.int32)
+                contexts = [batch.contexts[number] for _, number in taken]
+                asked = np.asarray([batch.requests[number] for _, number in taken], np.int32)
+                request[places] = asked
+                length = pad_rows(np.asarray(list(map(len, contexts)), np.int32), step, 0)
+                read, hidden = self._contexts(params, batch, contexts, length, start, shared)
+                new, token = self._first(params, [hidden], put(length, 0), start, put(pad_rows(asked, step, 0), 0), seed, way)
+                state = self._replace(state, new | {"cache": read}, put(pad_rows(places, step, count)))
+                del read
+                rows.add(places, np.asarray(token)[: len(taken), None])
+                continue
+            state, new = self._more(layers, state, before, put(request, 0), eos, seed, put(np.int32(turn % batch.room)), batch.room, way)
+            turn += STEPS
+            rows.add(range(count), np.asarray(new))
 
-
-@dataclasses.dataclass(frozen=True)
-class Batch:
-    """Rows that are generated together: numbers of their requests, contexts after the prefix (shortest first), new tokens at most.
-
-    `width`: slots of the longest context; `room`: slots for new tokens; `read`: rows whose contexts are read at once.
-    """
-
-    requests: list[int]
-    contexts: list[np.ndarray]
-    limits: list[int]
-    width: int
-    room: int
-    read: int
-
-
-def halves(batch: Batch) -> list[Batch]:
-    """Two batches in place of one; each line keeps its slots, so that no other program is needed than for fewer rows."""
-    middle = len(batch.requests) // 2
-    return [
-        dataclasses.replace(batch, requests=batch.requests[part], contexts=batch.contexts[part], limits=batch.limits[part])
-        for part in (slice(0, middle), slice(middle, None))
-    ]
-
-
-def _side_by_side(contexts, rows):
-    """int32 [rows, width]: contexts padded on the right."""
-    tokens = np.zeros((rows, buckets.round_up(max(map(len, contexts), default=1), WIDTHS)), np.int32)
-    for row, context in enumerate(contexts):
-        tokens[row, : len(context)] = context
-    return tokens
-
-
-def plan_batches(requests: list[Request], rows: int, batch_tokens: int, max_length: int):
-    """Yields (prefix, batches) for all requests: grouped by shared prefix, batched by length; about `batch_tokens` are read at once.
-
-    Raises:
-        DataError: an empty context, no new tokens, or more tokens than `max_length`.
-    """
-    for index, request in enumerate(requests):
-        if not request.context or request.max_new_tokens < 1:
-            raise DataError("generation needs a context and at least one new token", where=f"request {index}")
-        if len(request.context) + request.max_new_tokens > max_length:
-            what = f"{len(request.context)} tokens and {request.max_new_tokens} new ones do not fit a context of {max_length}"
-            raise DataError(what, where=f"request {index}", hint="drop shots or cut the document")
-    room = -(-max((request.max_new_tokens for request in requests), default=0) // STEPS) * STEPS  # one size for all: fewer programs
-    contexts = [np.asarray(request.context, np.int32) for request in requests]
-    order, lcp = tree.sort_sequences(contexts)
-    length = np.asarray([len(contexts[i]) for i in order], np.int64)
-    for group in tree.partition(lcp, length - 1, length, batch_tokens / 4) if len(order) else []:
-        members = sorted(order[group.members].tolist(), key=lambda i: (len(contexts[i]), i))
-        batches = []
-        for start in range(0, len(members), rows):
-            part = members[start : start + rows]
-            suffixes = [contexts[i][group.prefix :] for i in part]
-            width = buckets.round_up(max(map(len, suffixes)), WIDTHS)
-            read = max((size for size in ROWS if size * width <= 2 * batch_tokens), default=ROWS[0])
-            batches.append(Batch(part, suffixes, [requests[i].max_new_tokens for i in part], width, room, read))
-        yield contexts[members[0]][: group.prefix], batches
-
-
-def ending(tokens: list[int], limit: int, eos: int | None, stopped) -> Generation | None:
-    """The finished generation that `tokens` hold, or None where more are needed.
-
-    Args:
-        stopped: function of the tokens so far that gives how many belong to the text at its stop string, or None.
-    """
-    made = tokens[:limit]
-    if eos is not None and eos in made:
-        made = made[: made.index(eos)]
-    kept = stopped(made) if stopped else None
-    if kept is not None:
-        return Generation(tuple(made[:kept]), "stop")
-    if len(made) < min(limit, len(tokens)):
-        return Generation(tuple(made), "eos")
-    return Generation(tuple(made), "length") if len(made) == limit else None
+    def _contexts(self, params, batch, contexts, length, start, shared):
+        """What `_read` gives for some contexts of a batch."""
+        tokens, put = side_by_side(contexts, len(length)), self.programs.put
+        capacity = (tokens.shape[1] if self.alone else batch.width) + batch.room
+        return self._read(params, put(tokens, 0), put(length, 0), start, shared, capacity)
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -270,3 +200,24 @@ def _widen(kept: KeyValues, capacity: int) -> KeyValues:
         return jnp.pad(part, room, constant_values=-1 if part.ndim == 2 else 0)
 
     return jax.tree.map(widen, kept)
+
+
+def _replaced(state, new, row_N):
+    """The state with rows that others have taken: `row` says which; a number past the last row stands for none."""
+
+    def put(old, part, row):
+        axis = max(part.ndim - 4, 0)
+        return old.at[(slice(None),) * axis + (row,)].set(part, mode="drop")
+
+    def into(cache, first=0):
+        rows, slots = cache.layout.enter.shape
+        row = jnp.where(row_N < first, rows, row_N - first)
+        return jax.tree.map(lambda old, part: put(old, part, row), cache, _widen(new["cache"], slots))
+
+    cache = state["cache"]
+    if isinstance(cache, tuple):
+        first = np.cumsum([0, *(part.layout.enter.shape[0] for part in cache)])
+        cache = tuple(map(into, cache, first.tolist()))
+    else:
+        cache = into(cache)
+    return {"cache": cache} | {name: put(state[name], new[name], row_N) for name in ("position", "made", "token")}

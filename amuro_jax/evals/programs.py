@@ -10,7 +10,7 @@ import numpy as np
 
 from amuro_jax import processes, sharding
 from amuro_jax.models.forward import empty_cache, forward, logits
-from amuro_jax.models.layout import EVERYTHING, Layout
+from amuro_jax.models.layout import EVERYTHING, Layout, begun
 from amuro_jax.models.parameters import logical_axes, split_layers
 
 HEAD_ROWS = (32, 128, 512)  # asked positions of one call of the head
@@ -88,15 +88,13 @@ class Programs:
         return forward(params, tokens, layout, **{"config": self.config, "dtype": self.dtype, "attention": self.attention} | more)
 
     def _prefix(self, params, tokens_1P, length):
-        slot = jnp.arange(tokens_1P.shape[1])[None]
-        real = slot < length
-        layout = Layout(slot, jnp.where(real, 0, -1), jnp.where(real, EVERYTHING, -1))
+        layout = begun(jnp.arange(tokens_1P.shape[1])[None], length, EVERYTHING)
         return self.forward(params, tokens_1P, layout, keep=True, attention=dataclasses.replace(self.attention, segments=True))[1]
 
     def _prefix_part(self, params, cache, tokens_1C, offset, length):
         """A prefix of `length` tokens read in parts: the buffer with the part from `offset` on."""
         slot = offset + jnp.arange(tokens_1C.shape[1])[None]
-        layout = Layout(slot, jnp.where(slot < length, 0, -1), jnp.where(slot < length, EVERYTHING, -1))
+        layout = begun(slot, length - offset, EVERYTHING)
         return self.forward(params, tokens_1C, layout, cache=cache, offset=offset)[1]
 
     def _lines(self, params, tokens_BT, position_BT, enter_BT, leave_BT, asked_BA, shared):

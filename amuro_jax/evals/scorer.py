@@ -12,7 +12,8 @@ import jax
 import numpy as np
 
 from amuro_jax.evals import buckets, planner
-from amuro_jax.evals.generation import ROWS, Generator, Sampling, ending, halves, plan_batches
+from amuro_jax.evals.generation import Generator, Sampling
+from amuro_jax.evals.generation_batches import ROWS, ending, plan_batches
 from amuro_jax.evals.memory import LEAST, memory_of, only_memory, too_large
 from amuro_jax.evals.programs import HEAD_ROWS, PAIRS_PER_ROW, Programs, pad_rows
 from amuro_jax.evals.requests import Generation, Likelihoods, Request
@@ -111,10 +112,10 @@ class Scorer:
         fitting = self.memory.generation_rows(self.generation_rows, longest, longest) * self.divisor
         rows = min(ROWS[-1], max(self.divisor, min(fitting, self.generation_rows)))
 
-        def finish(batch, row, tokens):
-            index = batch.requests[row]
-            made = ending(tokens, batch.limits[row], eos, stopped and functools.partial(stopped, index))
-            if made and results[index] is None:
+        def finish(batch, number, tokens):
+            index = batch.requests[number]
+            made = ending(tokens, batch.limits[number], eos, stopped and functools.partial(stopped, index))
+            if made:
                 results[index] = made
                 if each:
                     each(index, made)
@@ -127,17 +128,18 @@ class Scorer:
                 try:
                     self.generator.run(params, batch, shared, len(prefix), -1 if eos is None else eos, sampling, functools.partial(finish, batch))
                 except jax.errors.JaxRuntimeError as error:
-                    waiting.extendleft(reversed(self._halve_rows(only_memory(error), batch)))
+                    waiting.appendleft(self._halve_rows(only_memory(error), batch, results))
         return results
 
-    def _halve_rows(self, error, batch):
-        """Two batches for one that did not fit."""
-        count = len(batch.requests)
+    def _halve_rows(self, error, batch, results):
+        """What is left of a batch that did not fit, half as many rows at once."""
+        count = min(len(batch.requests), batch.rows)
         if count <= self.divisor:
             raise too_large(f"{count} rows of {batch.width + batch.room} tokens", error, self.memory) from error
         self.generation_rows = max(self.divisor, count // 2)
         warnings.warn(f"out of device memory generating {count} rows at once; going on with {self.generation_rows}", stacklevel=3)
-        return halves(batch)
+        done = {number for number, index in enumerate(batch.requests) if results[index] is not None}
+        return batch.without(done, self.generation_rows)
 
     def rolling(self, params, sequences: list[list[int]], start: int) -> list[tuple[float, int]]:
         """(log-probability, tokens) of whole sequences of any length, each token scored once.

@@ -47,6 +47,13 @@ def packed(segments_BT: np.ndarray, position_BT: np.ndarray) -> Layout:
     return Layout(np.asarray(position_BT, np.int32), segments, np.where(segments < 0, -1, segments + 1).astype(np.int32))
 
 
+def begun(position_BT, length, leave: int = 1) -> Layout:
+    """Layout of lines whose tokens before slot `length` (a number, or [B, 1]) are real; may be traced."""
+    real = jnp.broadcast_to(jnp.arange(position_BT.shape[1]), position_BT.shape) < length
+    # Of one type wherever it comes from: a literal's "weak" int32 would make another program of whatever takes it.
+    return Layout(*(jnp.asarray(part, jnp.int32) for part in (position_BT, jnp.where(real, 0, -1), jnp.where(real, leave, -1))))
+
+
 def visible(query: Layout, query_slot, key: Layout, key_slot, window=None):
     """Boolean [B, T, S]: which keys each query sees; slots are int32 [T] and [S], `window` an int scalar or None."""
     seen = (key_slot[None, None, :] <= query_slot[None, :, None]) & (key.enter[:, None, :] <= query.enter[:, :, None])

@@ -95,6 +95,25 @@ def test_generation_goes_on_with_half_the_rows(program):
     assert [one.tokens for one in made] == expected and sorted(seen) == list(range(12))
 
 
+def test_a_text_that_was_finished_before_memory_ran_out_is_given_out_once():
+    """The third replacement fails: what was done is kept, the rest is done with fewer rows."""
+    params, requests = tiny.params_of(), [Request(request.context, max_new_tokens=2 + i % 5) for i, request in enumerate(REQUESTS)]
+    expected = [made.tokens for made in Scorer(tiny.CONFIG).generate(params, requests)]
+    scorer, calls, seen = Scorer(tiny.CONFIG), [], []
+    scorer.generation_rows, real = 4, scorer.generator._replace
+
+    def third(*given):
+        calls.append(len(seen))
+        if len(calls) == 3:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 123456789 bytes.")
+        return real(*given)
+
+    scorer.generator._replace = third
+    with pytest.warns(UserWarning, match="generating 4 rows at once; going on with 2"):
+        made = scorer.generate(params, requests, each=lambda index, made: seen.append(index))
+    assert [one.tokens for one in made] == expected and sorted(seen) == list(range(12)) and calls[2] > 0
+
+
 def test_a_text_is_given_out_when_it_is_finished():
     requests = [Request(request.context, max_new_tokens=limit) for request, limit in zip(REQUESTS, (2, 30, 9), strict=False)]
     seen = []
