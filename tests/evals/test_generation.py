@@ -75,13 +75,14 @@ def test_rows_whose_text_has_ended_take_the_next_ones(mesh, rows, monkeypatch):
     assert scorer.traces["generate_steps"] == scorer.traces["generate_replace"] == scorer.traces["generate_read"] == 1
 
 
-def test_a_ring_for_new_tokens_goes_round():
-    """One row at a time beside a long text, so that the place of new tokens passes the end of the ring many times."""
-    requests = [Request((*SHOTS[:9], i), max_new_tokens=8) for i in range(40)]
+@pytest.mark.parametrize("rows", [1, 4])
+def test_a_ring_for_new_tokens_goes_round(rows):
+    """Texts of many lengths, so that rows are taken at every place of the ring and go on past its end."""
+    requests = [Request((*SHOTS[:9], i), max_new_tokens=[3, 24, 9, 14, 6, 19][i % 6]) for i in range(36)]
     scorer = Scorer(tiny.CONFIG)
-    scorer.generation_rows = 4
-    made = scorer.generate(tiny.params_of(), requests, eos=EOS)
-    assert [(one.tokens, one.ended) for one in made] == [tiny.plain_generation(tiny.params_of(), request, EOS) for request in requests]
+    scorer.generation_rows = rows
+    made = scorer.generate(tiny.params_of(), requests)
+    assert [one.tokens for one in made] == [tiny.plain_generation(tiny.params_of(), request, None)[0] for request in requests]
 
 
 def test_a_stop_ends_the_text_where_the_caller_says(expected):
