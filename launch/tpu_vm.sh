@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs one amuro command on a single-host Cloud TPU VM (v5litepod-1, -4 or -8; v6e-1, -4 or -8), its work on gs://.
+# Runs one amuro command on a Cloud TPU VM, its work on gs://. On one host (v5litepod-1, -4 or -8; v6e-1, -4 or -8) any command; on the
+# hosts of a larger slice (v5litepod-16, v6e-32, …) score and lm-eval, which then run on all of them as one.
 #   launch/tpu_vm.sh [--dry_run] NAME ZONE TYPE VERB [--flags…]
 #   launch/tpu_vm.sh --dry_run amuro-1 us-west4-a v5litepod-8 train --config=configs/train/olmo1b_paws.py \
 #     --config.checkpoint=allenai/OLMo-1B-hf@main --config.workdir=gs://bucket/paws --config.mesh=fsdp:8
@@ -16,8 +17,12 @@ case "$type" in
   *) echo "unknown TPU type $type: single-host types are v5litepod-{1,4,8} and v6e-{1,4,8}" >&2; exit 2 ;;
 esac
 case "$type" in
-  *-1 | *-4 | *-8) ;;
-  *) echo "$type spans several hosts; this script runs on one" >&2; exit 2 ;;
+  *-1 | *-4 | *-8) where=() ;;
+  *)
+    case "${1-}" in
+      score | lm-eval) where=(--worker=all); set -- "$@" --cluster=auto ;;
+      *) echo "$type spans several hosts; only score and lm-eval run on more than one" >&2; exit 2 ;;
+    esac ;;
 esac
 say() { if [ "$dry" = 1 ]; then printf '%q ' "$@"; echo; else "$@"; fi; }
 tpu=(gcloud compute tpus tpu-vm)
@@ -26,7 +31,7 @@ if [ "$dry" = 1 ] || ! "${tpu[@]}" describe "$name" --zone="$zone" >/dev/null 2>
 fi
 archive=$(mktemp -u).tgz
 say git -C "$root" archive --format=tgz --output="$archive" HEAD
-say "${tpu[@]}" scp "$archive" "$name:amuro_jax.tgz" --zone="$zone"
+say "${tpu[@]}" scp "$archive" "$name:amuro_jax.tgz" --zone="$zone" "${where[@]}"
 remote="mkdir -p amuro_jax && tar xzf amuro_jax.tgz -C amuro_jax && cd amuro_jax && python3 -m venv .venv \
 && .venv/bin/pip install -q -c constraints.txt -e '.[tpu]' && .venv/bin/amuro $(printf '%q ' "$@")"
-say "${tpu[@]}" ssh "$name" --zone="$zone" --command="$remote"
+say "${tpu[@]}" ssh "$name" --zone="$zone" "${where[@]}" --command="$remote"

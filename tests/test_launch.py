@@ -35,3 +35,11 @@ def test_tpu_dry_run_creates_copies_installs_runs(root):
 def test_tpu_refuses_what_one_host_cannot_hold(root, kind):
     result = run(root, "launch/tpu_vm.sh", "--dry_run", "n", "z", kind, "train")
     assert result.returncode == 2 and kind in result.stderr
+
+
+def test_scoring_runs_on_all_hosts_of_a_slice(root):
+    result = run(root, "launch/tpu_vm.sh", "--dry_run", "n", "z", "v5litepod-16", "score", "--config.mesh=data:-1")
+    lines = {line.split()[4]: line for line in result.stdout.splitlines() if line.startswith("gcloud")}
+    assert all("--worker=all" in lines[name] for name in ("scp", "ssh")) and "--cluster=auto" in lines["ssh"].replace("\\", "")
+    assert "--worker" not in lines["create"]
+    assert "--cluster" not in run(root, "launch/tpu_vm.sh", "--dry_run", "n", "z", "v6e-8", "score").stdout

@@ -9,7 +9,7 @@ from amuro_jax.errors import DataError
 from amuro_jax.evals import buckets, tree
 from amuro_jax.evals.requests import Generation, Request
 
-ROWS = (1, 4, 16, 64, 256)
+ROWS = (1, 4, 16, 64, 256, 1024)
 WIDTHS = tuple(sorted({48, 80, *buckets.WIDTHS}))  # finer than for lines: every slot of the buffer is read at every step
 STEPS = 4  # new tokens between two looks at the text
 SPREAD = 2  # of widths of one batch: a row is as wide as the longest context that stands in it before
@@ -19,7 +19,7 @@ SPREAD = 2  # of widths of one batch: a row is as wide as the longest context th
 class Batch:
     """Texts behind one prefix that share a buffer: numbers of their requests, contexts after the prefix (longest first), new tokens at most.
 
-    `rows`: texts at once; `width`: slots of the longest context; `room`: slots for new tokens; `read`: contexts that may be read at once.
+    `rows`: texts at once, at most; `width`: slots of the longest context; `room`: slots for new tokens; `read`: contexts that may be read at once.
     """
 
     requests: list[int]
@@ -36,8 +36,7 @@ class Batch:
         def whole(count, of=shards):
             return -(-count // of) * of
 
-        count = min(len(self.requests), self.rows)
-        step, rows = whole(self.read), whole(buckets.round_up(count, ROWS))
+        step, rows = whole(self.read), whole(min(buckets.round_up(min(len(self.requests), ROWS[-1]), ROWS), self.rows))
         if len(self.requests) > rows:  # as many are read later for rows that have become free
             step = min(step, whole(max(1, rows // 4)))
         return (whole(rows, step) if rows > step else rows), step
@@ -95,6 +94,11 @@ class Rows:
         return pairs
 
 
+def rows_within(most: int, shards: int) -> int:
+    """Rows of a buffer that are no more than `most` where the mesh allows it: one of ROWS, and a multiple of its batch shards."""
+    return -(-max(size for size in ROWS if size <= max(most, 1)) // shards) * shards
+
+
 def side_by_side(contexts: list[np.ndarray], rows: int) -> np.ndarray:
     """int32 [rows, width]: contexts padded on the right."""
     tokens = np.zeros((rows, buckets.round_up(max(map(len, contexts), default=1), WIDTHS)), np.int32)
@@ -107,7 +111,7 @@ def plan_batches(requests: list[Request], rows: int, batch_tokens: int, max_leng
     """Yields (prefix, batches) for all requests: grouped by shared prefix, then by length; about `batch_tokens` are read at once.
 
     Args:
-        rows: texts at once, at most.
+        rows: texts at once, at most, see `rows_within`.
 
     Raises:
         DataError: an empty context, no new tokens, or more tokens than `max_length`.

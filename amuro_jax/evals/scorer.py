@@ -13,13 +13,14 @@ import numpy as np
 
 from amuro_jax.evals import buckets, planner
 from amuro_jax.evals.generation import Generator, Sampling
-from amuro_jax.evals.generation_batches import ROWS, ending, plan_batches
+from amuro_jax.evals.generation_batches import ending, plan_batches, rows_within
 from amuro_jax.evals.memory import LEAST, memory_of, only_memory, too_large
 from amuro_jax.evals.programs import HEAD_ROWS, PAIRS_PER_ROW, Programs, pad_rows
 from amuro_jax.evals.requests import Generation, Likelihoods, Request
 from amuro_jax.models.attention import How, best
 from amuro_jax.sharding import batch_divisor
 
+ROWS_PER_DEVICE = 64  # texts that are generated together
 IN_FLIGHT = 2  # batches that run while the host prepares the next
 
 
@@ -39,7 +40,7 @@ class Scorer:
         traces: Counter of traces by program; it does not grow when another checkpoint of the family is scored.
         batch_tokens: as used now; halved when the device runs out of memory, as are `prefix_tokens` and `generation_rows`.
         prefix_tokens: tokens of a prefix that are read at once.
-        generation_rows: rows that are generated together.
+        generation_rows: texts that are generated together, on all devices.
     """
 
     def __init__(self, config, mesh=None, dtype="float32", *, batch_tokens=0, attention="", vocab_chunk=-1, cache_folder=None):
@@ -58,7 +59,7 @@ class Scorer:
         longest = min(2048, config.max_length)
         self.batch_tokens = batch_tokens or self.memory.batch_tokens(min(512, longest), longest) * self.divisor
         self.prefix_tokens = self.memory.prefix_chunk(buckets.PREFIXES[-1])
-        self.generation_rows = 64
+        self.generation_rows = ROWS_PER_DEVICE * self.divisor
         self._known: set[tuple[int, int]] = set()
 
     @property
@@ -109,8 +110,8 @@ class Scorer:
         eos = self.config.eos_id if eos is None else eos
         params, results = self.place(params), [None] * len(requests)
         longest = max((len(request.context) + request.max_new_tokens for request in requests), default=1)
-        fitting = self.memory.generation_rows(self.generation_rows, longest, longest) * self.divisor
-        rows = min(ROWS[-1], max(self.divisor, min(fitting, self.generation_rows)))
+        fitting = self.memory.generation_rows(max(1, self.generation_rows // self.divisor), longest, longest) * self.divisor
+        rows = rows_within(min(fitting, self.generation_rows), self.divisor)
 
         def finish(batch, number, tokens):
             index = batch.requests[number]
@@ -132,11 +133,11 @@ class Scorer:
         return results
 
     def _halve_rows(self, error, batch, results):
-        """What is left of a batch that did not fit, half as many rows at once."""
-        count = min(len(batch.requests), batch.rows)
+        """What is left of a batch that did not fit, fewer rows at once."""
+        count, _ = batch.sizes(self.divisor)
         if count <= self.divisor:
             raise too_large(f"{count} rows of {batch.width + batch.room} tokens", error, self.memory) from error
-        self.generation_rows = max(self.divisor, count // 2)
+        self.generation_rows = rows_within(count - 1, self.divisor)
         warnings.warn(f"out of device memory generating {count} rows at once; going on with {self.generation_rows}", stacklevel=3)
         done = {number for number, index in enumerate(batch.requests) if results[index] is not None}
         return batch.without(done, self.generation_rows)

@@ -82,15 +82,14 @@ def test_a_prefix_that_never_fits_is_an_error(at_once):
         scorer.loglikelihoods(tiny.params_of(), BEHIND)
 
 
-@pytest.mark.filterwarnings("ignore:out of device memory generating 6")
 @pytest.mark.parametrize("program", ["_read", "_first", "_more"])
-def test_generation_goes_on_with_half_the_rows(program):
+def test_generation_goes_on_with_fewer_rows(program):
     params = tiny.params_of()
     expected = [made.tokens for made in Scorer(tiny.CONFIG).generate(params, REQUESTS)]
     scorer, seen = Scorer(tiny.CONFIG), []
     of = {"_read": 1, "_first": 2, "_more": 3}[program]
     setattr(scorer.generator, program, LittleMemory(getattr(scorer.generator, program), 4, of=of))
-    with pytest.warns(UserWarning, match="out of device memory generating 12 rows at once; going on with 6"):
+    with pytest.warns(UserWarning, match="out of device memory generating 16 rows at once; going on with 4"):
         made = scorer.generate(params, REQUESTS, each=lambda index, made: seen.append(index))
     assert [one.tokens for one in made] == expected and sorted(seen) == list(range(12))
 
@@ -109,7 +108,7 @@ def test_a_text_that_was_finished_before_memory_ran_out_is_given_out_once():
         return real(*given)
 
     scorer.generator._replace = third
-    with pytest.warns(UserWarning, match="generating 4 rows at once; going on with 2"):
+    with pytest.warns(UserWarning, match="generating 4 rows at once; going on with 1"):
         made = scorer.generate(params, requests, each=lambda index, made: seen.append(index))
     assert [one.tokens for one in made] == expected and sorted(seen) == list(range(12)) and calls[2] > 0
 
