@@ -63,7 +63,7 @@ def test_sliding_windows(rows):
 LONG_AND_SHORT = [Request(SHOTS + (i, *RNG.integers(0, 97, 8).tolist()), max_new_tokens=40 if i % 16 == 0 else 3 + i % 3) for i in range(48)]
 
 
-@pytest.mark.parametrize("mesh,rows", [(None, 16), ("data:2,fsdp:4", 8)])
+@pytest.mark.parametrize("mesh,rows", [(None, 16), ("data:2,fsdp:4", 16)])
 def test_rows_whose_text_has_ended_take_the_next_ones(mesh, rows, monkeypatch):
     """Three texts of 40 tokens and 45 of up to 5: in three batches of 16 the steps would be those of three times 40 tokens."""
     scorer = Scorer(tiny.CONFIG, mesh and sharding.make_mesh(mesh))
