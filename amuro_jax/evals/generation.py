@@ -133,47 +133,68 @@ class Generator:
         """Generates one batch; `finish(number in the batch, tokens) -> Generation | None` is asked after every few steps."""
         put = self.programs.put
         count, step = batch.sizes(1 if self.programs.mesh is None else batch_divisor(self.programs.mesh))
-        start, seed = put(np.int32(prefix_length)), put(np.uint32(sampling.seed % 2**32))
-        eos, way = put(np.int32(eos)), dataclasses.replace(sampling, seed=0)  # static, so that another seed is no other program
+        seed, way = put(np.uint32(sampling.seed % 2**32)), dataclasses.replace(sampling, seed=0)  # static, so that another seed is no other program
+        work = _Work(params, batch, shared, put(np.int32(prefix_length)), seed, way)
+        state, token = self._begin(work, count, step)
+        layers, before = (apart(params), shared and self._split(shared)) if self.alone else (params, shared)
+        eos, rows, turn = put(np.int32(eos)), Rows(batch, count, finish), 0
         request = pad_rows(np.asarray(batch.requests[:count], np.int32), count, 0)
-        length = pad_rows(np.asarray([len(context) for context in batch.contexts[:count]], np.int32), count, 0)
-        kept, last = [], []
+        rows.add(range(count), token)
+        while not rows.over:
+            if taken := rows.refill(step):
+                places, numbers = zip(*taken, strict=True)
+                state, token = self._take(work, state, np.asarray(places, np.int32), numbers, count, step)
+                request[list(places)] = [batch.requests[number] for number in numbers]
+                rows.add(places, token)
+                continue
+            state, token = self._more(layers, state, before, put(request, 0), eos, seed, put(np.int32(turn % batch.room)), batch.room, way)
+            turn += STEPS
+            rows.add(range(count), np.asarray(token))
+
+    def _begin(self, work, count, step):
+        """The state of `count` rows that hold the first texts of a batch, read `step` at a time, and the first token of each [count, 1]."""
+        kept, last, contexts = [], [], len(work.batch.contexts)
         for first in range(0, count, step):
-            end = min(first + step, count)
-            if first < len(batch.contexts):
-                read, hidden = self._contexts(params, batch, batch.contexts[first:end], length[first:end], start, shared)
+            if first < contexts:
+                read, hidden = self._contexts(work, range(first, min(first + step, count, contexts)), min(step, count))
             else:  # rows that only fill the batch up hold whatever was read last
                 read = jax.tree.map(jnp.copy, read)
             kept, last = [*kept, read], [*last, hidden]
-        state, token = self._first(params, last, put(length, 0), start, put(request, 0), seed, way)
-        state |= {"cache": self._gather(kept)}
-        del kept, read  # the steps write into these buffers
-        layers = apart(params) if self.alone else params
-        before = shared if shared is None else self._split(shared)
-        rows, turn = Rows(batch, count, finish), 0
-        rows.add(range(count), np.asarray(token)[:, None])
-        while not rows.over:
-            if taken := rows.refill(step):
-                places = np.asarray([row for row, _ in taken], np.int32)
-                contexts = [batch.contexts[number] for _, number in taken]
-                asked = np.asarray([batch.requests[number] for _, number in taken], np.int32)
-                request[places] = asked
-                length = pad_rows(np.asarray(list(map(len, contexts)), np.int32), step, 0)
-                read, hidden = self._contexts(params, batch, contexts, length, start, shared)
-                new, token = self._first(params, [hidden], put(length, 0), start, put(pad_rows(asked, step, 0), 0), seed, way)
-                state = self._replace(state, new | {"cache": read}, put(pad_rows(places, step, count)))
-                del read
-                rows.add(places, np.asarray(token)[: len(taken), None])
-                continue
-            state, new = self._more(layers, state, before, put(request, 0), eos, seed, put(np.int32(turn % batch.room)), batch.room, way)
-            turn += STEPS
-            rows.add(range(count), np.asarray(new))
+        state, token = self._first_tokens(work, last, range(min(count, contexts)), count)
+        return state | {"cache": self._gather(kept)}, token
 
-    def _contexts(self, params, batch, contexts, length, start, shared):
-        """What `_read` gives for some contexts of a batch."""
-        tokens, put = side_by_side(contexts, len(length)), self.programs.put
+    def _take(self, work, state, rows, numbers, count, step):
+        """The state with the texts `numbers` in `rows`, and the first token of each."""
+        read, hidden = self._contexts(work, numbers, step)
+        new, token = self._first_tokens(work, [hidden], numbers, step)
+        state = self._replace(state, new | {"cache": read}, self.programs.put(pad_rows(rows, step, count)))
+        return state, token[: len(numbers)]
+
+    def _contexts(self, work, numbers, count):
+        """What `_read` gives for texts of a batch, in `count` rows."""
+        put, batch = self.programs.put, work.batch
+        tokens = side_by_side([batch.contexts[number] for number in numbers], count)
         capacity = (tokens.shape[1] if self.alone else batch.width) + batch.room
-        return self._read(params, put(tokens, 0), put(length, 0), start, shared, capacity)
+        return self._read(work.params, put(tokens, 0), put(batch.lengths(numbers, count), 0), work.start, work.shared, capacity)
+
+    def _first_tokens(self, work, last, numbers, count):
+        put, batch = self.programs.put, work.batch
+        request = pad_rows(np.asarray([batch.requests[number] for number in numbers], np.int32), count, 0)
+        lengths = put(batch.lengths(numbers, count), 0)
+        state, token = self._first(work.params, last, lengths, work.start, put(request, 0), work.seed, work.sampling)
+        return state, np.asarray(token)[:, None]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """What reading the contexts of one batch takes; `start` is the length of the prefix, on the device."""
+
+    params: dict
+    batch: Batch
+    shared: KeyValues | None
+    start: jax.Array
+    seed: jax.Array
+    sampling: Sampling
 
 
 @functools.partial(jax.jit, static_argnums=1)

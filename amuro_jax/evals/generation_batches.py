@@ -41,6 +41,12 @@ class Batch:
             step = min(step, whole(max(1, rows // 4)))
         return (whole(rows, step) if rows > step else rows), step
 
+    def lengths(self, numbers, count: int) -> np.ndarray:
+        """int32 [count]: length of each context of `numbers`, then zeros."""
+        found = np.zeros(count, np.int32)
+        found[: len(numbers)] = [len(self.contexts[number]) for number in numbers]
+        return found
+
     def without(self, done, rows: int) -> "Batch":
         """What is left of the batch after the texts `done` (numbers in it), with fewer rows."""
         left = [place for place in range(len(self.requests)) if place not in done]
