@@ -32,11 +32,12 @@ from tests.evals import tiny
 assert (jax.process_count(), jax.device_count(), len(jax.local_devices())) == (2, 4, 2)
 params = jax.tree.map(np.asarray, tiny.params_of())
 out = {"least": processes.least((3 + processes.is_writer()) << 20)}
-for mesh, sampling in (("data:4", Sampling()), ("data:2,tensor:2", t.DRAWN)):
-    scorer = Scorer(tiny.CONFIG, sharding.make_mesh(mesh), batch_tokens=256)
-    scored = scorer.loglikelihoods(params, t.requests())
+scorer = Scorer(tiny.CONFIG, sharding.make_mesh("data:4"), batch_tokens=256)
+out["scored"] = [[one.logprob.tolist(), one.is_greedy.tolist()] for one in scorer.loglikelihoods(params, t.requests())]
+scorer = Scorer(tiny.CONFIG, sharding.make_mesh("data:2,tensor:2"))
+for name, sampling in (("greedy", Sampling()), ("drawn", t.DRAWN)):
     made = scorer.generate(params, t.generations(), eos=t.EOS, sampling=sampling)
-    out[mesh] = [[[one.logprob.tolist(), one.is_greedy.tolist()] for one in scored], [[one.tokens, one.ended] for one in made]]
+    out[name] = [[one.tokens, one.ended] for one in made]
 print(json.dumps(out))
 """
 
@@ -79,13 +80,12 @@ def test_two_processes_give_the_results_of_the_plain_path_in_order(root):
     assert first == second and first.pop("least") == 3 << 20
     params = tiny.params_of()
     expected = [tiny.plain_likelihoods(params, request) for request in requests()]
-    greedy_texts = [tiny.plain_generation(params, one, EOS) for one in generations()]
+    for (values, greedy), pairs in zip(first["scored"], expected, strict=True):
+        np.testing.assert_allclose(values, [value for value, _ in pairs], atol=1e-4)
+        assert greedy == [hit for _, hit in pairs]
     drawn = [(made.tokens, made.ended) for made in Scorer(tiny.CONFIG).generate(params, generations(), eos=EOS, sampling=DRAWN)]
-    for (scored, made), texts in zip(first.values(), (greedy_texts, drawn), strict=True):
-        for (values, greedy), pairs in zip(scored, expected, strict=True):
-            np.testing.assert_allclose(values, [value for value, _ in pairs], atol=1e-4)
-            assert greedy == [hit for _, hit in pairs]
-        assert made == [[list(tokens), ended] for tokens, ended in texts]
+    for name, texts in (("greedy", [tiny.plain_generation(params, one, EOS) for one in generations()]), ("drawn", drawn)):
+        assert first[name] == [[list(tokens), ended] for tokens, ended in texts]
 
 
 def test_the_command_line_over_two_processes(root, series, tmp_path):  # noqa: F811

@@ -82,12 +82,12 @@ def test_a_prefix_that_never_fits_is_an_error(at_once):
         scorer.loglikelihoods(tiny.params_of(), BEHIND)
 
 
-@pytest.mark.parametrize("program", ["_read", "_first", "_more"])
+@pytest.mark.parametrize("program", ["_read", "_more"])
 def test_generation_goes_on_with_fewer_rows(program):
     params = tiny.params_of()
     expected = [made.tokens for made in Scorer(tiny.CONFIG).generate(params, REQUESTS)]
     scorer, seen = Scorer(tiny.CONFIG), []
-    of = {"_read": 1, "_first": 2, "_more": 3}[program]
+    of = {"_read": 1, "_more": 3}[program]
     setattr(scorer.generator, program, LittleMemory(getattr(scorer.generator, program), 4, of=of))
     with pytest.warns(UserWarning, match="out of device memory generating 16 rows at once; going on with 4"):
         made = scorer.generate(params, REQUESTS, each=lambda index, made: seen.append(index))
