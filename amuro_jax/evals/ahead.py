@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from amuro_jax import sharding
+from amuro_jax.evals.generation import Sampling
 from amuro_jax.models.forward import empty_cache
 from amuro_jax.models.parameters import abstract_params, logical_axes
 
@@ -29,6 +30,36 @@ def compile_head(programs, tokens: int, asked: int, targets: int):
     numbers = [_shape(programs, (size,), jnp.int32) for size in (asked, targets, targets)]
     hidden = _shape(programs, (tokens, programs.config.hidden_size), programs.dtype, split=True)
     return programs.head.lower(_params(programs), hidden, *numbers).compile()
+
+
+def compile_generation(generator, rows: int, read: int, width: int, room: int, prefix: int) -> dict:
+    """The compiled programs of greedy generation by name: read, join, first, steps, replace.
+
+    Args:
+        rows: texts at once; `read` contexts of `width` tokens are read at a time behind a prefix of `prefix` slots.
+        room: slots for new tokens.
+    """
+    programs, compiled = generator.programs, {}
+
+    def numbers(*shape, split=False):
+        return _shape(programs, shape, jnp.int32, split)
+
+    def run(name, function, *args):
+        lowered = function.lower(*args)
+        compiled[name] = lowered.compile()
+        places = compiled[name].output_shardings
+        return jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), lowered.out_info, places)
+
+    params, shared, seed = _params(programs), _shared(programs, prefix), _shape(programs, (), jnp.uint32)
+    lengths = numbers(read, split=True)
+    kept, hidden = run("read", generator._read, params, numbers(read, width, split=True), lengths, numbers(), shared, width + room)
+    new, _ = run("first of few", generator._first, params, [hidden], lengths, numbers(), lengths, seed, Sampling())
+    several, lengths = rows // read, numbers(rows, split=True)
+    state, _ = run("first", generator._first, params, [hidden] * several, lengths, numbers(), lengths, seed, Sampling())
+    state |= {"cache": run("join", generator._join, [kept] * several)}
+    state, _ = run("steps", generator._more, params, state, shared, lengths, numbers(), seed, numbers(), room, Sampling())
+    run("replace", generator._replace, state, new | {"cache": kept}, numbers(read))
+    return compiled
 
 
 def _params(programs):

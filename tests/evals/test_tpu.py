@@ -1,5 +1,6 @@
 """The scorer's programs for OLMo-1B compile for a TPU v5e slice, with the fused kernels inside, and fit its memory. No TPU is needed."""
 
+import jax
 import pytest
 
 from amuro_jax import sharding
@@ -36,3 +37,18 @@ def test_the_prefix_with_split_heads(devices):
     mesh = sharding.make_mesh("data:4,tensor:2", devices)
     assert "tree_attention" in ahead.compile_prefix(Scorer(OLMO_1B, mesh, "bfloat16").programs, 512).as_text()
     assert "splash_mha_fwd" in ahead.compile_prefix(Scorer(OLMO_1B, mesh, "bfloat16", attention="splash").programs, 512).as_text()
+
+
+def test_generation_writes_into_its_buffer_and_keeps_its_places(devices):
+    """What the steps give back lies as what they take, so that they are one program; rows are replaced without a copy of the others."""
+    generator = Scorer(OLMO_1B, sharding.make_mesh("data:4,tensor:2", devices), "bfloat16").generator
+    compiled = ahead.compile_generation(generator, 256, 64, 96, 60, 256)
+    buffer = generator.programs.config.num_layers * 2 * 256 * (96 + 60) * 2048 * 2 / 8
+    for name in ("steps", "replace"):
+        memory = compiled[name].memory_analysis()
+        assert memory.alias_size_in_bytes >= buffer and memory.argument_size_in_bytes + memory.temp_size_in_bytes < 3e9
+    places = compiled["steps"].output_shardings[0]
+    assert places == compiled["replace"].output_shardings
+    assert places["cache"].key[0].spec == jax.sharding.PartitionSpec(None, "data", "tensor")
+    for name in ("read", "steps", "replace"):  # keys and values of all rows never travel
+        assert "16[15,256,16,156,128]" not in compiled[name].as_text()
