@@ -4,12 +4,14 @@ All processes run the same program on the same input; results are whole on each 
 """
 
 import re
+import sys
 
 import jax
 import numpy as np
 
 from amuro_jax.errors import ConfigError
 
+PATIENCE = 300  # seconds
 UNIT = 1 << 20  # of numbers that are compared between processes in 32 bits
 
 
@@ -35,7 +37,9 @@ def join(cluster: str) -> None:
     if not found or not int(found[3]) < int(found[2]):
         hint = "for example --cluster=10.0.0.2:8476,4,0 on the first of four hosts"
         raise ConfigError("not HOST:PORT,COUNT,NUMBER with NUMBER below COUNT, nor auto", where=f"--cluster={cluster}", hint=hint)
-    jax.distributed.initialize(found[1], int(found[2]), int(found[3]))
+    # jax ends the process itself, with a trace of its own, when the others do not come: so this line stands before it.
+    print(f"process {found[3]} of {found[2]} meets the others at {found[1]}; gives up after {PATIENCE} s", file=sys.stderr, flush=True)
+    jax.distributed.initialize(found[1], int(found[2]), int(found[3]), initialization_timeout=PATIENCE)
 
 
 def is_writer() -> bool:
