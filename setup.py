@@ -6,7 +6,9 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'__version__ = "([^"]+)"', (HERE / "amuro_jax/__init__.py").read_text()).group(1)
+VERSION = re.search(r'__version__ = "([^"]+)"', (HERE / "amuro_jax/__init__.py").read_text()).group(
+    1
+)
 
 REQUIRES = [
     "jax>=0.10.2,<0.13",  # jax.set_mesh, AxisType; 0.10.2 is the newest for Python 3.11
@@ -39,7 +41,14 @@ EXTRAS = {
     "cuda": ["jax[cuda13]>=0.10.2,<0.13"],
     "tpu": ["jax[tpu]>=0.10.2,<0.13"],
     "lm_eval": ["lm_eval==0.4.13"],  # AmuroLM subclasses its LM class
-    "test": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "torch==2.13.0", "libtpu", "ruff>=0.6"],
+    "test": [
+        "pytest>=8",
+        "pytest-xdist>=3.6",
+        "hypothesis>=6.100",
+        "torch==2.13.0",
+        "libtpu",
+        "ruff>=0.6",
+    ],
 }
 
 setup(
@@ -49,7 +58,9 @@ setup(
     long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
     long_description_content_type="text/markdown",
     packages=find_packages(include=["amuro_jax", "amuro_jax.*"]),
-    package_data={"amuro_jax": ["**/*.html", "**/*.css", "**/*.js", "**/*.j2", "**/*.json", "**/*.yaml"]},
+    package_data={
+        "amuro_jax": ["**/*.html", "**/*.css", "**/*.js", "**/*.j2", "**/*.json", "**/*.yaml"]
+    },
     python_requires=">=3.11",
     install_requires=REQUIRES,
     extras_require=EXTRAS,

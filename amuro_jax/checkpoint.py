@@ -1,7 +1,9 @@
 """Checkpoints on disk: model folders and training states. The only importer of orbax.
 
-A model folder holds `params/` (Orbax, OCDBT), `model.json`, `tokenizer/` and `provenance.json` (docs/architecture.md). It appears whole
-or not at all. Reading is strict: names, shapes and dtypes must be those asked for; nothing is filled in, skipped or cast silently.
+A model folder holds `params/` (Orbax, OCDBT), `model.json`, `tokenizer/` and `provenance.json`
+(docs/architecture.md). It appears whole
+or not at all. Reading is strict: names, shapes and dtypes must be those asked for; nothing is
+filled in, skipped or cast silently.
 """
 
 import os
@@ -17,10 +19,18 @@ from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.parameters import abstract_params, flatten, logical_axes
 
 CHUNK_BYTES = 32 << 20  # so that a reader of one layer or one shard does not read the whole stack
-_NOT_CONTENT = ("created", "seconds", "path", "source", "code")  # of provenance: same bytes, same hash, wherever they lay
+_NOT_CONTENT = (
+    "created",
+    "seconds",
+    "path",
+    "source",
+    "code",
+)  # of provenance: same bytes, same hash, wherever they lay
 
 
-def save_model(folder, params: dict, config: ModelConfig, tokenizer_folder, provenance: dict) -> None:
+def save_model(
+    folder, params: dict, config: ModelConfig, tokenizer_folder, provenance: dict
+) -> None:
     """Writes a model folder; `tokenizer_folder` is copied file by file.
 
     Raises:
@@ -56,13 +66,16 @@ def load_params(folder, config: ModelConfig | None = None, mesh=None, dtype=None
         dtype: cast after reading; None keeps what is stored.
 
     Raises:
-        CheckpointError: missing folder, or another tree than `config` (by default the folder's own) declares.
+        CheckpointError: missing folder, or another tree than `config` (by default the folder's own)
+            declares.
     """
     config = config or read_config(folder)
     target = abstract_params(config)
     stored = stored_tree(epath.Path(folder) / "params")
     _check_tree(stored, target, where=folder)
-    target = jax.tree.map(lambda leaf, on_disk: jax.ShapeDtypeStruct(leaf.shape, on_disk.dtype), target, stored)
+    target = jax.tree.map(
+        lambda leaf, on_disk: jax.ShapeDtypeStruct(leaf.shape, on_disk.dtype), target, stored
+    )
     placement = None if mesh is None else sharding.shardings(logical_axes(config), target, mesh)
     params = restore_tree(epath.Path(folder) / "params", target, placement)
     return params if dtype is None else jax.tree.map(lambda leaf: leaf.astype(dtype), params)
@@ -72,7 +85,11 @@ def read_config(folder) -> ModelConfig:
     """ModelConfig of a model folder."""
     path = epath.Path(folder) / "model.json"
     if not path.exists():
-        raise CheckpointError("not a converted checkpoint: model.json is missing", where=folder, hint="convert it first: amuro convert")
+        raise CheckpointError(
+            "not a converted checkpoint: model.json is missing",
+            where=folder,
+            hint="convert it first: amuro convert",
+        )
     return ModelConfig.from_json(files.read_json(path))
 
 
@@ -82,7 +99,9 @@ def read_provenance(folder) -> dict:
 
 
 def model_hash(folder) -> str:
-    """Content key of a model folder: its configuration and provenance (source hashes, parents, recipe)."""
+    """Content key of a model folder: its configuration and provenance (source hashes, parents,
+    recipe).
+    """
     provenance = {k: v for k, v in read_provenance(folder).items() if k not in _NOT_CONTENT}
     return files.content_key({"config": read_config(folder).to_json(), "provenance": provenance})
 
@@ -113,11 +132,17 @@ def stored_tree(path):
 
 
 def restore_tree(path, target, placement=None):
-    """Reads a tree of the names, shapes and dtypes of `target` (ShapeDtypeStruct), onto the shardings of `placement`."""
+    """Reads a tree of the names, shapes and dtypes of `target` (ShapeDtypeStruct), onto the
+    shardings of `placement`.
+    """
     if placement is None:
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         placement = jax.tree.map(lambda _: device, target)
-    wanted = jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), target, placement)
+    wanted = jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        target,
+        placement,
+    )
     with ocp.StandardCheckpointer() as reader:
         return reader.restore(_absolute(path), wanted)
 
@@ -129,12 +154,21 @@ def _absolute(path) -> str:
 def _check_tree(found, wanted, *, where) -> None:
     found, wanted = flatten(found), flatten(wanted)
     if missing := sorted(set(wanted) - set(found)):
-        raise CheckpointError(f"{len(missing)} parameters are missing, first {missing[0]} {wanted[missing[0]].shape}", where=where)
+        raise CheckpointError(
+            f"{len(missing)} parameters are missing, first {missing[0]} {wanted[missing[0]].shape}",
+            where=where,
+        )
     if extra := sorted(set(found) - set(wanted)):
-        raise CheckpointError(f"{len(extra)} parameters are not in the model, first {extra[0]} {found[extra[0]].shape}", where=where)
+        raise CheckpointError(
+            f"{len(extra)} parameters are not in the model, first {extra[0]} {found[extra[0]].shape}",
+            where=where,
+        )
     for name, leaf in wanted.items():
         if tuple(found[name].shape) != tuple(leaf.shape):
-            raise CheckpointError(f"{name} has shape {tuple(found[name].shape)}, the model wants {tuple(leaf.shape)}", where=where)
+            raise CheckpointError(
+                f"{name} has shape {tuple(found[name].shape)}, the model wants {tuple(leaf.shape)}",
+                where=where,
+            )
 
 
 def remove(path) -> None:

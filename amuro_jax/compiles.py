@@ -1,17 +1,24 @@
-"""What jax compiles while it is watched: programs, seconds, and how many came from the cache on disk. Imports jax lazily."""
+"""What jax compiles while it is watched: programs, seconds, and how many came from the cache on
+disk. Imports jax lazily.
+"""
 
 import contextlib
 import dataclasses
 import threading
 
-_ASKED = "/jax/core/compile/backend_compile_duration"  # one for every program, read from the cache or compiled
+# one for every program, read from the cache or compiled
+_ASKED = "/jax/core/compile/backend_compile_duration"
 _FOUND = "/jax/compilation_cache/cache_retrieval_time_sec"
-_KEPT = "/jax/compilation_cache/cache_misses"  # jax records it only where it writes the program to the cache
+# jax records it only where it writes the program to the cache
+_KEPT = "/jax/compilation_cache/cache_misses"
 
 
 @dataclasses.dataclass(frozen=True)
 class Compiles:
-    """Programs compiled anew, those of them now in the cache, seconds of their compilation; programs read from the cache, seconds of that."""
+    """Programs compiled anew, those of them now in the cache, seconds of their compilation.
+
+    Programs read from the cache, seconds of that.
+    """
 
     compiled: int = 0
     kept: int = 0
@@ -20,10 +27,20 @@ class Compiles:
     cache_seconds: float = 0.0
 
     def __add__(self, other):
-        return Compiles(*(a + b for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)))
+        return Compiles(
+            *(
+                a + b
+                for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+            )
+        )
 
     def __sub__(self, other):
-        return Compiles(*(a - b for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)))
+        return Compiles(
+            *(
+                a - b
+                for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+            )
+        )
 
     def __str__(self):
         return f"compiled {self.compiled} programs in {self.seconds:.1f} s, {self.cached} from the cache"

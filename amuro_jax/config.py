@@ -1,7 +1,10 @@
-"""Typed run configurations, one dataclass per verb, and how a file and flags become one. Imports no jax.
+"""Typed run configurations, one dataclass per verb, and how a file and flags become one. Imports no
+jax.
 
-A configuration file is a Python module under `configs/` with `get_config()`; its docstring is the command that runs
-it. Any field can be overridden on the command line (`--config.train.learning_rate=1e-5`); an unknown field is an error.
+A configuration file is a Python module under `configs/` with `get_config()`; its docstring is the
+command that runs
+it. Any field can be overridden on the command line (`--config.train.learning_rate=1e-5`); an
+unknown field is an error.
 The dataclasses are mutable because `ml_collections.config_flags` sets fields in place.
 """
 
@@ -128,7 +131,9 @@ class LabModel:
 
 @dataclasses.dataclass
 class LabConfig:
-    """The laboratory: a synthetic world, its corpus and data sets, and a published series of checkpoints."""
+    """The laboratory: a synthetic world, its corpus and data sets, and a published series of
+    checkpoints.
+    """
 
     out: str = ""  # folder to write
     seed: int = 0
@@ -170,8 +175,14 @@ def from_dict(kind, values: dict, *, where: str = "config"):
     hints = typing.get_type_hints(kind)
     unknown = sorted(set(values) - set(known))
     if unknown:
-        raise ConfigError(f"unknown field {unknown[0]!r} of {kind.__name__}", where=f"{where}.{unknown[0]}", hint="known fields: " + ", ".join(known))
-    return kind(**{name: _coerce(hints[name], value, f"{where}.{name}") for name, value in values.items()})
+        raise ConfigError(
+            f"unknown field {unknown[0]!r} of {kind.__name__}",
+            where=f"{where}.{unknown[0]}",
+            hint="known fields: " + ", ".join(known),
+        )
+    return kind(
+        **{name: _coerce(hints[name], value, f"{where}.{name}") for name, value in values.items()}
+    )
 
 
 def _coerce(hint, value, where):
@@ -196,17 +207,36 @@ def require(condition: bool, what: str, *, where: str, hint: str | None = None) 
 def validate_train(config: TrainConfig) -> None:
     """Raises a `ConfigError` on the first field of a training run that cannot be meant."""
     for name in ("checkpoint", "task", "workdir"):
-        require(bool(getattr(config, name)), f"{name} is empty", where=f"config.{name}", hint=f"give --config.{name}=…")
+        require(
+            bool(getattr(config, name)),
+            f"{name} is empty",
+            where=f"config.{name}",
+            hint=f"give --config.{name}=…",
+        )
     validate_recipe(config)
 
 
 def validate_recipe(config: TrainConfig, where: str = "config") -> None:
-    """Raises a `ConfigError` on the first field of a training run that cannot be meant, on whichever checkpoint and set."""
+    """Raises a `ConfigError` on the first field of a training run that cannot be meant, on
+    whichever checkpoint and set.
+    """
     _validate_common(config, where)
     for name in ("epochs", "batch_size", "max_length", "rows"):
-        require(getattr(config, name) > 0, f"{name} must be positive, got {getattr(config, name)}", where=f"{where}.{name}")
-    require(0 <= config.warmup_fraction < 1, f"warmup_fraction must be in [0, 1), got {config.warmup_fraction}", where=f"{where}.warmup_fraction")
-    require(config.remat in ("none", "full"), f"remat must be none or full, got {config.remat!r}", where=f"{where}.remat")
+        require(
+            getattr(config, name) > 0,
+            f"{name} must be positive, got {getattr(config, name)}",
+            where=f"{where}.{name}",
+        )
+    require(
+        0 <= config.warmup_fraction < 1,
+        f"warmup_fraction must be in [0, 1), got {config.warmup_fraction}",
+        where=f"{where}.warmup_fraction",
+    )
+    require(
+        config.remat in ("none", "full"),
+        f"remat must be none or full, got {config.remat!r}",
+        where=f"{where}.remat",
+    )
     if config.micro_batch_size:
         require(
             config.batch_size % config.micro_batch_size == 0,
@@ -218,20 +248,49 @@ def validate_recipe(config: TrainConfig, where: str = "config") -> None:
 def validate_score(config: ScoreConfig) -> None:
     """Raises a `ConfigError` on the first field of a scoring run that cannot be meant."""
     for name in ("checkpoint", "tasks", "workdir"):
-        require(bool(getattr(config, name)), f"{name} is empty", where=f"config.{name}", hint=f"give --config.{name}=…")
+        require(
+            bool(getattr(config, name)),
+            f"{name} is empty",
+            where=f"config.{name}",
+            hint=f"give --config.{name}=…",
+        )
     validate_scoring(config)
     for shots in split_names(config.shots):
-        require(shots.isdigit(), f"shots must be whole numbers, got {shots!r}", where="config.shots")
+        require(
+            shots.isdigit(), f"shots must be whole numbers, got {shots!r}", where="config.shots"
+        )
 
 
 def validate_scoring(config: ScoreConfig, where: str = "config") -> None:
-    """Raises a `ConfigError` on the first field of a scoring run that cannot be meant, of whichever model and sets."""
+    """Raises a `ConfigError` on the first field of a scoring run that cannot be meant, of whichever
+    model and sets.
+    """
     _validate_common(config, where)
-    require(config.method in METHODS, f"unknown method {config.method!r}", where=f"{where}.method", hint="one of " + ", ".join(METHODS))
+    require(
+        config.method in METHODS,
+        f"unknown method {config.method!r}",
+        where=f"{where}.method",
+        hint="one of " + ", ".join(METHODS),
+    )
     known, names = ("", *ATTENTIONS), ", ".join(ATTENTIONS)
-    require(config.attention in known, f"unknown attention {config.attention!r}", where=f"{where}.attention", hint=f"one of {names}")
+    require(
+        config.attention in known,
+        f"unknown attention {config.attention!r}",
+        where=f"{where}.attention",
+        hint=f"one of {names}",
+    )
 
 
 def _validate_common(config, where) -> None:
-    require(config.protocol in PROTOCOLS, f"unknown protocol {config.protocol!r}", where=f"{where}.protocol", hint="one of " + ", ".join(PROTOCOLS))
-    require(config.dtype in DTYPES, f"unknown dtype {config.dtype!r}", where=f"{where}.dtype", hint="one of " + ", ".join(DTYPES))
+    require(
+        config.protocol in PROTOCOLS,
+        f"unknown protocol {config.protocol!r}",
+        where=f"{where}.protocol",
+        hint="one of " + ", ".join(PROTOCOLS),
+    )
+    require(
+        config.dtype in DTYPES,
+        f"unknown dtype {config.dtype!r}",
+        where=f"{where}.dtype",
+        hint="one of " + ", ".join(DTYPES),
+    )

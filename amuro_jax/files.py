@@ -1,4 +1,5 @@
-"""Files that are whole or absent: atomic writes, JSON and JSONL with the line in every error, content keys.
+"""Files that are whole or absent: atomic writes, JSON and JSONL with the line in every error,
+content keys.
 
 Paths may be local or remote (gs://…): everything goes through `etils.epath`.
 """
@@ -31,7 +32,11 @@ def write_bytes(path, data: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             scratch.unlink(missing_ok=True)
-        raise AmuroError(f"cannot write: {error}", where=path, hint="free some disk space or choose another folder") from error
+        raise AmuroError(
+            f"cannot write: {error}",
+            where=path,
+            hint="free some disk space or choose another folder",
+        ) from error
 
 
 def write_text(path, text: str) -> None:
@@ -75,15 +80,20 @@ def read_jsonl(path) -> Iterator[tuple[int, dict]]:
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
-                raise DataError(f"not JSON: {error.msg} at column {error.colno}", where=f"{path}:{number}") from error
+                raise DataError(
+                    f"not JSON: {error.msg} at column {error.colno}", where=f"{path}:{number}"
+                ) from error
             if not isinstance(row, dict):
-                raise DataError(f"expected a JSON object, got {type(row).__name__}", where=f"{path}:{number}")
+                raise DataError(
+                    f"expected a JSON object, got {type(row).__name__}", where=f"{path}:{number}"
+                )
             yield number, row
 
 
 @contextlib.contextmanager
 def atomic_folder(path):
-    """Yields a scratch folder beside `path`; it becomes `path` when the block ends well, and is removed when not.
+    """Yields a scratch folder beside `path`; it becomes `path` when the block ends well, and is
+    removed when not.
 
     An existing `path` is replaced. Readers never see a half-written folder.
     """
@@ -100,7 +110,11 @@ def atomic_folder(path):
         else:
             scratch.rename(path)
     except OSError as error:
-        raise AmuroError(f"cannot write: {error}", where=path, hint="free some disk space or choose another folder") from error
+        raise AmuroError(
+            f"cannot write: {error}",
+            where=path,
+            hint="free some disk space or choose another folder",
+        ) from error
     finally:
         if scratch.exists():
             shutil.rmtree(os.fspath(scratch), ignore_errors=True)
@@ -117,5 +131,7 @@ def sha256_file(path, chunk: int = 1 << 22) -> str:
 
 def content_key(value, length: int = 16) -> str:
     """A key that depends on the content of a JSON-able value alone, not on the order of its fields."""
-    canonical = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    canonical = json.dumps(
+        value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+    )
     return hashlib.sha256(canonical.encode("utf-8")).hexdigest()[:length]

@@ -10,9 +10,11 @@ from tqdm import tqdm
 
 
 class MetricsWriter:
-    """Appends one JSON line per step to `<folder>/metrics.jsonl` and scalars to TensorBoard files beside it.
+    """Appends one JSON line per step to `<folder>/metrics.jsonl` and scalars to TensorBoard files
+    beside it.
 
-    Lines of steps after `resume_step` (what a killed run wrote after its last saved state) are dropped first, so that each
+    Lines of steps after `resume_step` (what a killed run wrote after its last saved state) are
+    dropped first, so that each
     step stands once.
     """
 
@@ -23,7 +25,11 @@ class MetricsWriter:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "metrics.jsonl"
         _drop_after(self.path, resume_step)
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1) if tensorboard else None
+        self._board = (
+            SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1)
+            if tensorboard
+            else None
+        )
         self._started = time.time()
 
     def write(self, step: int, **values: float) -> None:
@@ -60,7 +66,23 @@ def _drop_after(path, step):
     os.replace(scratch, path)
 
 
-def progress_bar(total: int, description: str, unit: str = "step", initial: int = 0, leave: bool = True):
-    """A tqdm bar on stderr with time left; silent where stderr is no terminal and AMURO_PROGRESS is not set."""
-    quiet = os.environ.get("AMURO_PROGRESS") == "0" or (not sys.stderr.isatty() and not os.environ.get("AMURO_PROGRESS"))
-    return tqdm(total=total, desc=description, unit=unit, initial=initial, leave=leave, disable=quiet, dynamic_ncols=True, mininterval=0.5)
+def progress_bar(
+    total: int, description: str, unit: str = "step", initial: int = 0, leave: bool = True
+):
+    """A tqdm bar on stderr with time left.
+
+    Silent where stderr is no terminal and AMURO_PROGRESS is not set.
+    """
+    quiet = os.environ.get("AMURO_PROGRESS") == "0" or (
+        not sys.stderr.isatty() and not os.environ.get("AMURO_PROGRESS")
+    )
+    return tqdm(
+        total=total,
+        desc=description,
+        unit=unit,
+        initial=initial,
+        leave=leave,
+        disable=quiet,
+        dynamic_ncols=True,
+        mininterval=0.5,
+    )

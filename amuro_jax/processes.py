@@ -1,4 +1,5 @@
-"""One run of several processes (the hosts of a pod), each with devices of its own: joining them, and what only the first does.
+"""One run of several processes (the hosts of a pod), each with devices of its own: joining them,
+and what only the first does.
 
 All processes run the same program on the same input; results are whole on each of them.
 """
@@ -19,8 +20,10 @@ def join(cluster: str) -> None:
     """Makes this process one of a run; to be called before anything asks for devices.
 
     Args:
-        cluster: "": it runs alone; "auto": where jax finds the others by itself (Cloud TPU, GKE, Slurm, Open MPI); or
-            `HOST:PORT,COUNT,NUMBER`: address of process 0, how many there are, and which one this is.
+        cluster: "": it runs alone; "auto": where jax finds the others by itself (Cloud TPU, GKE,
+            Slurm, Open MPI); or
+            `HOST:PORT,COUNT,NUMBER`: address of process 0, how many there are, and which one this
+            is.
 
     Raises:
         ConfigError: a text of another form, or no such number.
@@ -31,15 +34,30 @@ def join(cluster: str) -> None:
         try:
             jax.distributed.initialize()
         except ValueError as error:
-            raise ConfigError(f"no cluster found: {error}", where="--cluster=auto", hint="name it: --cluster=HOST:PORT,COUNT,NUMBER") from error
+            raise ConfigError(
+                f"no cluster found: {error}",
+                where="--cluster=auto",
+                hint="name it: --cluster=HOST:PORT,COUNT,NUMBER",
+            ) from error
         return
     found = re.fullmatch(r"([^,\s]+:\d+),(\d+),(\d+)", cluster)
     if not found or not int(found[3]) < int(found[2]):
         hint = "for example --cluster=10.0.0.2:8476,4,0 on the first of four hosts"
-        raise ConfigError("not HOST:PORT,COUNT,NUMBER with NUMBER below COUNT, nor auto", where=f"--cluster={cluster}", hint=hint)
-    # jax ends the process itself, with a trace of its own, when the others do not come: so this line stands before it.
-    print(f"process {found[3]} of {found[2]} meets the others at {found[1]}; gives up after {PATIENCE} s", file=sys.stderr, flush=True)
-    jax.distributed.initialize(found[1], int(found[2]), int(found[3]), initialization_timeout=PATIENCE)
+        raise ConfigError(
+            "not HOST:PORT,COUNT,NUMBER with NUMBER below COUNT, nor auto",
+            where=f"--cluster={cluster}",
+            hint=hint,
+        )
+    # jax ends the process itself, with a trace of its own, when the others do not come: so this
+    # line stands before it.
+    print(
+        f"process {found[3]} of {found[2]} meets the others at {found[1]}; gives up after {PATIENCE} s",
+        file=sys.stderr,
+        flush=True,
+    )
+    jax.distributed.initialize(
+        found[1], int(found[2]), int(found[3]), initialization_timeout=PATIENCE
+    )
 
 
 def is_writer() -> bool:
@@ -53,7 +71,10 @@ def alone() -> bool:
 
 
 def least(size: int) -> int:
-    """The smallest `size` (in bytes) of all processes, in steps of UNIT, so that all decide alike; itself where there is one process."""
+    """The smallest `size` (in bytes) of all processes, in steps of UNIT, so that all decide alike.
+
+    Itself where there is one process.
+    """
     if alone():
         return size
     from jax.experimental import multihost_utils

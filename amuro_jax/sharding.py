@@ -10,7 +10,8 @@ from amuro_jax.errors import ConfigError
 
 AXES = ("data", "fsdp", "tensor")
 
-# Logical axis → mesh axes, tried in order of the array's axes; an axis of the mesh is used once per array.
+# Logical axis → mesh axes, tried in order of the array's axes; an axis of the mesh is used once per
+# array.
 RULES = {
     "batch": ("data", "fsdp"),
     "vocab": ("tensor",),
@@ -22,26 +23,38 @@ RULES = {
 
 
 def parse_mesh(text: str, devices: int, where: str = "mesh") -> dict[str, int]:
-    """`"data:4,tensor:2"` → {"data": 4, "fsdp": 1, "tensor": 2}; one size may be -1: the devices that are left.
+    """`"data:4,tensor:2"` → {"data": 4, "fsdp": 1, "tensor": 2}; one size may be -1: the devices
+    that are left.
 
     Raises:
-        ConfigError: unknown or repeated axis, bad size, or a product that is not the number of devices.
+        ConfigError: unknown or repeated axis, bad size, or a product that is not the number of
+            devices.
     """
     sizes, where = dict.fromkeys(AXES, 1), f"{where}={text}"
     seen = set()
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         axis, _, size = part.partition(":")
         if axis not in sizes or axis in seen:
-            raise ConfigError(f"unknown or repeated axis {axis!r}", where=where, hint="axes: " + ", ".join(AXES))
+            raise ConfigError(
+                f"unknown or repeated axis {axis!r}", where=where, hint="axes: " + ", ".join(AXES)
+            )
         if not size.lstrip("-").isdigit() or int(size) == 0 or int(size) < -1:
-            raise ConfigError(f"axis {axis} needs a size, got {size!r}", where=where, hint="for example data:4,tensor:2")
+            raise ConfigError(
+                f"axis {axis} needs a size, got {size!r}",
+                where=where,
+                hint="for example data:4,tensor:2",
+            )
         sizes[axis], _ = int(size), seen.add(axis)
     open_axes = [axis for axis, size in sizes.items() if size == -1]
     known = math.prod(size for size in sizes.values() if size > 0)
     if len(open_axes) == 1 and devices % known == 0:
         sizes[open_axes[0]] = devices // known
     if math.prod(sizes.values()) != devices:
-        raise ConfigError(f"mesh {sizes} does not fill {devices} devices", where=where, hint="use -1 for the size that is left")
+        raise ConfigError(
+            f"mesh {sizes} does not fill {devices} devices",
+            where=where,
+            hint="use -1 for the size that is left",
+        )
     return sizes
 
 
@@ -54,11 +67,16 @@ def make_mesh(text: str = "data:-1", devices=None) -> Mesh:
 
 
 def spec(axes: tuple, shape: tuple, mesh: Mesh) -> PartitionSpec:
-    """Partition of an array with these logical axes: by RULES, where the size divides; else replicated along that axis."""
+    """Partition of an array with these logical axes: by RULES, where the size divides.
+
+    Else replicated along that axis.
+    """
     used: set[str] = set()
     entries = []
     for axis, size in zip(axes, shape, strict=True):
-        wanted = tuple(name for name in RULES.get(axis, ()) if mesh.shape[name] > 1 and name not in used)
+        wanted = tuple(
+            name for name in RULES.get(axis, ()) if mesh.shape[name] > 1 and name not in used
+        )
         if not wanted or size % math.prod(mesh.shape[name] for name in wanted):
             entries.append(None)
             continue
@@ -77,7 +95,8 @@ def shardings(axes_tree, abstract_tree, mesh: Mesh):
 
 
 def whole_mesh(text: str, where: str = "config.mesh") -> Mesh | None:
-    """The mesh of a configuration, over all devices; None where there is one device, which takes no mesh.
+    """The mesh of a configuration, over all devices; None where there is one device, which takes no
+    mesh.
 
     Raises:
         ConfigError: the text does not fit the devices, be it one; names the field `where`.

@@ -1,8 +1,10 @@
-"""The same numbers as lm-evaluation-harness's HFLM: three real multiple-choice sets, the same random OLMo of about 150 M parameters, fp32.
+"""The same numbers as lm-evaluation-harness's HFLM: three real multiple-choice sets, the same
+random OLMo of about 150 M parameters, fp32.
 
     AMURO_REAL_DATA=FOLDER python benchmarks/agreement.py [--rows=100 --shots=0 --threads=4]
 
-Both models go through the harness's own `simple_evaluate` on the same YAML tasks, in the harness's published prompt forms.
+Both models go through the harness's own `simple_evaluate` on the same YAML tasks, in the harness's
+published prompt forms.
 """
 
 import json
@@ -14,8 +16,18 @@ import transformers
 
 # set: (folder, prompt, choices, target) in jinja, as the harness's tasks of these names ask
 SETS = {
-    "arc_easy": ("ai2_arc_easy", "Question: {{question}}\nAnswer:", "{{choices.text}}", "{{choices.label.index(answerKey)}}"),
-    "openbookqa": ("openbookqa", "{{question_stem}}", "{{choices.text}}", "{{choices.label.index(answerKey)}}"),
+    "arc_easy": (
+        "ai2_arc_easy",
+        "Question: {{question}}\nAnswer:",
+        "{{choices.text}}",
+        "{{choices.label.index(answerKey)}}",
+    ),
+    "openbookqa": (
+        "openbookqa",
+        "{{question_stem}}",
+        "{{choices.text}}",
+        "{{choices.label.index(answerKey)}}",
+    ),
     "hellaswag": ("hellaswag", "{{activity_label}}: {{ctx}}", "{{endings}}", "{{label}}"),
 }
 
@@ -25,10 +37,18 @@ def write_tasks(folder: Path, shots: int) -> None:
     for name, (data, prompt, choices, target) in SETS.items():
         files = {"data_files": {"test": str(common.DATA / data / "validation.jsonl")}}
         task = {
-            "task": f"agreement_{name}", "dataset_path": "json", "dataset_kwargs": files, "test_split": "test", "fewshot_split": "test",
-            "output_type": "multiple_choice", "doc_to_text": prompt, "doc_to_choice": choices, "doc_to_target": target, "num_fewshot": shots,
+            "task": f"agreement_{name}",
+            "dataset_path": "json",
+            "dataset_kwargs": files,
+            "test_split": "test",
+            "fewshot_split": "test",
+            "output_type": "multiple_choice",
+            "doc_to_text": prompt,
+            "doc_to_choice": choices,
+            "doc_to_target": target,
+            "num_fewshot": shots,
             "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
-        }  # fmt: skip
+        }
         (folder / f"{name}.yaml").write_text(json.dumps(task))  # JSON is YAML
 
 
@@ -42,14 +62,17 @@ def main() -> None:
 
     given = common.arguments(__doc__, rows=100, shots=0)
     _, _, model = common.models()
-    # Three times the weights of the initialisation: logits far from uniform, so that choices differ by more than rounding.
+    # Three times the weights of the initialisation: logits far from uniform, so that choices differ
+    # by more than rounding.
     for parameter in model.parameters():
         parameter.mul_(3)
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
         model.save_pretrained(scratch / "model")
         words = transformers.PreTrainedTokenizerFast(
-            tokenizer_file=str(common.DATA / "tokenizers" / common.TOKENIZER), eos_token="<|endoftext|>", pad_token="<|padding|>"
+            tokenizer_file=str(common.DATA / "tokenizers" / common.TOKENIZER),
+            eos_token="<|endoftext|>",
+            pad_token="<|padding|>",
         )
         words.save_pretrained(scratch / "model")
         write_tasks(scratch, given.shots)
@@ -60,8 +83,12 @@ def main() -> None:
         ):
             tasks = [f"agreement_{task}" for task in SETS]
             manager = TaskManager(include_path=str(scratch), include_defaults=False)
-            sides[name] = lm_eval.simple_evaluate(lm, tasks=tasks, limit=given.rows, bootstrap_iters=0, task_manager=manager)
-    print(f"\n{'set':<12}{'rows':>6}{'acc':>8}{'HFLM':>8}{'acc_norm':>10}{'HFLM':>8}{'largest |logprob|':>19}{'difference':>12}{'greedy equal':>14}")
+            sides[name] = lm_eval.simple_evaluate(
+                lm, tasks=tasks, limit=given.rows, bootstrap_iters=0, task_manager=manager
+            )
+    print(
+        f"\n{'set':<12}{'rows':>6}{'acc':>8}{'HFLM':>8}{'acc_norm':>10}{'HFLM':>8}{'largest |logprob|':>19}{'difference':>12}{'greedy equal':>14}"
+    )
     for task in SETS:
         ours, theirs = (sides[name]["samples"][f"agreement_{task}"] for name in ("ours", "HFLM"))
         pairs = [
@@ -72,9 +99,17 @@ def main() -> None:
         worst = max(abs(mine[0] - other[0]) for mine, other in pairs)
         largest = max(abs(other[0]) for _, other in pairs)
         same = all(mine[1] == other[1] for mine, other in pairs)
-        scores = [[sides[name]["results"][f"agreement_{task}"][f"{metric},none"] for name in ("ours", "HFLM")] for metric in ("acc", "acc_norm")]
+        scores = [
+            [
+                sides[name]["results"][f"agreement_{task}"][f"{metric},none"]
+                for name in ("ours", "HFLM")
+            ]
+            for metric in ("acc", "acc_norm")
+        ]
         (acc, acc_hf), (norm, norm_hf) = scores
-        print(f"{task:<12}{len(ours):>6}{acc:>8.3f}{acc_hf:>8.3f}{norm:>10.3f}{norm_hf:>8.3f}{largest:>19.1f}{worst:>12.1e}{same!s:>14}")
+        print(
+            f"{task:<12}{len(ours):>6}{acc:>8.3f}{acc_hf:>8.3f}{norm:>10.3f}{norm_hf:>8.3f}{largest:>19.1f}{worst:>12.1e}{same!s:>14}"
+        )
         assert acc == acc_hf and norm == norm_hf
 
 

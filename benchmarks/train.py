@@ -1,8 +1,11 @@
-"""Training against HF transformers on torch with the study's own recipe (micro-batch 1 × 8): ratio of medians, same rows, losses compared first.
+"""Training against HF transformers on torch with the study's own recipe (micro-batch 1 × 8): ratio
+of medians, same rows, losses compared first.
 
-    python benchmarks/train.py [--hidden=384 --layers=8 --mlp=1024 --vocab=50304 --rows=8 --length=96 --rounds=5]
+    python benchmarks/train.py [--hidden=384 --layers=8 --mlp=1024 --vocab=50304 --rows=8
+    --length=96 --rounds=5]
 
-Both do full AdamW steps (clip 1.0) in fp32 on CPU, on classification rows of mixed length with two predicted tokens each.
+Both do full AdamW steps (clip 1.0) in fp32 on CPU, on classification rows of mixed length with two
+predicted tokens each.
 Interleaved, after a warm-up.
 """
 
@@ -20,17 +23,32 @@ from amuro_jax.train.batches import pad_batch
 from amuro_jax.train.optimizer import Optimizer
 from amuro_jax.train.step import make_step
 
-SIZES = {"hidden": 384, "layers": 8, "mlp": 1024, "vocab": 50304, "rows": 8, "length": 96, "rounds": 5}
+SIZES = {
+    "hidden": 384,
+    "layers": 8,
+    "mlp": 1024,
+    "vocab": 50304,
+    "rows": 8,
+    "length": 96,
+    "rounds": 5,
+}
 for _name, _value in SIZES.items():
     flags.DEFINE_integer(_name, _value, _name)
 
 
 def make_rows(f) -> list[list[TrainExample]]:
-    """Batches of rows between half the length and the whole, two predicted tokens each, as label and eos."""
+    """Batches of rows between half the length and the whole, two predicted tokens each, as label
+    and eos.
+    """
     rng, batches = np.random.default_rng(0), []
     for _ in range(f.rounds + 1):
         lengths = rng.integers(f.length // 2, f.length + 1, f.rows)
-        batches.append([TrainExample(rng.integers(0, f.vocab, n).astype(np.int32), np.arange(n) >= n - 2, i) for i, n in enumerate(lengths)])
+        batches.append(
+            [
+                TrainExample(rng.integers(0, f.vocab, n).astype(np.int32), np.arange(n) >= n - 2, i)
+                for i, n in enumerate(lengths)
+            ]
+        )
     return batches
 
 
@@ -40,11 +58,25 @@ def torch_model(f, params):
     import transformers
 
     config = transformers.OlmoConfig(
-        vocab_size=f.vocab, hidden_size=f.hidden, intermediate_size=f.mlp, num_hidden_layers=f.layers, num_attention_heads=f.hidden // 64,
-        tie_word_embeddings=True, pad_token_id=1, eos_token_id=2,
-    )  # fmt: skip
-    model, flat = transformers.OlmoForCausalLM(config), {name: np.asarray(leaf) for name, leaf in flatten(params).items()}
-    names = {"q_proj": "attention/query", "k_proj": "attention/key", "v_proj": "attention/value", "o_proj": "attention/out"}
+        vocab_size=f.vocab,
+        hidden_size=f.hidden,
+        intermediate_size=f.mlp,
+        num_hidden_layers=f.layers,
+        num_attention_heads=f.hidden // 64,
+        tie_word_embeddings=True,
+        pad_token_id=1,
+        eos_token_id=2,
+    )
+    model, flat = (
+        transformers.OlmoForCausalLM(config),
+        {name: np.asarray(leaf) for name, leaf in flatten(params).items()},
+    )
+    names = {
+        "q_proj": "attention/query",
+        "k_proj": "attention/key",
+        "v_proj": "attention/value",
+        "o_proj": "attention/out",
+    }
     names |= {f"{name}_proj": f"mlp/{name}" for name in ("gate", "up", "down")}
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
@@ -52,13 +84,20 @@ def torch_model(f, params):
                 tensor.copy_(torch.tensor(flat["embed/embedding"]))
                 continue
             kernel = flat[f"layers/{names[name.split('.')[-2]]}/kernel"][int(name.split(".")[2])]
-            matrix = kernel.reshape(-1, f.hidden) if "o_proj" in name or "down" in name else kernel.reshape(f.hidden, -1)
+            matrix = (
+                kernel.reshape(-1, f.hidden)
+                if "o_proj" in name or "down" in name
+                else kernel.reshape(f.hidden, -1)
+            )
             tensor.copy_(torch.tensor(matrix.T.copy()))
     return model
 
 
 def torch_step(model, optimizer, rows):
-    """The study's recipe: one row at a time, loss over completion tokens, 8 rows per update; full logits, as HF's loss makes them."""
+    """The study's recipe: one row at a time, loss over completion tokens, 8 rows per update.
+
+    Full logits, as HF's loss makes them.
+    """
     import torch
 
     total, count = 0.0, sum(int(row.loss_mask[1:].sum()) for row in rows)
@@ -79,7 +118,9 @@ def main(_):
     import torch
 
     f = flags.FLAGS
-    config = ModelConfig("olmo", f.vocab, f.hidden, f.layers, f.hidden // 64, f.hidden // 64, 64, f.mlp, 2048)
+    config = ModelConfig(
+        "olmo", f.vocab, f.hidden, f.layers, f.hidden // 64, f.hidden // 64, 64, f.mlp, 2048
+    )
     params, batches = init_params(config, 0), make_rows(f)
     model = torch_model(f, params)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.0)

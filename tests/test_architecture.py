@@ -9,11 +9,31 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "amuro_jax"
 LEVELS = {
-    "errors": 0, "files": 0, "config": 1, "sharding": 1, "processes": 1, "logs": 1, "compiles": 1,
-    "models": 2, "data": 2, "checkpoint": 3, "convert": 4,
-    "train": 5, "evals": 5, "lab": 6, "study": 6, "cli": 7,
-}  # fmt: skip
-SIBLINGS_APART = [("models", "data"), ("data", "models"), ("train", "evals"), ("evals", "train"), ("lab", "study"), ("study", "lab")]
+    "errors": 0,
+    "files": 0,
+    "config": 1,
+    "sharding": 1,
+    "processes": 1,
+    "logs": 1,
+    "compiles": 1,
+    "models": 2,
+    "data": 2,
+    "checkpoint": 3,
+    "convert": 4,
+    "train": 5,
+    "evals": 5,
+    "lab": 6,
+    "study": 6,
+    "cli": 7,
+}
+SIBLINGS_APART = [
+    ("models", "data"),
+    ("data", "models"),
+    ("train", "evals"),
+    ("evals", "train"),
+    ("lab", "study"),
+    ("study", "lab"),
+]
 CONFINED = {
     "orbax": ["checkpoint.py"],
     "tensorstore": ["checkpoint.py", "convert"],
@@ -63,7 +83,9 @@ def test_foreign_packages_are_confined(package, allowed):
         where = str(path.relative_to(PACKAGE))
         if any(where == place or where.startswith(place + "/") for place in allowed):
             continue
-        found = [name for name in imports(path) if name == package or name.startswith(package + ".")]
+        found = [
+            name for name in imports(path) if name == package or name.startswith(package + ".")
+        ]
         assert not found, f"{where} imports {found[0]}; allowed in {allowed}"
 
 
@@ -72,7 +94,11 @@ def test_no_jax_where_none_is_needed(place):
     paths = [PACKAGE / place] if place.endswith(".py") else sorted((PACKAGE / place).rglob("*.py"))
     top = place == "cli"
     for path in paths:
-        found = [name for name in imports(path, top_level_only=top) if name.split(".")[0] in ("jax", "flax", "optax", "orbax")]
+        found = [
+            name
+            for name in imports(path, top_level_only=top)
+            if name.split(".")[0] in ("jax", "flax", "optax", "orbax")
+        ]
         assert not found, f"{path.relative_to(PACKAGE)} imports {found}"
 
 
@@ -83,12 +109,22 @@ def test_every_public_name_has_a_docstring():
         if path.name != "__init__.py" and not ast.get_docstring(tree):
             bare.append(str(path.relative_to(PACKAGE)))
         for node in tree.body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_") and not ast.get_docstring(node):
+            if (
+                isinstance(node, ast.FunctionDef | ast.ClassDef)
+                and not node.name.startswith("_")
+                and not ast.get_docstring(node)
+            ):
                 bare.append(f"{path.relative_to(PACKAGE)}:{node.lineno} {node.name}")
     assert not bare, "\n".join(bare)
 
 
 def test_package_imports_without_jax_in_under_a_second():
     script = "import time; t = time.perf_counter(); import amuro_jax.cli.main, sys; print(time.perf_counter() - t); assert 'jax' not in sys.modules"
-    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    out = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=PACKAGE.parent,
+    )
     assert float(out.stdout) < 1.0

@@ -26,7 +26,9 @@ def folder(params, tmp_path):
     tokenizer = tmp_path / "tokenizer"
     tokenizer.mkdir()
     (tokenizer / "tokenizer.json").write_text("{}")
-    checkpoint.save_model(tmp_path / "model", params, CONFIG, tokenizer, {"source": "test", "created": "now"})
+    checkpoint.save_model(
+        tmp_path / "model", params, CONFIG, tokenizer, {"source": "test", "created": "now"}
+    )
     return tmp_path / "model"
 
 
@@ -34,7 +36,9 @@ def assert_equal(a, b):
     a, b = flatten(a), flatten(b)
     assert set(a) == set(b)
     for name in a:
-        assert a[name].dtype == b[name].dtype and np.array_equal(np.asarray(a[name]), np.asarray(b[name])), name
+        assert a[name].dtype == b[name].dtype and np.array_equal(
+            np.asarray(a[name]), np.asarray(b[name])
+        ), name
 
 
 def test_what_is_saved_comes_back(folder, params):
@@ -57,16 +61,31 @@ def test_dtype_is_changed_only_when_asked(folder, params, tmp_path):
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
     checkpoint.save_model(tmp_path / "half", half, CONFIG, folder / "tokenizer", {})
     assert_equal(checkpoint.load_params(tmp_path / "half"), half)
-    assert checkpoint.load_params(tmp_path / "half", dtype=jnp.float32)["embed"]["embedding"].dtype == np.float32
-    assert checkpoint.load_params(folder, dtype=jnp.bfloat16)["embed"]["embedding"].dtype == ml_dtypes.bfloat16
+    assert (
+        checkpoint.load_params(tmp_path / "half", dtype=jnp.float32)["embed"]["embedding"].dtype
+        == np.float32
+    )
+    assert (
+        checkpoint.load_params(folder, dtype=jnp.bfloat16)["embed"]["embedding"].dtype
+        == ml_dtypes.bfloat16
+    )
 
 
 @pytest.mark.parametrize(
     "change,message",
     [
-        (lambda p: p["layers"]["mlp"].pop("gate"), "1 parameters are missing, first layers/mlp/gate/kernel"),
-        (lambda p: p.update(extra=np.zeros(3, np.float32)), "1 parameters are not in the model, first extra"),
-        (lambda p: p["embed"].update(embedding=np.zeros((63, 16), np.float32)), r"shape \(63, 16\), the model wants \(64, 16\)"),
+        (
+            lambda p: p["layers"]["mlp"].pop("gate"),
+            "1 parameters are missing, first layers/mlp/gate/kernel",
+        ),
+        (
+            lambda p: p.update(extra=np.zeros(3, np.float32)),
+            "1 parameters are not in the model, first extra",
+        ),
+        (
+            lambda p: p["embed"].update(embedding=np.zeros((63, 16), np.float32)),
+            r"shape \(63, 16\), the model wants \(64, 16\)",
+        ),
     ],
 )
 def test_a_wrong_tree_is_not_saved(folder, params, tmp_path, change, message):
@@ -110,9 +129,15 @@ def test_hash_depends_on_content_not_on_place_or_time(params, folder, tmp_path):
 
 
 def test_training_state_keeps_every_dtype(tmp_path):
-    state = {"step": jnp.int32(7), "params": {"w": jnp.arange(6.0).reshape(2, 3)}, "moment": {"w": jnp.ones((2, 3), jnp.bfloat16)}}
+    state = {
+        "step": jnp.int32(7),
+        "params": {"w": jnp.arange(6.0).reshape(2, 3)},
+        "moment": {"w": jnp.ones((2, 3), jnp.bfloat16)},
+    }
     checkpoint.save_tree(tmp_path / "state", state)
     target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
     assert_equal(checkpoint.restore_tree(tmp_path / "state", target), state)
     stored = flatten(checkpoint.stored_tree(tmp_path / "state"))
-    assert {name: (leaf.shape, leaf.dtype) for name, leaf in stored.items()} == {n: (l.shape, l.dtype) for n, l in flatten(state).items()}
+    assert {name: (leaf.shape, leaf.dtype) for name, leaf in stored.items()} == {
+        n: (l.shape, l.dtype) for n, l in flatten(state).items()
+    }

@@ -1,4 +1,6 @@
-"""The command line: help for newcomers, exit statuses, and errors that name file, line, key and both sides."""
+"""The command line: help for newcomers, exit statuses, and errors that name file, line, key and
+both sides.
+"""
 
 import json
 import os
@@ -13,7 +15,13 @@ from amuro_jax.cli.main import VERBS
 
 def amuro(root, *arguments, cwd=None, **environment):
     environment = {**os.environ, "PYTHONPATH": str(root), "XLA_FLAGS": "", **environment}
-    return subprocess.run([sys.executable, "-m", "amuro_jax", *arguments], env=environment, cwd=cwd or root, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "amuro_jax", *arguments],
+        env=environment,
+        cwd=cwd or root,
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_help_lists_every_verb(root):
@@ -21,7 +29,11 @@ def test_help_lists_every_verb(root):
     assert done.returncode == 0 and all(verb in done.stdout for verb in VERBS)
     assert amuro(root).returncode == 2
     unknown = amuro(root, "trian")
-    assert unknown.returncode == 2 and "unknown verb 'trian'" in unknown.stderr and "train" in unknown.stderr
+    assert (
+        unknown.returncode == 2
+        and "unknown verb 'trian'" in unknown.stderr
+        and "train" in unknown.stderr
+    )
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
@@ -67,7 +79,12 @@ def test_a_bad_row_is_named_by_file_and_line(root, workshop, line, expected):
     path = workshop / "data" / "paws_labeled_final" / "test.jsonl"
     path.write_text(path.read_text() + line + "\n")
     done = tasks(root, workshop)
-    assert done.returncode == 2 and expected in done.stderr and "test.jsonl:9" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 2
+        and expected in done.stderr
+        and "test.jsonl:9" in done.stderr
+        and "Traceback" not in done.stderr
+    )
     assert len(done.stderr.splitlines()) < 20
 
 
@@ -76,7 +93,10 @@ def test_a_bad_row_is_named_by_file_and_line(root, workshop, line, expected):
     [
         (["tasks", "nosuchset"], "unknown task 'nosuchset'"),
         (["tasks", "paws", "--show=1", "--format=fancy"], "unknown format 'fancy'"),
-        (["train", "--config=configs/train/olmo1b_paws.py", "--config.epoch=3"], "unknown field 'epoch' of TrainConfig"),
+        (
+            ["train", "--config=configs/train/olmo1b_paws.py", "--config.epoch=3"],
+            "unknown field 'epoch' of TrainConfig",
+        ),
         (["train", "--config=configs/train/olmo1b_paws.py", "--config.epochs=many"], "epochs=many"),
         (["train", "--config=configs/train/olmo1b_paws.py"], "checkpoint is empty"),
         (["train", "--config=configs/nothing.py"], "cannot be loaded"),
@@ -91,14 +111,21 @@ def test_a_bad_row_is_named_by_file_and_line(root, workshop, line, expected):
 def test_mistakes_get_one_screen_and_status_2(root, arguments, expected):
     done = amuro(root, *arguments)
     assert done.returncode == 2, done.stderr[-2000:]
-    assert expected in done.stderr and "Traceback" not in done.stderr and len(done.stderr.splitlines()) < 25
+    assert (
+        expected in done.stderr
+        and "Traceback" not in done.stderr
+        and len(done.stderr.splitlines()) < 25
+    )
 
 
 @pytest.mark.parametrize(
     "arguments,expected",
     [
         (["score"], "checkpoint is empty"),
-        (["score", "--config.checkpoint=a", "--config.tasks=nosuchset", "--config.workdir=w"], "unknown task 'nosuchset'"),
+        (
+            ["score", "--config.checkpoint=a", "--config.tasks=nosuchset", "--config.workdir=w"],
+            "unknown task 'nosuchset'",
+        ),
         (["train", "--config=configs/nothing.py"], "a path counts from the folder you are in"),
         (["train", "--config=configs/nothing.py", "--config.epochs=1"], "configs/nothing.py"),
     ],
@@ -106,24 +133,54 @@ def test_mistakes_get_one_screen_and_status_2(root, arguments, expected):
 )
 def test_configurations_in_a_folder_that_is_no_checkout(root, tmp_path, arguments, expected):
     done = amuro(root, *arguments, cwd=tmp_path)
-    assert done.returncode == 2 and expected in done.stderr and "Traceback" not in done.stderr, done.stderr[-2000:]
+    assert done.returncode == 2 and expected in done.stderr and "Traceback" not in done.stderr, (
+        done.stderr[-2000:]
+    )
 
 
 def test_damaged_checkpoints_leave_nothing_behind(root, tmp_path):
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("torch")
     good = tmp_path / "good"
-    sizes = {"vocab_size": 128, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-    transformers.OlmoForCausalLM(transformers.OlmoConfig(**sizes, pad_token_id=1, eos_token_id=2)).save_pretrained(good)
-    cases = {"truncated": _truncate, "no weights": lambda f: (f / "model.safetensors").unlink(), "architecture": _rename, "shape": _reshape}
-    expected = {"truncated": "model.safetensors", "no weights": "no weights", "architecture": "mystery", "shape": "(48, 32)"}
+    sizes = {
+        "vocab_size": 128,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
+    transformers.OlmoForCausalLM(
+        transformers.OlmoConfig(**sizes, pad_token_id=1, eos_token_id=2)
+    ).save_pretrained(good)
+    cases = {
+        "truncated": _truncate,
+        "no weights": lambda f: (f / "model.safetensors").unlink(),
+        "architecture": _rename,
+        "shape": _reshape,
+    }
+    expected = {
+        "truncated": "model.safetensors",
+        "no weights": "no weights",
+        "architecture": "mystery",
+        "shape": "(48, 32)",
+    }
     for name, damage in cases.items():
         folder, out = tmp_path / name, tmp_path / f"{name} out"
         shutil.copytree(good, folder)
         damage(folder)
-        done = amuro(root, "convert", f"--checkpoint={folder}", f"--out={out}", AMURO_CACHE=str(tmp_path / "cache"))
-        assert done.returncode == 2 and expected[name] in done.stderr, f"{name}: {done.stderr[-1500:]}"
-        assert not out.exists() and not [path for path in tmp_path.iterdir() if ".tmp-" in path.name]
+        done = amuro(
+            root,
+            "convert",
+            f"--checkpoint={folder}",
+            f"--out={out}",
+            AMURO_CACHE=str(tmp_path / "cache"),
+        )
+        assert done.returncode == 2 and expected[name] in done.stderr, (
+            f"{name}: {done.stderr[-1500:]}"
+        )
+        assert not out.exists() and not [
+            path for path in tmp_path.iterdir() if ".tmp-" in path.name
+        ]
 
 
 def _truncate(folder):
@@ -133,7 +190,9 @@ def _truncate(folder):
 
 def _rename(folder):
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"model_type": "mystery", "architectures": ["MysteryForCausalLM"]}))
+    (folder / "config.json").write_text(
+        json.dumps(config | {"model_type": "mystery", "architectures": ["MysteryForCausalLM"]})
+    )
 
 
 def _reshape(folder):

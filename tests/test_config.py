@@ -5,7 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from amuro_jax.config import LabConfig, ScoreConfig, StudyConfig, TrainConfig, from_dict, split_names, to_dict, validate_score, validate_train
+from amuro_jax.config import (
+    LabConfig,
+    ScoreConfig,
+    StudyConfig,
+    TrainConfig,
+    from_dict,
+    split_names,
+    to_dict,
+    validate_score,
+    validate_train,
+)
 from amuro_jax.errors import ConfigError
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").rglob("*.py"))
@@ -18,11 +28,17 @@ def train(**fields):
 @pytest.mark.parametrize(
     "fields",
     [
-        {"checkpoint": ""}, {"protocol": "loose"}, {"dtype": "int8"}, {"epochs": 0}, {"batch_size": 8, "micro_batch_size": 3},
-        {"warmup_fraction": 1.5}, {"remat": "some"}, {"max_length": -1},
+        {"checkpoint": ""},
+        {"protocol": "loose"},
+        {"dtype": "int8"},
+        {"epochs": 0},
+        {"batch_size": 8, "micro_batch_size": 3},
+        {"warmup_fraction": 1.5},
+        {"remat": "some"},
+        {"max_length": -1},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_bad_training_fields_are_named(fields):
     with pytest.raises(ConfigError, match=f"config.{list(fields)[-1]}"):
         validate_train(train(**fields))
@@ -33,14 +49,18 @@ def test_good_configs_pass():
     validate_score(ScoreConfig(checkpoint="a", tasks="b", workdir="c"))
 
 
-@pytest.mark.parametrize("fields", [{"method": "guess"}, {"attention": "fast"}, {"shots": "4,x"}, {"tasks": ""}], ids=str)
+@pytest.mark.parametrize(
+    "fields", [{"method": "guess"}, {"attention": "fast"}, {"shots": "4,x"}, {"tasks": ""}], ids=str
+)
 def test_bad_scoring_fields_are_named(fields):
     with pytest.raises(ConfigError, match=f"config.{list(fields)[0]}"):
         validate_score(ScoreConfig(**{"checkpoint": "a", "tasks": "b", "workdir": "c", **fields}))
 
 
 def test_dictionaries_round_trip_and_unknown_fields_show_the_known_ones():
-    config = from_dict(StudyConfig, {"fine_tunes": [{"task": "x", "epochs": 2}], "train": {"learning_rate": 1}})
+    config = from_dict(
+        StudyConfig, {"fine_tunes": [{"task": "x", "epochs": 2}], "train": {"learning_rate": 1}}
+    )
     assert config.fine_tunes[0].epochs == 2 and config.train.learning_rate == 1.0
     assert from_dict(StudyConfig, to_dict(config)) == config
     with pytest.raises(ConfigError, match="(?s)unknown field 'epoch'.*known fields: .*epochs"):

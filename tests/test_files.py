@@ -36,7 +36,9 @@ def test_atomic_folder_appears_only_when_the_block_ends_well(tmp_path):
         assert (target / "part").read_text() == text and os.listdir(tmp_path) == ["model"]
 
 
-@pytest.mark.parametrize("line,found", [("{broken", "not JSON"), ("[1, 2]", "expected a JSON object")])
+@pytest.mark.parametrize(
+    "line,found", [("{broken", "not JSON"), ("[1, 2]", "expected a JSON object")]
+)
 def test_a_bad_line_is_named(tmp_path, line, found):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"a": 1}\n\n' + line + "\n")
@@ -62,4 +64,7 @@ def test_content_key_ignores_order_and_sees_every_value():
 
 def test_sha256_of_a_file(tmp_path):
     (tmp_path / "f").write_bytes(b"abc")
-    assert files.sha256_file(tmp_path / "f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert (
+        files.sha256_file(tmp_path / "f")
+        == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )

@@ -11,8 +11,15 @@ def run(root, *args):
 
 
 def test_local_dry_run_prints_one_command(root):
-    result = run(root, "launch/local.sh", "--dry_run", "a/b.log", "study", "--config=configs/x y.py")
-    assert result.returncode == 0 and "nohup" in result.stdout and "x\\ y.py" in result.stdout and not (root / "a").exists()
+    result = run(
+        root, "launch/local.sh", "--dry_run", "a/b.log", "study", "--config=configs/x y.py"
+    )
+    assert (
+        result.returncode == 0
+        and "nohup" in result.stdout
+        and "x\\ y.py" in result.stdout
+        and not (root / "a").exists()
+    )
 
 
 def test_local_runs_detached_and_logs(root, tmp_path):
@@ -26,9 +33,20 @@ def test_local_runs_detached_and_logs(root, tmp_path):
 
 
 def test_tpu_dry_run_creates_copies_installs_runs(root):
-    result = run(root, "launch/tpu_vm.sh", "--dry_run", "n", "z", "v5litepod-8", "train", "--config.mesh=fsdp:8")
+    result = run(
+        root,
+        "launch/tpu_vm.sh",
+        "--dry_run",
+        "n",
+        "z",
+        "v5litepod-8",
+        "train",
+        "--config.mesh=fsdp:8",
+    )
     words = [line.split()[4] for line in result.stdout.splitlines() if line.startswith("gcloud")]
-    assert result.returncode == 0 and words == ["create", "scp", "ssh"] and "fsdp:8" in result.stdout
+    assert (
+        result.returncode == 0 and words == ["create", "scp", "ssh"] and "fsdp:8" in result.stdout
+    )
 
 
 @pytest.mark.parametrize("kind", ["v5litepod-16", "v3-8"])
@@ -38,8 +56,24 @@ def test_tpu_refuses_what_one_host_cannot_hold(root, kind):
 
 
 def test_scoring_runs_on_all_hosts_of_a_slice(root):
-    result = run(root, "launch/tpu_vm.sh", "--dry_run", "n", "z", "v5litepod-16", "score", "--config.mesh=data:-1")
-    lines = {line.split()[4]: line for line in result.stdout.splitlines() if line.startswith("gcloud")}
-    assert all("--worker=all" in lines[name] for name in ("scp", "ssh")) and "--cluster=auto" in lines["ssh"].replace("\\", "")
+    result = run(
+        root,
+        "launch/tpu_vm.sh",
+        "--dry_run",
+        "n",
+        "z",
+        "v5litepod-16",
+        "score",
+        "--config.mesh=data:-1",
+    )
+    lines = {
+        line.split()[4]: line for line in result.stdout.splitlines() if line.startswith("gcloud")
+    }
+    assert all(
+        "--worker=all" in lines[name] for name in ("scp", "ssh")
+    ) and "--cluster=auto" in lines["ssh"].replace("\\", "")
     assert "--worker" not in lines["create"]
-    assert "--cluster" not in run(root, "launch/tpu_vm.sh", "--dry_run", "n", "z", "v6e-8", "score").stdout
+    assert (
+        "--cluster"
+        not in run(root, "launch/tpu_vm.sh", "--dry_run", "n", "z", "v6e-8", "score").stdout
+    )

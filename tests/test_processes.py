@@ -1,4 +1,6 @@
-"""Two real processes with two devices each score together: the same results on both, and those of one process alone."""
+"""Two real processes with two devices each score together: the same results on both, and those of
+one process alone.
+"""
 
 import json
 import os
@@ -12,8 +14,8 @@ import pytest
 
 from amuro_jax import processes
 from amuro_jax.errors import ConfigError
-from amuro_jax.evals.generation import Sampling
-from amuro_jax.evals.scorer import Scorer
+from amuro_jax.scoring.generation import Sampling
+from amuro_jax.scoring.scorer import Scorer
 from tests.evals import tiny
 from tests.study.conftest import series  # noqa: F401
 
@@ -24,8 +26,8 @@ import dataclasses, json, sys
 from amuro_jax import processes, sharding
 processes.join(sys.argv[1])
 import jax, numpy as np
-from amuro_jax.evals.generation import Sampling
-from amuro_jax.evals.scorer import Scorer
+from amuro_jax.scoring.generation import Sampling
+from amuro_jax.scoring.scorer import Scorer
 from tests import test_processes as t
 from tests.evals import tiny
 
@@ -49,22 +51,40 @@ def requests():
 
 def generations():
     """Five texts of several lengths."""
-    return [tiny.Request(request.context[:20], max_new_tokens=4 + place) for place, request in enumerate(requests()[:5])]
+    return [
+        tiny.Request(request.context[:20], max_new_tokens=4 + place)
+        for place, request in enumerate(requests()[:5])
+    ]
 
 
 def together(root, *arguments, **environment):
-    """Standard output of two processes that run the same command; `CLUSTER` in it is replaced by the flag's value."""
+    """Standard output of two processes that run the same command.
+
+    `CLUSTER` in it is replaced by the flag's value.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {**os.environ, "PYTHONPATH": str(root), "XLA_FLAGS": "--xla_force_host_platform_device_count=2", **environment}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(root),
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        **environment,
+    }
     started = [
         subprocess.Popen(
-            [sys.executable, *(text.replace("CLUSTER", f"127.0.0.1:{port},2,{number}") for text in arguments)],
-            env=environment, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            [
+                sys.executable,
+                *(text.replace("CLUSTER", f"127.0.0.1:{port},2,{number}") for text in arguments),
+            ],
+            env=environment,
+            cwd=root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for number in range(2)
-    ]  # fmt: skip
+    ]
     try:
         ended = [process.communicate(timeout=240) for process in started]
     finally:
@@ -76,37 +96,66 @@ def together(root, *arguments, **environment):
 
 
 def test_two_processes_give_the_results_of_the_plain_path_in_order(root):
-    first, second = (json.loads(output.splitlines()[-1]) for output in together(root, "-c", SCRIPT, "CLUSTER"))
+    first, second = (
+        json.loads(output.splitlines()[-1]) for output in together(root, "-c", SCRIPT, "CLUSTER")
+    )
     assert first == second and first.pop("least") == 3 << 20
     params = tiny.params_of()
     expected = [tiny.plain_likelihoods(params, request) for request in requests()]
     for (values, greedy), pairs in zip(first["scored"], expected, strict=True):
         np.testing.assert_allclose(values, [value for value, _ in pairs], atol=1e-4)
         assert greedy == [hit for _, hit in pairs]
-    drawn = [(made.tokens, made.ended) for made in Scorer(tiny.CONFIG).generate(params, generations(), eos=EOS, sampling=DRAWN)]
-    for name, texts in (("greedy", [tiny.plain_generation(params, one, EOS) for one in generations()]), ("drawn", drawn)):
+    drawn = [
+        (made.tokens, made.ended)
+        for made in Scorer(tiny.CONFIG).generate(params, generations(), eos=EOS, sampling=DRAWN)
+    ]
+    for name, texts in (
+        ("greedy", [tiny.plain_generation(params, one, EOS) for one in generations()]),
+        ("drawn", drawn),
+    ):
         assert first[name] == [[list(tokens), ended] for tokens, ended in texts]
 
 
 def test_the_command_line_over_two_processes(root, series, tmp_path):  # noqa: F811
     def command(name):
-        fields = {"checkpoint": f"{series.checkpoints}@step10-tokens10K", "data_root": series.data, "workdir": tmp_path / name}
+        fields = {
+            "checkpoint": f"{series.checkpoints}@step10-tokens10K",
+            "data_root": series.data,
+            "workdir": tmp_path / name,
+        }
         fields |= {"tasks": "lab_nli,lab_summary", "rows": 9, "shots": 1, "bootstrap": 20}
-        return ["-m", "amuro_jax", "score", *(f"--config.{field}={value}" for field, value in fields.items())]
+        return [
+            "-m",
+            "amuro_jax",
+            "score",
+            *(f"--config.{field}={value}" for field, value in fields.items()),
+        ]
 
     environment = {"AMURO_CACHE": str(tmp_path / "cache")}
     first, second = together(root, *command("two"), "--cluster=CLUSTER", **environment)
     assert "lab_nli" in first and "lab_nli" not in second
     alone = {**os.environ, **environment, "PYTHONPATH": str(root), "XLA_FLAGS": ""}
-    subprocess.run([sys.executable, *command("one")], env=alone, cwd=root, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, *command("one")], env=alone, cwd=root, check=True, capture_output=True
+    )
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert names == sorted(path.name for path in (tmp_path / "two").iterdir()) and len(names) == 2
     for name in names:
-        one, two = (pd.read_parquet(tmp_path / run / name / "rows.parquet") for run in ("one", "two"))
-        assert one.prediction.tolist() == two.prediction.tolist() and one.score.tolist() == two.score.tolist()
+        one, two = (
+            pd.read_parquet(tmp_path / run / name / "rows.parquet") for run in ("one", "two")
+        )
+        assert (
+            one.prediction.tolist() == two.prediction.tolist()
+            and one.score.tolist() == two.score.tolist()
+        )
         if "nli" in name:
-            np.testing.assert_allclose(np.stack(one.choice_logprobs), np.stack(two.choice_logprobs), atol=1e-4)
-        values = [json.loads((tmp_path / run / name / "metrics.json").read_text()) for run in ("one", "two")]
+            np.testing.assert_allclose(
+                np.stack(one.choice_logprobs), np.stack(two.choice_logprobs), atol=1e-4
+            )
+        values = [
+            json.loads((tmp_path / run / name / "metrics.json").read_text())
+            for run in ("one", "two")
+        ]
         assert values[0]["value"] == values[1]["value"]
 
 

@@ -1,4 +1,6 @@
-"""Real rows, real tokenizer, a random OLMo of 21 M parameters: convert → train → score through the command line (needs the real data)."""
+"""Real rows, real tokenizer, a random OLMo of 21 M parameters: convert → train → score through the
+command line (needs the real data).
+"""
 
 import json
 import os
@@ -8,9 +10,18 @@ import sys
 import pytest
 
 CONFIG = {
-    "vocab_size": 50304, "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 8, "num_attention_heads": 8, "tie_word_embeddings": True,
-    "pad_token_id": 1, "eos_token_id": 50279, "bos_token_id": None, "max_position_embeddings": 2048, "clip_qkv": None,
-}  # fmt: skip
+    "vocab_size": 50304,
+    "hidden_size": 256,
+    "intermediate_size": 1024,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 8,
+    "tie_word_embeddings": True,
+    "pad_token_id": 1,
+    "eos_token_id": 50279,
+    "bos_token_id": None,
+    "max_position_embeddings": 2048,
+    "clip_qkv": None,
+}
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +35,27 @@ def checkpoint(shared, tmp_path_factory):
     model.save_pretrained(folder)
     source = shared / "tokenizers" / "allenai_gpt-neox-olmo-dolma-v1_5.json"
     (folder / "tokenizer.json").write_text(source.read_text())
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"}))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"})
+    )
     return folder
 
 
 def amuro(root, cache, *arguments):
     """Runs the command line; returns what it printed."""
-    environment = {**os.environ, "PYTHONPATH": str(root), "AMURO_CACHE": str(cache), "XLA_FLAGS": ""}
-    done = subprocess.run([sys.executable, "-m", "amuro_jax", *arguments], env=environment, cwd=root, capture_output=True, text=True)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(root),
+        "AMURO_CACHE": str(cache),
+        "XLA_FLAGS": "",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "amuro_jax", *arguments],
+        env=environment,
+        cwd=root,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -41,21 +65,46 @@ def test_convert_train_score_on_real_rows(checkpoint, shared, root):
     cache = work / "cache"
     amuro(root, cache, "convert", f"--checkpoint={checkpoint}", f"--out={work / 'flax'}")
     for task, config in (("paws", "olmo1b_paws"), ("mnli_matched", "olmo1b_mnli")):
-        run = [f"--config=configs/train/{config}.py", f"--config.checkpoint={work / 'flax'}", f"--config.data_root={shared}"]
-        run += [f"--config.workdir={work / task}", "--config.epochs=1", "--config.rows=64", "--config.dtype=float32"]
+        run = [
+            f"--config=configs/train/{config}.py",
+            f"--config.checkpoint={work / 'flax'}",
+            f"--config.data_root={shared}",
+        ]
+        run += [
+            f"--config.workdir={work / task}",
+            "--config.epochs=1",
+            "--config.rows=64",
+            "--config.dtype=float32",
+        ]
         run += ["--config.learning_rate=5e-4", "--config.log_every=1"]
         amuro(root, cache, "train", *run)
-        losses = [json.loads(line)["loss"] for line in (work / task / "metrics.jsonl").read_text().splitlines()]
+        losses = [
+            json.loads(line)["loss"]
+            for line in (work / task / "metrics.jsonl").read_text().splitlines()
+        ]
         assert len(losses) == 8 and losses[-1] < losses[0] - 2  # from ln 50304 = 10.8
         provenance = json.loads((work / task / "model" / "provenance.json").read_text())
         assert provenance["recipe"]["task"] == task and provenance["data"]["rows"] == 64
-    run = [f"--config.checkpoint={work / 'paws' / 'model'}", f"--config.data_root={shared}", f"--config.workdir={work / 'scores'}"]
-    run += ["--config.tasks=paws,mnli_matched", "--config.formats=default,instruct,io", "--config.rows=20", "--config.shots=2"]
+    run = [
+        f"--config.checkpoint={work / 'paws' / 'model'}",
+        f"--config.data_root={shared}",
+        f"--config.workdir={work / 'scores'}",
+    ]
+    run += [
+        "--config.tasks=paws,mnli_matched",
+        "--config.formats=default,instruct,io",
+        "--config.rows=20",
+        "--config.shots=2",
+    ]
     amuro(root, cache, "score", "--config=configs/score/default.py", *run)
     found = sorted((work / "scores").rglob("metrics.json"))
     assert len(found) == 6
     for path in found:
         metrics = json.loads(path.read_text())
         metrics = metrics.get("metrics", metrics)
-        assert metrics["n"] == 20 and 0 <= metrics["low"] <= metrics["value"] <= metrics["high"] <= 1 and metrics["majority"] >= 0.3
+        assert (
+            metrics["n"] == 20
+            and 0 <= metrics["low"] <= metrics["value"] <= metrics["high"] <= 1
+            and metrics["majority"] >= 0.3
+        )
         assert (path.parent / "rows.parquet").exists()

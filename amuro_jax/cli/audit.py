@@ -1,10 +1,14 @@
-"""Looks for what makes a number mean less than it seems: in a data set before it is scored, or in the results of a study.
+"""Looks for what makes a number mean less than it seems: in a data set before it is scored, or in
+the results of a study.
 
-    amuro audit --task=qqp --data_root=DATA --protocol=paper --tokenizer=CHECKPOINT_OR_tokenizer.json
+    amuro audit --task=qqp --data_root=DATA --protocol=paper \\
+      --tokenizer=CHECKPOINT_OR_tokenizer.json
     amuro audit --task=all --data_root=DATA                      every set whose rows are there
-    amuro audit --workdir=work/study                             every finished cell of a study; also what `amuro score` wrote
+    amuro audit --workdir=work/study                             every finished cell of a study; \\
+      also what `amuro score` wrote
 
-Findings are errors (the number does not mean what it says), warnings and notes. Exit status 1 where there are errors.
+Findings are errors (the number does not mean what it says), warnings and notes. Exit status 1 where
+there are errors.
 """
 
 import sys
@@ -17,14 +21,24 @@ FIRST = "task"
 
 def define_flags() -> None:
     """Declares the verb's flags."""
-    flags.DEFINE_string("task", "", "Sets to audit, comma-separated (or YAML files); `all`: every set whose rows are under --data_root.")
-    flags.DEFINE_string("workdir", "", "Working folder of a study or of `amuro score`: its results are audited.")
+    flags.DEFINE_string(
+        "task",
+        "",
+        "Sets to audit, comma-separated (or YAML files); `all`: every set whose rows are under --data_root.",
+    )
+    flags.DEFINE_string(
+        "workdir", "", "Working folder of a study or of `amuro score`: its results are audited."
+    )
     flags.DEFINE_string("data_root", "", "Folder of local data sets; empty: the Hub.")
     flags.DEFINE_string("format", "default", "Prompt format.")
     flags.DEFINE_integer("shots", 4, "Shots before each query.", lower_bound=0)
     flags.DEFINE_string("protocol", "strict", "strict or paper.")
     flags.DEFINE_string("quirks", "", "Single quirks to switch, e.g. +shots_from_test.")
-    flags.DEFINE_string("tokenizer", "", "Checkpoint folder, tokenizer folder or tokenizer.json: needed for sizes and label tokens.")
+    flags.DEFINE_string(
+        "tokenizer",
+        "",
+        "Checkpoint folder, tokenizer folder or tokenizer.json: needed for sizes and label tokens.",
+    )
     flags.DEFINE_integer("max_length", 2048, "Context in tokens.", lower_bound=1)
     flags.DEFINE_bool("notes", True, "Print notes besides warnings and errors.")
 
@@ -55,14 +69,26 @@ def _names(given):
     if given.task != "all":
         return split_names(given.task)
     if not given.data_root:
-        raise ConfigError("--task=all needs local rows", where="command line", hint="give --data_root=…, or name the sets to take from the Hub")
+        raise ConfigError(
+            "--task=all needs local rows",
+            where="command line",
+            hint="give --data_root=…, or name the sets to take from the Hub",
+        )
     names = [
         name
         for name, task in TASKS.items()
-        if any(sources.split_path(task, split, given.data_root) for split in (*task.source.test, task.source.published_test) if split)
+        if any(
+            sources.split_path(task, split, given.data_root)
+            for split in (*task.source.test, task.source.published_test)
+            if split
+        )
     ]
     if not names:
-        raise DataError("no rows of any set", where=given.data_root, hint="one folder per set, e.g. glue_mnli/validation_matched.jsonl")
+        raise DataError(
+            "no rows of any set",
+            where=given.data_root,
+            hint="one folder per set, e.g. glue_mnli/validation_matched.jsonl",
+        )
     return names
 
 
@@ -73,7 +99,12 @@ def _audit(name, given):
 
     made = tokenizer.open_tokenizer(given.tokenizer) if given.tokenizer else None
     protocol = protocols.resolve(given.protocol, given.quirks)
-    options = {"format": given.format, "shots": given.shots, "tokenizer": made, "max_length": given.max_length}
+    options = {
+        "format": given.format,
+        "shots": given.shots,
+        "tokenizer": made,
+        "max_length": given.max_length,
+    }
     return audit_task(get_task(name), protocol, data_root=given.data_root, **options)
 
 
@@ -86,5 +117,13 @@ def _print(findings, notes):
             where = finding.where
             print(f"\n{where}")
         print(f"  {finding.severity:<8}{finding.code}: {finding.what}\n          {finding.effect}")
-    count = {severity: sum(finding.severity == severity for finding in findings) for severity in ("error", "warning", "note")}
-    print("\n" + ", ".join(f"{number} {severity}{'s' * (number != 1)}" for severity, number in count.items()))
+    count = {
+        severity: sum(finding.severity == severity for finding in findings)
+        for severity in ("error", "warning", "note")
+    }
+    print(
+        "\n"
+        + ", ".join(
+            f"{number} {severity}{'s' * (number != 1)}" for severity, number in count.items()
+        )
+    )

@@ -1,4 +1,6 @@
-"""The `--config=FILE.py` flag of every verb that takes a run configuration, with typed `--config.field=value` overrides."""
+"""The `--config=FILE.py` flag of every verb that takes a run configuration, with typed
+`--config.field=value` overrides.
+"""
 
 import dataclasses
 import re
@@ -11,8 +13,15 @@ from amuro_jax.errors import ConfigError
 
 
 def define_config(default: str | None = None) -> None:
-    """Declares `--config`: a Python file with `get_config()`; `default` is used where the flag is not given."""
-    config_flags.DEFINE_config_file("config", default, "Configuration file (Python, with get_config()); override fields with --config.field=value.")
+    """Declares `--config`: a Python file with `get_config()`.
+
+    `default` is used where the flag is not given.
+    """
+    config_flags.DEFINE_config_file(
+        "config",
+        default,
+        "Configuration file (Python, with get_config()); override fields with --config.field=value.",
+    )
 
 
 def define_cluster() -> None:
@@ -29,21 +38,35 @@ def given_config(kind):
     """
     config = flags.FLAGS.config
     if config is None:
-        raise ConfigError("no configuration given", where="--config", hint="for example --config=configs/… ; see the files there")
+        raise ConfigError(
+            "no configuration given",
+            where="--config",
+            hint="for example --config=configs/… ; see the files there",
+        )
     if isinstance(config, kind):
         return config
     if dataclasses.is_dataclass(config):
-        raise ConfigError(f"the file makes a {type(config).__name__}, this verb takes a {kind.__name__}", where="--config")
+        raise ConfigError(
+            f"the file makes a {type(config).__name__}, this verb takes a {kind.__name__}",
+            where="--config",
+        )
     try:
-        _ = config.field  # ml_collections keeps the error of a file it could not load, and raises it at the first use
+        # ml_collections keeps the error of a file it could not load, and raises it at the first use
+        _ = config.field
     except Exception as error:
         raise _not_loaded(error) from error
-    raise ConfigError(f"get_config() returned a {type(config).__name__}, not a {kind.__name__}", where="--config")
+    raise ConfigError(
+        f"get_config() returned a {type(config).__name__}, not a {kind.__name__}", where="--config"
+    )
 
 
 def _not_loaded(error):
     hint = "a path counts from the folder you are in; the project's own files are in configs/ of its checkout"
-    return ConfigError(f"cannot be loaded: {error}", where="--config", hint=hint if "No such file" in str(error) else None)
+    return ConfigError(
+        f"cannot be loaded: {error}",
+        where="--config",
+        hint=hint if "No such file" in str(error) else None,
+    )
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -59,11 +82,23 @@ def parse_flags(argv: list[str]) -> list[str]:
         if not found:
             raise
         known = [field.name for field in dataclasses.fields(getattr(run_config, found[2]))]
-        raise ConfigError(f"unknown field {found[1]!r} of {found[2]}", where="--config", hint="known fields: " + ", ".join(known)) from error
-    except OSError as error:  # a file that could not be loaded, met by the first --config.field=value
+        raise ConfigError(
+            f"unknown field {found[1]!r} of {found[2]}",
+            where="--config",
+            hint="known fields: " + ", ".join(known),
+        ) from error
+    except (
+        OSError
+    ) as error:  # a file that could not be loaded, met by the first --config.field=value
         raise _not_loaded(error) from error
     except flags.Error as error:
-        raise ConfigError(str(error).strip(), where="command line", hint="--help shows the flags") from error
+        raise ConfigError(
+            str(error).strip(), where="command line", hint="--help shows the flags"
+        ) from error
     if len(rest) > 1:
-        raise ConfigError(f"unexpected argument {rest[1]!r}", where="command line", hint="flags look like --name=value")
+        raise ConfigError(
+            f"unexpected argument {rest[1]!r}",
+            where="command line",
+            hint="flags look like --name=value",
+        )
     return rest

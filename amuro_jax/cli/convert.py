@@ -1,7 +1,7 @@
 """Converts a checkpoint of any form, and prints the folder that every other verb takes.
 
-    amuro convert --checkpoint=allenai/OLMo-1B-hf@step1000-tokens4B
-    amuro convert --checkpoint=path/to/hf_folder --out=path/to/converted
+amuro convert --checkpoint=allenai/OLMo-1B-hf@step1000-tokens4B
+amuro convert --checkpoint=path/to/hf_folder --out=path/to/converted
 """
 
 from absl import flags
@@ -11,10 +11,24 @@ DESCRIPTION = "turn a checkpoint (Hub, HF folder, native OLMo) into Flax paramet
 
 def define_flags() -> None:
     """Declares the verb's flags."""
-    flags.DEFINE_string("checkpoint", "", "Hub name with optional @revision, HF folder, native OLMo folder, or a folder of checkpoints with @name.")
-    flags.DEFINE_string("out", "", "Folder to write; empty: a cache keyed by content, so that nothing is converted twice.")
-    flags.DEFINE_string("tokenizer", "", "Folder with tokenizer files, for a source that has none (native OLMo).")
-    flags.DEFINE_string("cache", "", "Cache of downloads and conversions; default $AMURO_CACHE or ~/.cache/amuro_jax.")
+    flags.DEFINE_string(
+        "checkpoint",
+        "",
+        "Hub name with optional @revision, HF folder, native OLMo folder, or a folder of checkpoints with @name.",
+    )
+    flags.DEFINE_string(
+        "out",
+        "",
+        "Folder to write; empty: a cache keyed by content, so that nothing is converted twice.",
+    )
+    flags.DEFINE_string(
+        "tokenizer", "", "Folder with tokenizer files, for a source that has none (native OLMo)."
+    )
+    flags.DEFINE_string(
+        "cache",
+        "",
+        "Cache of downloads and conversions; default $AMURO_CACHE or ~/.cache/amuro_jax.",
+    )
     flags.DEFINE_bool("offline", False, "Use only what is already downloaded.")
 
 
@@ -28,15 +42,26 @@ def main() -> None:
 
     given = flags.FLAGS
     if not given.checkpoint:
-        raise ConfigError("no checkpoint given", where="--checkpoint", hint="for example --checkpoint=allenai/OLMo-1B-hf@step1000-tokens4B")
+        raise ConfigError(
+            "no checkpoint given",
+            where="--checkpoint",
+            hint="for example --checkpoint=allenai/OLMo-1B-hf@step1000-tokens4B",
+        )
     with tqdm.tqdm(total=0, unit="B", unit_scale=True, desc="convert", disable=None) as bar:
 
         def progress(done, total):
             bar.total = total
             bar.update(done - bar.n)
 
-        options = {"offline": given.offline, "tokenizer": given.tokenizer or None, "progress": progress, "out": given.out or None}
+        options = {
+            "offline": given.offline,
+            "tokenizer": given.tokenizer or None,
+            "progress": progress,
+            "out": given.out or None,
+        }
         folder = door.open_checkpoint(given.checkpoint, given.cache or None, **options)
     config = checkpoint.read_config(folder)
-    print(f"{config.family}: {config.num_parameters:,} parameters, {config.num_layers} layers, {config.vocab_size} embedding rows")
+    print(
+        f"{config.family}: {config.num_parameters:,} parameters, {config.num_layers} layers, {config.vocab_size} embedding rows"
+    )
     print(folder)

@@ -1,6 +1,7 @@
-"""Writes a converted or fine-tuned checkpoint as a Hugging Face folder, for `AutoModelForCausalLM.from_pretrained`.
+"""Writes a converted or fine-tuned checkpoint as a Hugging Face folder, for
+`AutoModelForCausalLM.from_pretrained`.
 
-    amuro export --checkpoint=path/to/model --out=path/to/hf_folder --dtype=bfloat16
+amuro export --checkpoint=path/to/model --out=path/to/hf_folder --dtype=bfloat16
 """
 
 from absl import flags
@@ -10,11 +11,21 @@ DESCRIPTION = "turn a converted or fine-tuned checkpoint back into a Hugging Fac
 
 def define_flags() -> None:
     """Declares the verb's flags."""
-    flags.DEFINE_string("checkpoint", "", "Converted or fine-tuned folder (or any name that `amuro convert` takes).")
+    flags.DEFINE_string(
+        "checkpoint", "", "Converted or fine-tuned folder (or any name that `amuro convert` takes)."
+    )
     flags.DEFINE_string("out", "", "Folder to write.")
-    flags.DEFINE_string("dtype", "", "float32, float16 or bfloat16; empty: as in the source, or as stored where the model was trained since.")
+    flags.DEFINE_string(
+        "dtype",
+        "",
+        "float32, float16 or bfloat16; empty: as in the source, or as stored where the model was trained since.",
+    )
     flags.DEFINE_float("shard_gb", 5.0, "Largest weight file, in GB (10**9 bytes).")
-    flags.DEFINE_string("cache", "", "Cache of downloads and conversions; default $AMURO_CACHE or ~/.cache/amuro_jax.")
+    flags.DEFINE_string(
+        "cache",
+        "",
+        "Cache of downloads and conversions; default $AMURO_CACHE or ~/.cache/amuro_jax.",
+    )
 
 
 def main() -> None:
@@ -29,5 +40,7 @@ def main() -> None:
     if given.shard_gb <= 0:
         raise ConfigError(f"must be positive, got {given.shard_gb}", where="--shard_gb")
     folder = door.open_checkpoint(given.checkpoint, given.cache or None)
-    names = exporter.export(folder, given.out, dtype=given.dtype, shard_bytes=int(given.shard_gb * 10**9))
+    names = exporter.export(
+        folder, given.out, dtype=given.dtype, shard_bytes=int(given.shard_gb * 10**9)
+    )
     print(f"{given.out}: {', '.join(names)}")

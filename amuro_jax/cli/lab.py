@@ -1,15 +1,21 @@
 """Builds the laboratory: everything a study needs, made here, in minutes, with nothing to download.
 
-A small invented world (creatures and their attributes, what words mean, what follows from what, short stories) is written out as a
-pre-training corpus and as data sets in the columns of the real ones. A tokenizer is trained, a tiny OLMo is pre-trained, and a series
+A small invented world (creatures and their attributes, what words mean, what follows from what,
+short stories) is written out as a
+pre-training corpus and as data sets in the columns of the real ones. A tokenizer is trained, a tiny
+OLMo is pre-trained, and a series
 of its checkpoints is published as Hugging Face folders.
 
-    amuro lab --config=configs/lab/default.py --config.out=work/lab     the laboratory of the default study
-    amuro lab --config=configs/lab/tiny.py --config.out=/tmp/lab        seconds instead of minutes, learns nothing
+    amuro lab --config=configs/lab/default.py --config.out=work/lab     the laboratory of the \\
+      default study
+    amuro lab --config=configs/lab/tiny.py --config.out=/tmp/lab        seconds instead of \\
+      minutes, learns nothing
 
-It writes   OUT/data/SET/SPLIT.jsonl   OUT/checkpoints/stepN-tokensM/   OUT/tokenizer/   OUT/corpus/   and, last, OUT/lab.json.
+It writes   OUT/data/SET/SPLIT.jsonl   OUT/checkpoints/stepN-tokensM/   OUT/tokenizer/   OUT/corpus/
+and, last, OUT/lab.json.
 Stopped at any moment, the same command goes on where it stood; when all is there it does nothing.
-Every size can be changed, for example --config.steps=2000 --config.model.hidden_size=192 (see amuro_jax/config.py, LabConfig).
+Every size can be changed, for example --config.steps=2000 --config.model.hidden_size=192 (see
+amuro_jax/config.py, LabConfig).
 """
 
 from amuro_jax.cli import configure

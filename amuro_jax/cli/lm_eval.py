@@ -1,7 +1,8 @@
 """Runs tasks of lm-evaluation-harness on a checkpoint, its own or local YAML files.
 
     amuro lm-eval --checkpoint=allenai/OLMo-1B-hf --tasks=arc_easy,hellaswag --num_fewshot=5
-    amuro lm-eval --checkpoint=work/lab/checkpoints@step100-tokens1M --tasks=my_task --include_path=path/to/yaml
+    amuro lm-eval --checkpoint=work/lab/checkpoints@step100-tokens1M --tasks=my_task \\
+      --include_path=path/to/yaml
 
 Needs the extra `lm_eval`.
 """
@@ -17,12 +18,18 @@ def define_flags() -> None:
     """Declares the verb's flags."""
     flags.DEFINE_string("checkpoint", "", "As `amuro convert` takes it.")
     flags.DEFINE_string("tasks", "", "Comma-separated names of tasks.")
-    flags.DEFINE_string("include_path", "", "Folder with YAML files of further tasks; the harness's own are then left out.")
+    flags.DEFINE_string(
+        "include_path",
+        "",
+        "Folder with YAML files of further tasks; the harness's own are then left out.",
+    )
     flags.DEFINE_integer("num_fewshot", None, "Shots; by default as each task says.")
     flags.DEFINE_integer("limit", None, "Rows per task.")
     flags.DEFINE_string("dtype", "float32", "Compute dtype: float32 or bfloat16.")
     flags.DEFINE_string("mesh", "", "Mesh, for example data:4,tensor:2; empty: one device.")
-    flags.DEFINE_bool("apply_chat_template", False, "Render prompts with the tokenizer's chat template.")
+    flags.DEFINE_bool(
+        "apply_chat_template", False, "Render prompts with the tokenizer's chat template."
+    )
     flags.DEFINE_string("out", "", "File for the results as JSON.")
     define_cluster()
 
@@ -41,13 +48,25 @@ def main() -> None:
         from lm_eval.tasks import TaskManager
         from lm_eval.utils import make_table
     except ImportError as error:
-        raise ConfigError("lm-evaluation-harness is not installed", where="amuro lm-eval", hint="pip install 'amuro_jax[lm_eval]'") from error
+        raise ConfigError(
+            "lm-evaluation-harness is not installed",
+            where="amuro lm-eval",
+            hint="pip install 'amuro_jax[lm_eval]'",
+        ) from error
     if given.cluster and not given.mesh:
-        raise ConfigError("several processes need a mesh over all their devices", where="--mesh", hint="for example --mesh=data:-1")
+        raise ConfigError(
+            "several processes need a mesh over all their devices",
+            where="--mesh",
+            hint="for example --mesh=data:-1",
+        )
     processes.join(given.cluster)
     from amuro_jax.evals.lm_eval import AmuroLM
 
-    manager = TaskManager(include_path=given.include_path, include_defaults=False) if given.include_path else TaskManager()
+    manager = (
+        TaskManager(include_path=given.include_path, include_defaults=False)
+        if given.include_path
+        else TaskManager()
+    )
     results = lm_eval.simple_evaluate(
         model=AmuroLM(given.checkpoint, given.dtype, given.mesh),
         tasks=given.tasks.split(","),
@@ -61,7 +80,10 @@ def main() -> None:
         return
     print(make_table(results))
     if given.out:
-        files.write_text(given.out, _json({name: results[name] for name in ("results", "configs", "versions", "n-shot")}))
+        files.write_text(
+            given.out,
+            _json({name: results[name] for name in ("results", "configs", "versions", "n-shot")}),
+        )
 
 
 def _json(value):

@@ -1,4 +1,7 @@
-"""`amuro <verb> --flags`: finds the verb, lets absl parse its flags, and prints errors for people. Imports no jax."""
+"""`amuro <verb> --flags`: finds the verb, lets absl parse its flags, and prints errors for people.
+
+Imports no jax.
+"""
 
 import importlib
 import os
@@ -9,31 +12,51 @@ from amuro_jax.errors import AmuroError
 
 # verb → (module, what it does); the module is imported only when its verb is asked for.
 VERBS = {
-    "lab": ("lab", "build the laboratory: a synthetic world, its data sets, and a series of pre-training checkpoints"),
+    "lab": (
+        "lab",
+        "build the laboratory: a synthetic world, its data sets, and a series of pre-training checkpoints",
+    ),
     "revisions": ("revisions", "list the pre-training checkpoints of a model, and select some"),
     "convert": ("convert", "turn a checkpoint (Hub, HF folder, native OLMo) into Flax parameters"),
     "verify": ("verify", "check a converted checkpoint, against its reference where there is one"),
-    "export": ("export", "turn a converted or fine-tuned checkpoint back into a Hugging Face folder"),
+    "export": (
+        "export",
+        "turn a converted or fine-tuned checkpoint back into a Hugging Face folder",
+    ),
     "tasks": ("tasks", "list the data sets; show or dump a set's rendered prompts"),
     "train": ("train", "fine-tune one checkpoint on one data set"),
     "score": ("score", "score one model on data sets, under prompt formats"),
     "study": ("study", "do a whole study: fine-tune and score every checkpoint, then report"),
     "report": ("report", "make the report of a study again from its finished cells"),
-    "audit": ("audit", "look for what makes a number mean less than it seems, in a data set or in results"),
+    "audit": (
+        "audit",
+        "look for what makes a number mean less than it seems, in a data set or in results",
+    ),
     "lm-eval": ("lm_eval", "run lm-evaluation-harness tasks on a checkpoint"),
 }
 
 
 def usage() -> str:
     """The page that `amuro --help` prints."""
-    lines = [f"amuro {__version__}: what a language model learns and forgets, checkpoint by checkpoint", "", "usage: amuro VERB [--flags]", ""]
+    lines = [
+        f"amuro {__version__}: what a language model learns and forgets, checkpoint by checkpoint",
+        "",
+        "usage: amuro VERB [--flags]",
+        "",
+    ]
     lines += [f"  {verb:<10} {text}" for verb, (_, text) in VERBS.items()]
-    lines += ["", "amuro VERB --help shows the flags of a verb. New here? Start with: amuro lab --help"]
+    lines += [
+        "",
+        "amuro VERB --help shows the flags of a verb. New here? Start with: amuro lab --help",
+    ]
     return "\n".join(lines)
 
 
 def run(argv: list[str] | None = None) -> None:
-    """Entry point of the console script; exits with 0, 1 (interrupted or failed), or 2 (something to mend)."""
+    """Entry point of the console script.
+
+    Exits with 0, 1 (interrupted or failed), or 2 (something to mend).
+    """
     argv = list(sys.argv if argv is None else argv)
     if len(argv) < 2 or argv[1] in ("-h", "--help", "help"):
         print(usage())
@@ -55,16 +78,25 @@ def _run_verb(verb: str, flags: list[str]) -> None:
 
     module = importlib.import_module(f"amuro_jax.cli.{VERBS[verb][0]}")
     module.define_flags()
-    if flags and not flags[0].startswith("-") and hasattr(module, "FIRST"):  # `amuro revisions NAME` = `--suite=NAME`
+    if (
+        flags and not flags[0].startswith("-") and hasattr(module, "FIRST")
+    ):  # `amuro revisions NAME` = `--suite=NAME`
         flags = [f"--{module.FIRST}={flags[0]}", *flags[1:]]
     # absl shows the main module's docstring and key flags under --help: make those the verb's.
     sys.modules["__main__"].__doc__ = f"amuro {verb}: {module.DESCRIPTION}\n{module.__doc__ or ''}"
     own = absl_flags.FLAGS.flags_by_module_dict().get(module.__name__, [])
-    for flag in [*own, *(absl_flags.FLAGS[name] for name in ("config",) if name in absl_flags.FLAGS)]:
+    for flag in [
+        *own,
+        *(absl_flags.FLAGS[name] for name in ("config",) if name in absl_flags.FLAGS),
+    ]:
         absl_flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-    absl_flags.FLAGS.verbosity = -1  # warnings, unless the flag says otherwise: orbax tells of every file at `info`
+    absl_flags.FLAGS.verbosity = (
+        -1
+    )  # warnings, unless the flag says otherwise: orbax tells of every file at `info`
     parse = _guarded(verb, configure.parse_flags)
-    app.run(lambda _: _guarded(verb, module.main)(), argv=[f"amuro {verb}", *flags], flags_parser=parse)
+    app.run(
+        lambda _: _guarded(verb, module.main)(), argv=[f"amuro {verb}", *flags], flags_parser=parse
+    )
 
 
 def _guarded(verb, function):
@@ -81,7 +113,10 @@ def _report_errors(verb, action):
         print(f"amuro {verb}: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print(f"amuro {verb}: interrupted; what is finished is kept, the same command goes on", file=sys.stderr)
+        print(
+            f"amuro {verb}: interrupted; what is finished is kept, the same command goes on",
+            file=sys.stderr,
+        )
         sys.exit(1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,8 +1,10 @@
-"""Makes the report of a study from its finished cells: page, figures, tables. Nothing is computed on a model.
+"""Makes the report of a study from its finished cells: page, figures, tables. Nothing is computed
+on a model.
 
   amuro report --workdir=work/study
 
-Writes <workdir>/report/index.html (one self-contained page), figures/*.png and *.svg, tables/*.csv."""
+Writes <workdir>/report/index.html (one self-contained page), figures/*.png and *.svg, tables/*.csv.
+"""
 
 from absl import flags
 
@@ -17,10 +19,15 @@ def define_flags() -> None:
 def main() -> None:
     """Writes the report and prints its table and path."""
     from amuro_jax.config import require
-    from amuro_jax.study import report
+    from amuro_jax.report import report
 
     workdir = flags.FLAGS.workdir
-    require(bool(workdir), "no folder given", where="--workdir", hint="the folder that `amuro study` worked in")
+    require(
+        bool(workdir),
+        "no folder given",
+        where="--workdir",
+        hint="the folder that `amuro study` worked in",
+    )
     page = report.write_report(workdir)
     print(report.summary(workdir))
     print(f"report: {page}")

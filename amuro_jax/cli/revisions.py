@@ -1,7 +1,7 @@
 """Lists the checkpoints of a Hub suite or of a folder, in order of tokens seen.
 
-    amuro revisions EleutherAI/pythia-160m --select=log:8
-    amuro revisions --suite=lab/checkpoints --select=1000,18000,main
+amuro revisions EleutherAI/pythia-160m --select=log:8
+amuro revisions --suite=lab/checkpoints --select=1000,18000,main
 """
 
 from absl import flags
@@ -12,10 +12,22 @@ FIRST = "suite"  # the flag that a first word without `--` means
 
 def define_flags() -> None:
     """Declares the verb's flags."""
-    flags.DEFINE_string("suite", "", "Hub name or folder of checkpoints; may also stand alone after the verb.")
-    flags.DEFINE_string("select", "all", "List of revisions or steps, all, every:K, log:N, tokens:N; filters before it: 'stage=1;log:8'.")
-    flags.DEFINE_string("cache", "", "Where what the Hub said is remembered; default $AMURO_CACHE or ~/.cache/amuro_jax.")
-    flags.DEFINE_bool("offline", False, "Ask nobody: use what is remembered or follows from the suite's rule.")
+    flags.DEFINE_string(
+        "suite", "", "Hub name or folder of checkpoints; may also stand alone after the verb."
+    )
+    flags.DEFINE_string(
+        "select",
+        "all",
+        "List of revisions or steps, all, every:K, log:N, tokens:N; filters before it: 'stage=1;log:8'.",
+    )
+    flags.DEFINE_string(
+        "cache",
+        "",
+        "Where what the Hub said is remembered; default $AMURO_CACHE or ~/.cache/amuro_jax.",
+    )
+    flags.DEFINE_bool(
+        "offline", False, "Ask nobody: use what is remembered or follows from the suite's rule."
+    )
     flags.DEFINE_bool("names", False, "Print names only, one a line, as --checkpoint takes them.")
 
 
@@ -26,15 +38,26 @@ def main() -> None:
 
     given = flags.FLAGS
     if not given.suite:
-        raise ConfigError("no suite given", where="--suite", hint="for example: amuro revisions allenai/OLMo-1B-hf --select=log:8")
-    found = revisions.list_revisions(given.suite, given.select, given.cache or None, offline=given.offline)
+        raise ConfigError(
+            "no suite given",
+            where="--suite",
+            hint="for example: amuro revisions allenai/OLMo-1B-hf --select=log:8",
+        )
+    found = revisions.list_revisions(
+        given.suite, given.select, given.cache or None, offline=given.offline
+    )
     if given.names:
         print("\n".join(revision.name for revision in found))
         return
     print(f"{'tokens':>10} {'step':>9}  {'stage':>5} {'ingr.':>5} {'seed':<14} name")
     for r in found:
-        cells = ["-" if value is None else str(value) for value in (r.step, r.stage, r.ingredient, r.seed)]
-        print(f"{amount(r.tokens):>10} {cells[0]:>9}  {cells[1]:>5} {cells[2]:>5} {cells[3]:<14} {r.name}")
+        cells = [
+            "-" if value is None else str(value)
+            for value in (r.step, r.stage, r.ingredient, r.seed)
+        ]
+        print(
+            f"{amount(r.tokens):>10} {cells[0]:>9}  {cells[1]:>5} {cells[2]:>5} {cells[3]:<14} {r.name}"
+        )
     print(f"{len(found)} checkpoints")
 
 

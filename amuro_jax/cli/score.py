@@ -1,9 +1,12 @@
 """Scores one model on data sets, under prompt formats, and writes one row per test row.
 
-    amuro score --config=configs/score/default.py --config.checkpoint=work/lab/checkpoints@step100-tokens1M \\
-        --config.tasks=lab_nli,lab_paraphrase --config.data_root=work/lab/data --config.workdir=work/score
+    amuro score --config=configs/score/default.py \\
+      --config.checkpoint=work/lab/checkpoints@step100-tokens1M \\
+        --config.tasks=lab_nli,lab_paraphrase --config.data_root=work/lab/data
+        --config.workdir=work/score
 
-On the hosts of a pod, the same command on each with --cluster=auto; the folder of the checkpoint must be there on all of them.
+On the hosts of a pod, the same command on each with --cluster=auto; the folder of the checkpoint
+must be there on all of them.
 Results lie in `<workdir>/<task>-<format>-<shots>/`: rows.parquet and metrics.json.
 """
 

@@ -1,4 +1,6 @@
-"""What `amuro score` starts from where no --config is given: it has to be there in any folder, with or without a checkout."""
+"""What `amuro score` starts from where no --config is given: it has to be there in any folder, with
+or without a checkout.
+"""
 
 from amuro_jax.config import ScoreConfig
 

@@ -1,9 +1,13 @@
-"""Runs a study: checkpoints × fine-tuning sets × evaluation sets × formats × shots, then its report.
+"""Runs a study: checkpoints × fine-tuning sets × evaluation sets × formats × shots, then its
+report.
 
-  amuro study --config=configs/study/lab.py --config.suite=work/lab/checkpoints --config.data_root=work/lab/data --config.workdir=work/study
+  amuro study --config=configs/study/lab.py --config.suite=work/lab/checkpoints \\
+    --config.data_root=work/lab/data --config.workdir=work/study
 
---dry_run lists the cells and what is left. Killed anywhere, the same command goes on; no finished cell is computed twice. The workdir
-gets cells/<key>/ (record and rows of each number), cells.log, and report/index.html with report/tables/*.csv.
+--dry_run lists the cells and what is left. Killed anywhere, the same command goes on; no finished
+cell is computed twice. The workdir
+gets cells/<key>/ (record and rows of each number), cells.log, and report/index.html with
+report/tables/*.csv.
 Fields: StudyConfig in amuro_jax/config.py."""
 
 from absl import flags
@@ -16,7 +20,11 @@ DESCRIPTION = "do a whole study: fine-tune and score every checkpoint, then repo
 def define_flags() -> None:
     """Declares --config and --dry_run."""
     configure.define_config()
-    flags.DEFINE_bool("dry_run", False, "List the cells, what is done and an estimate of the rest; compute nothing.")
+    flags.DEFINE_bool(
+        "dry_run",
+        False,
+        "List the cells, what is done and an estimate of the rest; compute nothing.",
+    )
 
 
 def main() -> None:
@@ -32,7 +40,8 @@ def main() -> None:
     if flags.FLAGS.dry_run:
         print(plan.describe(config, revisions))
         return
-    from amuro_jax.study import report, runner
+    from amuro_jax.report import report
+    from amuro_jax.study import runner
 
     failures = runner.run(config, revisions, report=print)
     page = report.write_report(config.workdir)
@@ -40,4 +49,6 @@ def main() -> None:
     print(f"report: {page}")
     if failures:
         what = f"{len(failures)} failed:\n  " + "\n  ".join(failures)
-        raise AmuroError(what, where=f"{config.workdir}/cells.log", hint="the other cells are kept; run again")
+        raise AmuroError(
+            what, where=f"{config.workdir}/cells.log", hint="the other cells are kept; run again"
+        )

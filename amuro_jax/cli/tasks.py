@@ -1,12 +1,17 @@
 """Lists the data sets, and shows or dumps their prompts exactly as a model gets them.
 
     amuro tasks                                                             the table of sets
-    amuro tasks mnli_matched --data_root=DATA --show=2 --format=io --shots=4 --tokenizer=CHECKPOINT_OR_tokenizer.json
-    amuro tasks boolq --data_root=DATA --dump=requests.jsonl                every request: task, doc_id, idx, context, continuation, label
-    amuro tasks --sizes --data_root=DATA --shots=4 --tokenizer=…            of every set there: rows, prompt tokens, overflow, label balance
-    amuro tasks my_set.yaml --data_root=DATA --show=1                       a set of one's own (see docs/data.md)
+    amuro tasks mnli_matched --data_root=DATA --show=2 --format=io --shots=4 \\
+      --tokenizer=CHECKPOINT_OR_tokenizer.json
+    amuro tasks boolq --data_root=DATA --dump=requests.jsonl                every request: task, \\
+      doc_id, idx, context, continuation, label
+    amuro tasks --sizes --data_root=DATA --shots=4 --tokenizer=…            of every set there: \\
+      rows, prompt tokens, overflow, label balance
+    amuro tasks my_set.yaml --data_root=DATA --show=1                       a set of one's own \\
+      (see docs/data.md)
 
-With --tokenizer, a bar stands between tokens. Formats take perturbations: --format=default~sep=newline~case=upper~labels=letters.
+With --tokenizer, a bar stands between tokens. Formats take perturbations:
+--format=default~sep=newline~case=upper~labels=letters.
 """
 
 from absl import flags
@@ -17,19 +22,39 @@ FIRST = "task"
 
 def define_flags() -> None:
     """Declares the verb's flags."""
-    flags.DEFINE_string("task", "", "Name of a set, or a YAML file that describes one's own; without it, the table of sets.")
-    flags.DEFINE_string("data_root", "", "Folder of local data sets, one folder per set; empty: the Hub.")
+    flags.DEFINE_string(
+        "task",
+        "",
+        "Name of a set, or a YAML file that describes one's own; without it, the table of sets.",
+    )
+    flags.DEFINE_string(
+        "data_root", "", "Folder of local data sets, one folder per set; empty: the Hub."
+    )
     flags.DEFINE_integer("show", 0, "Print so many rendered rows.", lower_bound=0)
-    flags.DEFINE_bool("sizes", False, "Instead of prompts: rows, prompt tokens, overflow and label balance of the set, or of all that are there.")
+    flags.DEFINE_bool(
+        "sizes",
+        False,
+        "Instead of prompts: rows, prompt tokens, overflow and label balance of the set, or of all that are there.",
+    )
     flags.DEFINE_string("dump", "", "Write every rendered request to this JSONL file.")
     flags.DEFINE_string("format", "default", "default, instruct, io, with ~perturbations.")
     flags.DEFINE_integer("shots", 0, "Shots before each query.", lower_bound=0)
-    flags.DEFINE_string("shot_file", "", "A text file of fixed shots to use as they are, one blank line between them; in place of --shots.")
+    flags.DEFINE_string(
+        "shot_file",
+        "",
+        "A text file of fixed shots to use as they are, one blank line between them; in place of --shots.",
+    )
     flags.DEFINE_integer("shot_seed", 0, "Which rows are the shots.")
     flags.DEFINE_string("protocol", "strict", "strict or paper.")
     flags.DEFINE_string("quirks", "", "Single quirks to switch, e.g. +shots_from_test,-no_stop.")
-    flags.DEFINE_string("tokenizer", "", "Checkpoint folder, tokenizer folder or tokenizer.json; shows token boundaries and fits contexts.")
-    flags.DEFINE_integer("max_length", 2048, "Context in tokens that prompts are fitted to.", lower_bound=1)
+    flags.DEFINE_string(
+        "tokenizer",
+        "",
+        "Checkpoint folder, tokenizer folder or tokenizer.json; shows token boundaries and fits contexts.",
+    )
+    flags.DEFINE_integer(
+        "max_length", 2048, "Context in tokens that prompts are fitted to.", lower_bound=1
+    )
     flags.DEFINE_integer("rows", 0, "A seeded subsample of the rows; 0: all.", lower_bound=0)
 
 
@@ -57,11 +82,27 @@ def _sizes(given):
     from amuro_jax.errors import ConfigError
 
     if not given.tokenizer or not given.data_root:
-        raise ConfigError("--sizes needs a tokenizer and local rows", where="command line", hint="give --tokenizer=… and --data_root=…")
-    made, protocol = tokenizer.open_tokenizer(given.tokenizer), protocols.resolve(given.protocol, given.quirks)
-    there = [task for task in TASKS.values() if any(sources.split_path(task, split, given.data_root) for split in task.source.test)]
+        raise ConfigError(
+            "--sizes needs a tokenizer and local rows",
+            where="command line",
+            hint="give --tokenizer=… and --data_root=…",
+        )
+    made, protocol = (
+        tokenizer.open_tokenizer(given.tokenizer),
+        protocols.resolve(given.protocol, given.quirks),
+    )
+    there = [
+        task
+        for task in TASKS.values()
+        if any(sources.split_path(task, split, given.data_root) for split in task.source.test)
+    ]
     tasks = [get_task(given.task)] if given.task else there
-    return [preview.sizes(task, given.format, given.shots, protocol, made, given.data_root, given.max_length) for task in tasks]
+    return [
+        preview.sizes(
+            task, given.format, given.shots, protocol, made, given.data_root, given.max_length
+        )
+        for task in tasks
+    ]
 
 
 def _queries(given):
@@ -73,8 +114,16 @@ def _queries(given):
     formats.parse_format(given.format, task)
     made = tokenizer.open_tokenizer(given.tokenizer) if given.tokenizer else None
     texts = _shot_texts(given.shot_file) if given.shot_file else None
-    options = {"data_root": given.data_root, "max_length": given.max_length, "rows": given.rows, "shot_seed": given.shot_seed, "shot_texts": texts}
-    return build_queries(task, given.format, len(texts) if texts else given.shots, protocol, made, **options), made
+    options = {
+        "data_root": given.data_root,
+        "max_length": given.max_length,
+        "rows": given.rows,
+        "shot_seed": given.shot_seed,
+        "shot_texts": texts,
+    }
+    return build_queries(
+        task, given.format, len(texts) if texts else given.shots, protocol, made, **options
+    ), made
 
 
 def _shot_texts(path):
@@ -84,4 +133,6 @@ def _shot_texts(path):
 
     if not Path(path).is_file():
         raise ConfigError("no such file", where=f"--shot_file={path}")
-    return tuple(part.strip("\n") + "\n\n" for part in Path(path).read_text().split("\n\n") if part.strip())
+    return tuple(
+        part.strip("\n") + "\n\n" for part in Path(path).read_text().split("\n\n") if part.strip()
+    )

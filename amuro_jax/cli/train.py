@@ -1,9 +1,14 @@
-"""Fine-tunes one checkpoint on one set: AdamW, linear warm-up and decay, loss on completion tokens only.
+"""Fine-tunes one checkpoint on one set: AdamW, linear warm-up and decay, loss on completion tokens
+only.
 
-  amuro train --config=configs/train/olmo1b_paws.py --config.checkpoint=allenai/OLMo-1B-hf@main --config.workdir=work/paws
+  amuro train --config=configs/train/olmo1b_paws.py --config.checkpoint=allenai/OLMo-1B-hf@main \\
+    --config.workdir=work/paws
 
-The workdir gets metrics.jsonl, TensorBoard files, resumable states, and in the end `model/`, which every other verb takes as a checkpoint.
-Killed anywhere, the same command goes on with the same numbers. Fields: see TrainConfig in amuro_jax/config.py."""
+The workdir gets metrics.jsonl, TensorBoard files, resumable states, and in the end `model/`, which
+every other verb takes as a checkpoint.
+Killed anywhere, the same command goes on with the same numbers. Fields: see TrainConfig in
+amuro_jax/config.py.
+"""
 
 from amuro_jax.cli import configure
 

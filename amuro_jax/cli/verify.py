@@ -1,4 +1,5 @@
-"""Checks a converted checkpoint: names, shapes, dtypes, finite values, tied embeddings, tokenizer and eos; and, with a reference
+"""Checks a converted checkpoint: names, shapes, dtypes, finite values, tied embeddings, tokenizer
+and eos; and, with a reference
 (a Hugging Face folder), every tensor's bits and the logits of HF torch.
 
     amuro verify --checkpoint=path/to/converted --reference=path/to/hf_folder
@@ -11,9 +12,19 @@ DESCRIPTION = "check a converted checkpoint, against its reference where there i
 
 def define_flags() -> None:
     """Declares the verb's flags."""
-    flags.DEFINE_string("checkpoint", "", "Converted or fine-tuned folder (or any name that `amuro convert` takes).")
-    flags.DEFINE_string("reference", "", "Hugging Face folder that it should equal; logits are compared where torch is installed.")
-    flags.DEFINE_string("cache", "", "Cache of downloads and conversions; default $AMURO_CACHE or ~/.cache/amuro_jax.")
+    flags.DEFINE_string(
+        "checkpoint", "", "Converted or fine-tuned folder (or any name that `amuro convert` takes)."
+    )
+    flags.DEFINE_string(
+        "reference",
+        "",
+        "Hugging Face folder that it should equal; logits are compared where torch is installed.",
+    )
+    flags.DEFINE_string(
+        "cache",
+        "",
+        "Cache of downloads and conversions; default $AMURO_CACHE or ~/.cache/amuro_jax.",
+    )
 
 
 def main() -> None:
@@ -27,5 +38,7 @@ def main() -> None:
     folder = door.open_checkpoint(given.checkpoint, given.cache or None)
     checks = verify.verify(folder, given.reference or None)
     for check in checks:
-        print(f"{ {True: 'ok', False: 'FAILED', None: '-'}[check.ok]:<7} {check.name:<17} {check.detail}")
+        print(
+            f"{ {True: 'ok', False: 'FAILED', None: '-'}[check.ok]:<7} {check.name:<17} {check.detail}"
+        )
     verify.require(checks, folder)

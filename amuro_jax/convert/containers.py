@@ -1,4 +1,6 @@
-"""Finds the tensors of a checkpoint folder, whatever container holds them: one table of names for all its files."""
+"""Finds the tensors of a checkpoint folder, whatever container holds them: one table of names for
+all its files.
+"""
 
 from pathlib import Path
 
@@ -23,24 +25,34 @@ def _locate(folder):
         if (folder / index).is_file():
             return reader, None, folder / index
     known = ", ".join(single for single, _, _ in CONTAINERS)
-    raise CheckpointError("no weights in this folder", where=folder, hint=f"expected one of {known}, or an index of shards")
+    raise CheckpointError(
+        "no weights in this folder",
+        where=folder,
+        hint=f"expected one of {known}, or an index of shards",
+    )
 
 
 def weight_files(folder) -> list[Path]:
     """The files that hold the tensors of a folder, sorted.
 
     Raises:
-        CheckpointError: no known container, an index that is no index, or a shard that is not there.
+        CheckpointError: no known container, an index that is no index, or a shard that is not
+            there.
     """
     _, single, index = _locate(Path(folder))
-    return [single] if single else [index.parent / name for name in sorted(set(_weight_map(index).values()))]
+    return (
+        [single]
+        if single
+        else [index.parent / name for name in sorted(set(_weight_map(index).values()))]
+    )
 
 
 def read_table(folder) -> dict[str, StoredTensor]:
     """Name → place of every tensor in a folder.
 
     Raises:
-        CheckpointError: as `weight_files` and the readers; a shard that lacks a tensor the index promises, or has one it does not.
+        CheckpointError: as `weight_files` and the readers; a shard that lacks a tensor the index
+            promises, or has one it does not.
     """
     reader, single, index = _locate(Path(folder))
     return reader(single) if single else _read_shards(index, reader)
@@ -52,9 +64,15 @@ def _read_shards(index, reader):
         found = reader(index.parent / shard)
         wanted = {name for name, file in promised.items() if file == shard}
         if missing := sorted(wanted - set(found)):
-            raise CheckpointError(f"{len(missing)} tensors are missing that {index.name} promises, first {missing[0]}", where=index.parent / shard)
+            raise CheckpointError(
+                f"{len(missing)} tensors are missing that {index.name} promises, first {missing[0]}",
+                where=index.parent / shard,
+            )
         if extra := sorted(set(found) - wanted):
-            raise CheckpointError(f"{len(extra)} tensors are not in {index.name}, first {extra[0]}", where=index.parent / shard)
+            raise CheckpointError(
+                f"{len(extra)} tensors are not in {index.name}, first {extra[0]}",
+                where=index.parent / shard,
+            )
         tensors.update(found)
     return tensors
 
@@ -62,11 +80,21 @@ def _read_shards(index, reader):
 def _weight_map(index) -> dict[str, str]:
     values = files.read_json(index)
     mapping = values.get("weight_map") if isinstance(values, dict) else None
-    if not isinstance(mapping, dict) or not mapping or not all(isinstance(file, str) for file in mapping.values()):
+    if (
+        not isinstance(mapping, dict)
+        or not mapping
+        or not all(isinstance(file, str) for file in mapping.values())
+    ):
         raise CheckpointError("no weight_map from tensor names to files", where=index)
     for name, file in mapping.items():
         if Path(file).name != file or file in ("", ".", ".."):
-            raise CheckpointError(f"tensor {name} is said to be in {file!r}: not a file of this folder", where=index)
+            raise CheckpointError(
+                f"tensor {name} is said to be in {file!r}: not a file of this folder", where=index
+            )
         if not (index.parent / file).is_file():
-            raise CheckpointError(f"shard {file} is missing (it should hold {name})", where=index.parent, hint="download the rest of the checkpoint")
+            raise CheckpointError(
+                f"shard {file} is missing (it should hold {name})",
+                where=index.parent,
+                hint="download the rest of the checkpoint",
+            )
     return mapping

@@ -1,4 +1,6 @@
-"""The one door: any name or folder of a checkpoint → a converted folder, converted when it is not yet, cached by content."""
+"""The one door: any name or folder of a checkpoint → a converted folder, converted when it is not
+yet, cached by content.
+"""
 
 import concurrent.futures
 import contextlib
@@ -10,7 +12,9 @@ from amuro_jax import files
 from amuro_jax.convert import containers, importer
 from amuro_jax.errors import CheckpointError, ConfigError
 
-BESIDE = 512 << 10  # bytes of a converted folder besides the parameters: index and versions of the store, tokenizer
+BESIDE = (
+    512 << 10
+)  # bytes of a converted folder besides the parameters: index and versions of the store, tokenizer
 LAYOUT = 1  # raised when the same source would be written otherwise
 
 
@@ -25,11 +29,21 @@ def split_name(name: str) -> tuple[str, str | None]:
     return (head, tail) if at and head else (str(name), None)
 
 
-def open_checkpoint(name, cache_dir=None, *, offline: bool = False, token: str | None = None, tokenizer=None, progress=None, out=None) -> Path:
+def open_checkpoint(
+    name,
+    cache_dir=None,
+    *,
+    offline: bool = False,
+    token: str | None = None,
+    tokenizer=None,
+    progress=None,
+    out=None,
+) -> Path:
     """A converted folder of the checkpoint `name`.
 
     Args:
-        name: Hub name with optional `@revision`; an HF, native OLMo or converted folder; a folder of checkpoints with `@name`.
+        name: Hub name with optional `@revision`; an HF, native OLMo or converted folder; a folder
+            of checkpoints with `@name`.
         cache_dir: where conversions and their keys are kept; default `default_cache()`.
         offline: use only what is already downloaded.
         tokenizer: folder of tokenizer files, for a source that has none.
@@ -41,7 +55,9 @@ def open_checkpoint(name, cache_dir=None, *, offline: bool = False, token: str |
     """
     cache = Path(cache_dir) if cache_dir else default_cache()
     if out and Path(out).exists():
-        raise ConfigError("this folder is already there", where=out, hint="choose another, or remove it first")
+        raise ConfigError(
+            "this folder is already there", where=out, hint="choose another, or remove it first"
+        )
     folder = find_folder(name)
     options = {"tokenizer": tokenizer, "progress": progress, "out": out}
     if folder is None:
@@ -49,7 +65,9 @@ def open_checkpoint(name, cache_dir=None, *, offline: bool = False, token: str |
     if not is_converted(folder):
         return _converted(folder, {"source": str(name)}, cache, **options)
     if out:
-        raise ConfigError("this checkpoint is converted already", where=name, hint="copy the folder")
+        raise ConfigError(
+            "this checkpoint is converted already", where=name, hint="copy the folder"
+        )
     return folder
 
 
@@ -77,7 +95,9 @@ def find_folder(name) -> Path | None:
 
 
 def _from_hub(name, cache, offline, token, options):
-    """A commit that was converted before is found by its name alone: its download may have been evicted."""
+    """A commit that was converted before is found by its name alone: its download may have been
+    evicted.
+    """
     from amuro_jax.convert import hub
 
     base, revision = split_name(name)
@@ -94,7 +114,12 @@ def _from_hub(name, cache, offline, token, options):
 
 
 def _pointer(cache, base, listing, tokenizer) -> Path:
-    return cache / "hub_index" / "converted" / files.content_key([base, listing["commit"], str(tokenizer or ""), LAYOUT])
+    return (
+        cache
+        / "hub_index"
+        / "converted"
+        / files.content_key([base, listing["commit"], str(tokenizer or ""), LAYOUT])
+    )
 
 
 def _pointed(pointer, cache) -> Path | None:
@@ -102,7 +127,9 @@ def _pointed(pointer, cache) -> Path | None:
     return folder if folder and is_converted(folder) else None
 
 
-def find_converted(name, cache, *, offline: bool = False, token=None, tokenizer=None) -> Path | None:
+def find_converted(
+    name, cache, *, offline: bool = False, token=None, tokenizer=None
+) -> Path | None:
     """The converted folder of a name, if there is one already; converts and downloads nothing."""
     folder = find_folder(name)
     if folder is None:
@@ -118,7 +145,9 @@ def find_converted(name, cache, *, offline: bool = False, token=None, tokenizer=
 
 
 def disk_needed(name, cache, *, offline: bool = False, token=None, tokenizer=None) -> int:
-    """Bytes that fetching and converting a name will take at most: its weights and what lies beside them, and again for a download."""
+    """Bytes that fetching and converting a name will take at most: its weights and what lies beside
+    them, and again for a download.
+    """
     folder = find_folder(name)
     if folder is not None:
         return BESIDE + sum(path.stat().st_size for path in containers.weight_files(folder))
@@ -126,7 +155,10 @@ def disk_needed(name, cache, *, offline: bool = False, token=None, tokenizer=Non
 
     base, revision = split_name(name)
     listing = hub.resolve(base, revision, cache, offline=offline, token=token)
-    return BESIDE + 2 * sum(listing["files"][file]["size"] or 0 for file in hub.wanted_files(list(listing["files"]), name))
+    return BESIDE + 2 * sum(
+        listing["files"][file]["size"] or 0
+        for file in hub.wanted_files(list(listing["files"]), name)
+    )
 
 
 def forget_download(name, cache, *, offline: bool = False, token=None, tokenizer=None) -> None:
@@ -135,7 +167,9 @@ def forget_download(name, cache, *, offline: bool = False, token=None, tokenizer
         from amuro_jax.convert import hub
 
         base, revision = split_name(name)
-        hub.forget(base, hub.resolve(base, revision, cache, offline=offline, token=token)["commit"], cache)
+        hub.forget(
+            base, hub.resolve(base, revision, cache, offline=offline, token=token)["commit"], cache
+        )
 
 
 def _member(parent, revision):
@@ -143,7 +177,11 @@ def _member(parent, revision):
         return parent / revision
     there = sorted(path.name for path in parent.iterdir() if path.is_dir())
     shown = ", ".join(there[:8]) + (f", … ({len(there)} in all)" if len(there) > 8 else "")
-    raise CheckpointError(f"no checkpoint {revision!r} in this folder", where=parent, hint=f"there are: {shown}" if there else None)
+    raise CheckpointError(
+        f"no checkpoint {revision!r} in this folder",
+        where=parent,
+        hint=f"there are: {shown}" if there else None,
+    )
 
 
 def _converted(folder, origin, cache, tokenizer, progress, out):
@@ -176,14 +214,24 @@ def _lock(path):
 
 
 def hash_files(folder, cache: Path, *, weights: bool = True) -> dict[str, str]:
-    """SHA-256 of each file that a conversion reads; remembered by path, size and time of change, so that a second look is free."""
+    """SHA-256 of each file that a conversion reads.
+
+    Remembered by path, size and time of change, so that a second look is free.
+    """
     folder = Path(folder)
     paths = [folder / name for name in importer.COMPANIONS if (folder / name).is_file()]
     if weights:
         paths += containers.weight_files(folder)
     paths.sort()
     with concurrent.futures.ThreadPoolExecutor(max_workers=4) as pool:
-        return {path.name: value for path, value in zip(paths, pool.map(lambda path: _remembered_hash(path.resolve(), cache), paths), strict=True)}
+        return {
+            path.name: value
+            for path, value in zip(
+                paths,
+                pool.map(lambda path: _remembered_hash(path.resolve(), cache), paths),
+                strict=True,
+            )
+        }
 
 
 def _remembered_hash(path, cache):

@@ -1,4 +1,6 @@
-"""Converted or fine-tuned folder → Hugging Face folder, one tensor at a time, on the CPU. Needs neither torch nor transformers."""
+"""Converted or fine-tuned folder → Hugging Face folder, one tensor at a time, on the CPU. Needs
+neither torch nor transformers.
+"""
 
 import math
 import shutil
@@ -13,14 +15,20 @@ from amuro_jax.convert import families, rules, safetensors, store
 from amuro_jax.errors import CheckpointError, ConfigError
 from amuro_jax.models.config import ModelConfig
 
-DTYPES = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+DTYPES = {
+    "float32": np.dtype(np.float32),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+}
 
 
 def export(folder, out, *, dtype: str = "", shard_bytes: int = 5 * 10**9) -> list[str]:
-    """Writes `folder` (converted, or fine-tuned) as an HF folder `out`: config, sharded safetensors, tokenizer, chat template.
+    """Writes `folder` (converted, or fine-tuned) as an HF folder `out`: config, sharded
+    safetensors, tokenizer, chat template.
 
     Args:
-        dtype: float32 | float16 | bfloat16; empty: that of each tensor of the source, or as stored where the model was trained since.
+        dtype: float32 | float16 | bfloat16; empty: that of each tensor of the source, or as stored
+            where the model was trained since.
         shard_bytes: largest weight file; one tensor is never cut.
 
     Returns:
@@ -31,7 +39,9 @@ def export(folder, out, *, dtype: str = "", shard_bytes: int = 5 * 10**9) -> lis
         AmuroError: the disk is full; `out` is then not there.
     """
     if dtype and dtype not in DTYPES:
-        raise ConfigError(f"unknown dtype {dtype!r}", where="--dtype", hint="one of " + ", ".join(DTYPES))
+        raise ConfigError(
+            f"unknown dtype {dtype!r}", where="--dtype", hint="one of " + ", ".join(DTYPES)
+        )
     folder = Path(folder)
     config = checkpoint.read_config(folder)
     found = families.get_family(config.family).rules(config)
@@ -62,12 +72,20 @@ def _write_shards(out, expected, arrays, dtypes, config, limit):
     names = names if len(shards) > 1 else ["model.safetensors"]
     for name, shard in zip(names, shards, strict=True):
         values = assemble_all([expected[tensor] for tensor in shard], arrays, config)
-        content = (value.astype(dtypes[tensor], copy=False) for tensor, value in zip(shard, values, strict=True))
+        content = (
+            value.astype(dtypes[tensor], copy=False)
+            for tensor, value in zip(shard, values, strict=True)
+        )
         safetensors.write(out / name, shard, content)
     if len(shards) > 1:
         total = sum(_nbytes(*spec) for spec in shapes.values())
-        mapping = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
-        files.write_json(out / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": dict(sorted(mapping.items()))})
+        mapping = {
+            tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard
+        }
+        files.write_json(
+            out / "model.safetensors.index.json",
+            {"metadata": {"total_size": total}, "weight_map": dict(sorted(mapping.items()))},
+        )
     return names
 
 
@@ -86,13 +104,20 @@ def _split(shapes, limit):
     return shards
 
 
-def assemble_all(wanted: list[rules.Tensor], arrays: dict, config: ModelConfig) -> Iterator[np.ndarray]:
-    """Source tensors, each put together from the parameters that its rules name; the next is read while one is in use."""
+def assemble_all(
+    wanted: list[rules.Tensor], arrays: dict, config: ModelConfig
+) -> Iterator[np.ndarray]:
+    """Source tensors, each put together from the parameters that its rules name.
+
+    The next is read while one is in use.
+    """
     size, reads = rules.sizes(config), {}
     for number, tensor in enumerate(wanted):
         for ahead in range(number, min(number + 2, len(wanted))):
             if ahead not in reads:
-                reads[ahead] = [_part(rule, wanted[ahead].layer, arrays).read() for rule in wanted[ahead].rules]
+                reads[ahead] = [
+                    _part(rule, wanted[ahead].layer, arrays).read() for rule in wanted[ahead].rules
+                ]
         out = np.empty(tensor.shape, arrays[tensor.rules[0].target].dtype.numpy_dtype)
         for rule, values in zip(tensor.rules, reads.pop(number), strict=True):
             first, last = rule.rows or (0, tensor.shape[0])

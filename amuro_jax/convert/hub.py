@@ -1,4 +1,6 @@
-"""Downloads from the Hugging Face Hub: resumed where they were cut, every file checked against the Hub's own hash, offline when asked."""
+"""Downloads from the Hugging Face Hub: resumed where they were cut, every file checked against the
+Hub's own hash, offline when asked.
+"""
 
 import contextlib
 import hashlib
@@ -23,19 +25,39 @@ def _hub_errors(where):
     try:
         yield
     except errors.GatedRepoError as error:
-        raise CheckpointError("access to this model must be granted first", where=where, hint="ask on its Hub page, then set HF_TOKEN") from error
+        raise CheckpointError(
+            "access to this model must be granted first",
+            where=where,
+            hint="ask on its Hub page, then set HF_TOKEN",
+        ) from error
     except errors.RepositoryNotFoundError as error:
-        raise CheckpointError("no such model on the Hub", where=where, hint="check the spelling; a private model needs HF_TOKEN") from error
+        raise CheckpointError(
+            "no such model on the Hub",
+            where=where,
+            hint="check the spelling; a private model needs HF_TOKEN",
+        ) from error
     except errors.RevisionNotFoundError as error:
-        raise CheckpointError("the model has no such revision", where=where, hint="amuro revisions NAME lists them") from error
+        raise CheckpointError(
+            "the model has no such revision", where=where, hint="amuro revisions NAME lists them"
+        ) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        raise CheckpointError("not downloaded yet, and the Hub cannot be asked", where=where, hint="run once without --offline") from error
+        raise CheckpointError(
+            "not downloaded yet, and the Hub cannot be asked",
+            where=where,
+            hint="run once without --offline",
+        ) from error
     except (httpx.HTTPError, errors.HfHubHTTPError) as error:
-        raise CheckpointError(f"the Hub cannot be reached: {str(error)[:300]}", where=where, hint=_AGAIN) from error
+        raise CheckpointError(
+            f"the Hub cannot be reached: {str(error)[:300]}", where=where, hint=_AGAIN
+        ) from error
     except errors.HFValidationError as error:
         raise CheckpointError(f"not a name on the Hub: {error}", where=where) from error
     except OSError as error:
-        raise AmuroError(f"the download failed: {str(error)[:300]}", where=where, hint=f"is the disk full? {_AGAIN}") from error
+        raise AmuroError(
+            f"the download failed: {str(error)[:300]}",
+            where=where,
+            hint=f"is the disk full? {_AGAIN}",
+        ) from error
 
 
 def _endpoint() -> str | None:
@@ -52,7 +74,9 @@ def _memory(cache: Path, repository: str, kind: str) -> Path:
     return cache / "hub_index" / f"{repository.replace('/', '--')}.{kind}.json"
 
 
-def list_names(repository: str, cache: Path, *, offline: bool = False, token: str | None = None) -> list[str]:
+def list_names(
+    repository: str, cache: Path, *, offline: bool = False, token: str | None = None
+) -> list[str]:
     """Branches and tags of a repository; remembered for offline use.
 
     Raises:
@@ -61,7 +85,11 @@ def list_names(repository: str, cache: Path, *, offline: bool = False, token: st
     memory = _memory(cache, repository, "refs")
     if offline:
         if not memory.is_file():
-            raise CheckpointError("offline, and its revisions were never listed here", where=repository, hint="run once with a connection")
+            raise CheckpointError(
+                "offline, and its revisions were never listed here",
+                where=repository,
+                hint="run once with a connection",
+            )
         return sorted(files.read_json(memory))
     with _hub_errors(repository):
         refs = _api(token).list_repo_refs(repository)
@@ -70,16 +98,29 @@ def list_names(repository: str, cache: Path, *, offline: bool = False, token: st
     return sorted(found)
 
 
-def resolve(repository: str, revision: str | None, cache: Path, *, offline: bool = False, token: str | None = None) -> dict:
-    """{"commit", "files": {name: {"size", "sha256" | "sha1"}}} of a revision; remembered for offline use.
+def resolve(
+    repository: str,
+    revision: str | None,
+    cache: Path,
+    *,
+    offline: bool = False,
+    token: str | None = None,
+) -> dict:
+    """{"commit", "files": {name: {"size", "sha256" | "sha1"}}} of a revision; remembered for
+    offline use.
 
     Raises:
-        CheckpointError: no such repository or revision, no connection, or offline with nothing remembered.
+        CheckpointError: no such repository or revision, no connection, or offline with nothing
+            remembered.
     """
     memory = _memory(cache, repository, f"revision.{files.content_key(revision or 'main')}")
     if offline:
         if not memory.is_file():
-            raise CheckpointError("offline, and never downloaded here", where=f"{repository}@{revision or 'main'}", hint="run once without --offline")
+            raise CheckpointError(
+                "offline, and never downloaded here",
+                where=f"{repository}@{revision or 'main'}",
+                hint="run once without --offline",
+            )
         return files.read_json(memory)
     with _hub_errors(f"{repository}@{revision or 'main'}"):
         info = _api(token).model_info(repository, revision=revision, files_metadata=True)
@@ -91,7 +132,12 @@ def resolve(repository: str, revision: str | None, cache: Path, *, offline: bool
 
 def _identity(sibling):
     if sibling.lfs:
-        return {"size": sibling.size, "sha256": sibling.lfs["sha256"] if isinstance(sibling.lfs, dict) else sibling.lfs.sha256}
+        return {
+            "size": sibling.size,
+            "sha256": sibling.lfs["sha256"]
+            if isinstance(sibling.lfs, dict)
+            else sibling.lfs.sha256,
+        }
     return {"size": sibling.size, "sha1": sibling.blob_id}
 
 
@@ -103,17 +149,31 @@ def wanted_files(names: list[str], where) -> list[str]:
     """
     top = [name for name in names if "/" not in name]
     for stem, suffix in WEIGHTS:
-        weights = [name for name in top if name.startswith(stem) and name.endswith((suffix, f"{suffix}.index.json"))]
+        weights = [
+            name
+            for name in top
+            if name.startswith(stem) and name.endswith((suffix, f"{suffix}.index.json"))
+        ]
         if weights:
             return sorted(weights + [name for name in top if name in importer.COMPANIONS])
-    raise CheckpointError("no weights in this repository", where=where, hint=f"it has: {', '.join(names[:8])}")
+    raise CheckpointError(
+        "no weights in this repository", where=where, hint=f"it has: {', '.join(names[:8])}"
+    )
 
 
-def download(repository: str, listing: dict, cache: Path, *, offline: bool = False, token: str | bool | None = None) -> Path:
+def download(
+    repository: str,
+    listing: dict,
+    cache: Path,
+    *,
+    offline: bool = False,
+    token: str | bool | None = None,
+) -> Path:
     """Folder with the files of a resolved revision, each checked against the Hub's hash.
 
     Raises:
-        CheckpointError: a file whose bytes are not those that the Hub names; it is deleted. And as `resolve`.
+        CheckpointError: a file whose bytes are not those that the Hub names; it is deleted. And as
+            `resolve`.
     """
     import huggingface_hub
 
@@ -140,7 +200,12 @@ def forget(repository: str, commit: str, cache: Path) -> None:
 
     if (cache / "hub").is_dir():
         found = huggingface_hub.scan_cache_dir(cache / "hub")
-        if any(revision.commit_hash == commit for repo in found.repos if repo.repo_id == repository for revision in repo.revisions):
+        if any(
+            revision.commit_hash == commit
+            for repo in found.repos
+            if repo.repo_id == repository
+            for revision in repo.revisions
+        ):
             found.delete_revisions(commit).execute()
 
 
@@ -148,7 +213,12 @@ def _check(path, identity, where, cache):
     """Compares a file with the Hub's record of it, once per file."""
     blob = path.resolve()
     status = blob.stat()
-    marker = cache / "hub_index" / "checked" / files.content_key([str(blob), status.st_mtime_ns, status.st_size, identity])
+    marker = (
+        cache
+        / "hub_index"
+        / "checked"
+        / files.content_key([str(blob), status.st_mtime_ns, status.st_size, identity])
+    )
     if marker.is_file():
         return
     kind = "sha256" if "sha256" in identity else "sha1"
@@ -157,7 +227,11 @@ def _check(path, identity, where, cache):
         blob.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
         what = f"the file's {kind} is {found}, the Hub says {identity[kind]}; the file was deleted"
-        raise CheckpointError(what, where=where, hint="download it again; if it comes back the same, the mirror or the network changes it")
+        raise CheckpointError(
+            what,
+            where=where,
+            hint="download it again; if it comes back the same, the mirror or the network changes it",
+        )
     files.write_text(marker, "")
 
 

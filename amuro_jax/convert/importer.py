@@ -1,4 +1,6 @@
-"""Source folder → converted folder, block by block: a few tens of MB in memory whatever the model's size."""
+"""Source folder → converted folder, block by block: a few tens of MB in memory whatever the model's
+size.
+"""
 
 import datetime
 import math
@@ -19,9 +21,19 @@ BLOCK = 32 << 20  # bytes of source read at once
 CHUNK = 8 << 20  # bytes of one stored chunk
 # What travels with a model besides its weights; everything else of a source folder stays behind.
 COMPANIONS = (
-    "config.json", "config.yaml", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-    "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja", "chat_template.json",
-)  # fmt: skip
+    "config.json",
+    "config.yaml",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
+)
 
 
 def convert(folder, out, *, provenance: dict | None = None, tokenizer=None, progress=None) -> None:
@@ -29,7 +41,8 @@ def convert(folder, out, *, provenance: dict | None = None, tokenizer=None, prog
 
     Args:
         folder: HF or native OLMo folder.
-        provenance: fields to record besides the form, tensor dtypes and code version (source, revision, commit, files).
+        provenance: fields to record besides the form, tensor dtypes and code version (source,
+            revision, commit, files).
         tokenizer: folder of tokenizer files, where the source has none.
         progress: called with the bytes read so far and in all.
 
@@ -44,8 +57,16 @@ def convert(folder, out, *, provenance: dict | None = None, tokenizer=None, prog
         write_params(source, scratch / "params", progress=progress)
         files.write_json(scratch / "model.json", source.config.to_json())
         copy_companions([folder] + [tokenizer] * bool(tokenizer), scratch / "tokenizer")
-        record = {"form": source.form, "dtypes": stored_dtypes(source), **(provenance or {}), "code": __version__}
-        record |= {"created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "seconds": round(time.perf_counter() - started, 3)}
+        record = {
+            "form": source.form,
+            "dtypes": stored_dtypes(source),
+            **(provenance or {}),
+            "code": __version__,
+        }
+        record |= {
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.perf_counter() - started, 3),
+        }
         files.write_json(scratch / "provenance.json", record)
 
 
@@ -59,19 +80,30 @@ def copy_companions(folders, target) -> None:
 
 
 def stored_dtypes(source: Source) -> dict:
-    """{"default": the commonest dtype, source tensor name: its dtype where it differs}: what an export restores."""
+    """{"default": the commonest dtype, source tensor name: its dtype where it differs}: what an
+    export restores.
+    """
     names = {name: tensor.dtype.name for name, tensor in source.table.items()}
     counts = sorted(set(names.values()), key=list(names.values()).count)
-    return {"default": counts[-1], **{name: dtype for name, dtype in names.items() if dtype != counts[-1]}}
+    return {
+        "default": counts[-1],
+        **{name: dtype for name, dtype in names.items() if dtype != counts[-1]},
+    }
 
 
 def parameter_dtypes(source: Source) -> dict[str, np.dtype]:
-    """Flat name → dtype in the converted tree: as stored; fp32 where the layers of one parameter differ."""
+    """Flat name → dtype in the converted tree: as stored.
+
+    Fp32 where the layers of one parameter differ.
+    """
     found: dict[str, set] = {}
     for name, tensor in source.expected.items():
         for rule in tensor.rules:
             found.setdefault(rule.target, set()).add(source.table[name].dtype)
-    return {target: dtypes.pop() if len(dtypes) == 1 else np.dtype(np.float32) for target, dtypes in found.items()}
+    return {
+        target: dtypes.pop() if len(dtypes) == 1 else np.dtype(np.float32)
+        for target, dtypes in found.items()
+    }
 
 
 def write_params(source: Source, path, *, progress=None) -> None:
@@ -83,7 +115,9 @@ def write_params(source: Source, path, *, progress=None) -> None:
     _check_complete(arrays, source)
     total, done = sum(tensor.nbytes for tensor in source.table.values()), 0
     with store.open_writer(path, arrays) as writer:
-        for name in sorted(source.expected, key=lambda name: (source.table[name].path, source.table[name].offset)):
+        for name in sorted(
+            source.expected, key=lambda name: (source.table[name].path, source.table[name].offset)
+        ):
             for target, index, values in blocks(source, source.expected[name]):
                 writer.put(target, index, values.astype(dtypes[target], copy=False))
             done += source.table[name].nbytes
@@ -96,11 +130,15 @@ def _check_complete(arrays, source):
     mine = {name: shape for name, (shape, _, _) in arrays.items()}
     if wanted != mine:
         differing = sorted(set(wanted.items()) ^ set(mine.items()))
-        raise CheckpointError(f"the rules of {source.config.family} and its model disagree: {differing[:4]}", where=source.folder)
+        raise CheckpointError(
+            f"the rules of {source.config.family} and its model disagree: {differing[:4]}",
+            where=source.folder,
+        )
 
 
 def _chunks(rule, shape, source):
-    """Chunk shape of a parameter: one layer, and the axes a mesh may split halved in turn until a chunk is small enough.
+    """Chunk shape of a parameter: one layer, and the axes a mesh may split halved in turn until a
+    chunk is small enough.
 
     A process that needs one shard, on whichever axis, then reads little more than it.
     """
@@ -108,7 +146,9 @@ def _chunks(rule, shape, source):
     itemsize = source.table[rule.source.format(i=0)].dtype.itemsize
     axes = [rule.stacked + i for i, letter in enumerate(rule.letters) if letter != "K"]
     while math.prod(chunks) * itemsize > CHUNK and any(chunks[axis] > 1 for axis in axes):
-        least = [math.ceil(shape[axis] / chunks[axis]) if chunks[axis] > 1 else math.inf for axis in axes]
+        least = [
+            math.ceil(shape[axis] / chunks[axis]) if chunks[axis] > 1 else math.inf for axis in axes
+        ]
         axis = axes[least.index(min(least))]
         chunks[axis] = math.ceil(chunks[axis] / 2)
     return tuple(chunks)
@@ -119,7 +159,9 @@ def _step(rule, source) -> int:
     size, stored = rules.sizes(source.config), source.table[rule.source.format(i=0)]
     row_bytes = stored.nbytes // max(1, stored.shape[0])
     most = BLOCK // max(1, row_bytes * rules.rows_per_step(rule, size))
-    chunk = _chunks(rule, rules.target_shape(rule, source.config), source)[rule.stacked + rule.letters.index(rule.lead)]
+    chunk = _chunks(rule, rules.target_shape(rule, source.config), source)[
+        rule.stacked + rule.letters.index(rule.lead)
+    ]
     return max(chunk, most // chunk * chunk)
 
 
@@ -136,6 +178,9 @@ def blocks(source: Source, tensor: rules.Tensor) -> Iterator[tuple[str, tuple, n
             stop = min(start + step, steps)
             block = tensors.read(stored, first + start * rows, first + stop * rows)
             for rule in sharing:
-                inside = tuple(slice(start, stop) if letter == rule.lead else slice(None) for letter in rule.letters)
+                inside = tuple(
+                    slice(start, stop) if letter == rule.lead else slice(None)
+                    for letter in rule.letters
+                )
                 index = inside if tensor.layer is None else (tensor.layer, *inside)
                 yield rule.target, index, rules.view(rule, block, size)

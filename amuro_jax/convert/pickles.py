@@ -1,6 +1,8 @@
-"""A reader of torch's pickles that executes nothing: a few opcodes, an allow-list of globals, inert results.
+"""A reader of torch's pickles that executes nothing: a few opcodes, an allow-list of globals, inert
+results.
 
-Python's own unpickler calls what the file names. This one has no call at all: the allowed constructors are matched by
+Python's own unpickler calls what the file names. This one has no call at all: the allowed
+constructors are matched by
 name and turned into plain records, every other global is refused by its name.
 """
 
@@ -10,9 +12,17 @@ import pickletools
 from amuro_jax.errors import CheckpointError
 
 STORAGES = {
-    "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16", "DoubleStorage": "float64",
-    "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8", "ByteStorage": "uint8", "BoolStorage": "bool",
-}  # fmt: skip
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "DoubleStorage": "float64",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+}
 _ALLOWED = {
     "collections.OrderedDict",
     "torch._utils._rebuild_tensor_v2",
@@ -20,8 +30,18 @@ _ALLOWED = {
     *(f"torch.{name}" for name in STORAGES),
 }
 _MARK = object()
-# What reading a damaged pickle can run into; the machine runs nothing of the file's, so these are the file's fault.
-_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, MemoryError, AssertionError)
+# What reading a damaged pickle can run into; the machine runs nothing of the file's, so these are
+# the file's fault.
+_DAMAGE = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    AssertionError,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,14 +74,19 @@ def load(data: bytes, *, where):
     """The object in a pickle made by `torch.save` of a state dict.
 
     Raises:
-        CheckpointError: a global that is not on the allow-list (nothing is run), an opcode that state dicts do not need, or damage.
+        CheckpointError: a global that is not on the allow-list (nothing is run), an opcode that
+            state dicts do not need, or damage.
     """
     try:
         return _Machine(where).run(data)
     except CheckpointError:
         raise
     except _DAMAGE as error:
-        raise CheckpointError(f"damaged pickle: {type(error).__name__}: {error}", where=where, hint="download it again") from error
+        raise CheckpointError(
+            f"damaged pickle: {type(error).__name__}: {error}",
+            where=where,
+            hint="download it again",
+        ) from error
 
 
 class _Machine:
@@ -76,7 +101,10 @@ class _Machine:
                 return self.stack.pop()
             handler = _HANDLERS.get(opcode.name)
             if handler is None:
-                raise CheckpointError(f"opcode {opcode.name} at byte {position} has no place in a state dict; not read", where=self.where)
+                raise CheckpointError(
+                    f"opcode {opcode.name} at byte {position} has no place in a state dict; not read",
+                    where=self.where,
+                )
             handler(self, argument)
         raise CheckpointError("the pickle has no end", where=self.where)
 
@@ -92,7 +120,11 @@ class _Machine:
     def find_global(self, name):
         if name not in _ALLOWED:
             hint = "a checkpoint of plain tensors does not need it; do not load this file elsewhere before you know why it is there"
-            raise CheckpointError(f"the pickle names the global {name}, which is not on the allow-list; nothing was run", where=self.where, hint=hint)
+            raise CheckpointError(
+                f"the pickle names the global {name}, which is not on the allow-list; nothing was run",
+                where=self.where,
+                hint=hint,
+            )
         self.push(Global(name))
 
     def reduce(self):
@@ -124,7 +156,8 @@ class _Machine:
             target[key] = value
 
     def set_state(self):
-        self.stack.pop()  # attributes of an OrderedDict (`_metadata`): nothing that a parameter needs
+        # attributes of an OrderedDict (`_metadata`): nothing that a parameter needs
+        self.stack.pop()
         _expect(self.stack[-1], dict)
 
 

@@ -1,4 +1,7 @@
-"""The next checkpoint is fetched and converted while the current one is in use; a disk budget evicts what nobody needs any more."""
+"""The next checkpoint is fetched and converted while the current one is in use.
+
+A disk budget evicts what nobody needs any more.
+"""
 
 import concurrent.futures
 import shutil
@@ -11,10 +14,13 @@ from amuro_jax.errors import AmuroError, ConfigError
 
 
 class Prefetcher:
-    """Iterates over the converted folders of `names`, one ahead in a thread; use it in a `with` block.
+    """Iterates over the converted folders of `names`, one ahead in a thread; use it in a `with`
+    block.
 
-    `next()` releases the folder given before. An error of a checkpoint is raised when its turn comes, and the iteration can go on
-    after it. Only conversions and downloads made under `cache_dir` are ever deleted, never a folder that a name points to.
+    `next()` releases the folder given before. An error of a checkpoint is raised when its turn
+    comes, and the iteration can go on
+    after it. Only conversions and downloads made under `cache_dir` are ever deleted, never a folder
+    that a name points to.
 
     Args:
         names: what `open_checkpoint` takes, in the order of use.
@@ -28,7 +34,9 @@ class Prefetcher:
         self._cache = Path(cache_dir) if cache_dir else door.default_cache()
         self._turn, self._stopped = -1, False
         self._changed = threading.Condition()
-        self._pool = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
+        self._pool = concurrent.futures.ThreadPoolExecutor(
+            max_workers=1, thread_name_prefix="prefetch"
+        )
         self._futures: dict[int, concurrent.futures.Future] = {}
         self._made: dict[str, Path] = {}  # name → its folder in the cache
         for name in map(str, finished):
@@ -70,12 +78,16 @@ class Prefetcher:
         return folder
 
     def _remember(self, name, folder):
-        if folder.resolve().parent == (self._cache / "converted").resolve() and folder != door.find_folder(name):
+        if folder.resolve().parent == (
+            self._cache / "converted"
+        ).resolve() and folder != door.find_folder(name):
             self._made[name] = folder
 
     def _watch(self, *_):
         if self._stopped:
-            raise AmuroError("stopped", where="prefetch")  # the conversion removes what it has written
+            raise AmuroError(
+                "stopped", where="prefetch"
+            )  # the conversion removes what it has written
 
     def _make_room(self, index, name):
         """Evicts what is not needed soon; waits for the folder in use where that is not enough.
@@ -95,7 +107,10 @@ class Prefetcher:
         self._watch()
 
     def _evict(self, index, room) -> bool:
-        """Deletes folders until the rest fits in `room`, the one that is needed last first; whether it fits."""
+        """Deletes folders until the rest fits in `room`, the one that is needed last first.
+
+        Whether it fits.
+        """
         in_use = set(self._names[max(self._turn, 0) : index])
         sizes = {name: folder_bytes(folder) for name, folder in self._made.items()}
         for name in sorted(set(self._made) - in_use, key=lambda name: -self._next_use(name, index)):

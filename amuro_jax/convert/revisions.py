@@ -1,4 +1,6 @@
-"""The pre-training checkpoints of a model: what each revision's name says, in order of tokens seen, and how to select some."""
+"""The pre-training checkpoints of a model: what each revision's name says, in order of tokens seen,
+and how to select some.
+"""
 
 import dataclasses
 import math
@@ -32,8 +34,11 @@ class Revision:
     seed: str | None = None
 
 
-def list_revisions(suite, select: str = "all", cache_dir=None, *, offline: bool = False, token: str | None = None) -> list[Revision]:
-    """Checkpoints of a Hub name or of a folder of checkpoint folders, selected, ordered by tokens seen.
+def list_revisions(
+    suite, select: str = "all", cache_dir=None, *, offline: bool = False, token: str | None = None
+) -> list[Revision]:
+    """Checkpoints of a Hub name or of a folder of checkpoint folders, selected, ordered by tokens
+    seen.
 
     Raises:
         CheckpointError: no such name or folder, or no checkpoint in it.
@@ -48,37 +53,61 @@ def list_revisions(suite, select: str = "all", cache_dir=None, *, offline: bool 
 
 
 def local_revisions(folder) -> list[Revision]:
-    """The checkpoint folders of a folder; those whose names say no step are left out, but for `main`.
+    """The checkpoint folders of a folder; those whose names say no step are left out, but for
+    `main`.
 
     Raises:
         CheckpointError: none there.
     """
     folder = Path(folder)
-    members = [path for path in folder.iterdir() if any((path / mark).is_file() for mark in ("config.json", "config.yaml", "model.json"))]
+    members = [
+        path
+        for path in folder.iterdir()
+        if any((path / mark).is_file() for mark in ("config.json", "config.yaml", "model.json"))
+    ]
     found = [parse(path.name, LOCAL, str(path)) for path in members]
-    found = [revision for revision in found if revision and (revision.step is not None or revision.revision == "main")]
+    found = [
+        revision
+        for revision in found
+        if revision and (revision.step is not None or revision.revision == "main")
+    ]
     if not found:
         what = f"no checkpoints in this folder ({len(members)} with a model, none with a step in its name)"
-        raise CheckpointError(what, where=folder, hint="one folder per checkpoint, named like step1000-tokens4M")
+        raise CheckpointError(
+            what, where=folder, hint="one folder per checkpoint, named like step1000-tokens4M"
+        )
     return ordered(found)
 
 
-def hub_revisions(repository: str, cache_dir=None, *, offline: bool = False, token: str | None = None) -> list[Revision]:
-    """The checkpoints that the Hub lists for a repository (or that its suite is known to have, offline).
+def hub_revisions(
+    repository: str, cache_dir=None, *, offline: bool = False, token: str | None = None
+) -> list[Revision]:
+    """The checkpoints that the Hub lists for a repository (or that its suite is known to have,
+    offline).
 
     Raises:
-        CheckpointError: a suite that is not in the table, no such repository, or offline with nothing remembered.
+        CheckpointError: a suite that is not in the table, no such repository, or offline with
+            nothing remembered.
     """
     suite = find_suite(repository)
     if suite is None:
-        raise CheckpointError("no suite of checkpoints of this name is known", where=repository, hint="add it to convert/suites.py, or give a folder")
+        raise CheckpointError(
+            "no suite of checkpoints of this name is known",
+            where=repository,
+            hint="add it to convert/suites.py, or give a folder",
+        )
     if suite.members:
         found = [parse(member, suite, member) for member in suite.members]
     else:
-        found = [parse(name, suite, f"{repository}@{name}") for name in _names(repository, suite, cache_dir, offline, token)]
+        found = [
+            parse(name, suite, f"{repository}@{name}")
+            for name in _names(repository, suite, cache_dir, offline, token)
+        ]
     found = [revision for revision in found if revision]
     if not found:
-        raise CheckpointError(f"no revision is named as those of {suite.name} are", where=repository)
+        raise CheckpointError(
+            f"no revision is named as those of {suite.name} are", where=repository
+        )
     return ordered(found)
 
 
@@ -86,7 +115,12 @@ def _names(repository, suite, cache_dir, offline, token):
     from amuro_jax.convert import door, hub
 
     try:
-        return hub.list_names(repository, Path(cache_dir) if cache_dir else door.default_cache(), offline=offline, token=token)
+        return hub.list_names(
+            repository,
+            Path(cache_dir) if cache_dir else door.default_cache(),
+            offline=offline,
+            token=token,
+        )
     except CheckpointError:
         if offline and suite.known:
             return [*suite.known, "main"]
@@ -127,9 +161,15 @@ def ordered(found: list[Revision]) -> list[Revision]:
     for revision in found:
         if revision.tokens is not None:
             ends[revision.stage or 1] = max(ends.get(revision.stage or 1, 0), revision.tokens)
-    before = {stage: sum(end for other, end in ends.items() if other < stage) for stage in {r.stage or 1 for r in found}}
+    before = {
+        stage: sum(end for other, end in ends.items() if other < stage)
+        for stage in {r.stage or 1 for r in found}
+    }
     total = [
-        dataclasses.replace(r, tokens=r.tokens + before[r.stage or 1]) if r.tokens is not None and r.revision != "main" else r for r in found
+        dataclasses.replace(r, tokens=r.tokens + before[r.stage or 1])
+        if r.tokens is not None and r.revision != "main"
+        else r
+        for r in found
     ]
     return sorted(total, key=_order)
 
@@ -138,11 +178,20 @@ def _order(revision):
     unknown = revision.step is None and revision.tokens is None
     seen = revision.tokens if revision.tokens is not None else revision.step or 0
     # Of two with the same tokens, the earlier step; `main` after the branch that it closes.
-    return (unknown, seen, revision.revision == "main", revision.step or 0, revision.stage or 1, revision.ingredient or 0, revision.seed or "")
+    return (
+        unknown,
+        seen,
+        revision.revision == "main",
+        revision.step or 0,
+        revision.stage or 1,
+        revision.ingredient or 0,
+        revision.seed or "",
+    )
 
 
 def select_revisions(found: list[Revision], select: str) -> list[Revision]:
-    """Those that `select` names: see SELECTIONS. `every`, `log` and `tokens` always keep the last known step.
+    """Those that `select` names: see SELECTIONS. `every`, `log` and `tokens` always keep the last
+    known step.
 
     Raises:
         ConfigError: not a selection, or nothing is left.
@@ -157,60 +206,100 @@ def select_revisions(found: list[Revision], select: str) -> list[Revision]:
     name, colon, number = kind.partition(":")
     if colon and name in ("every", "log", "tokens"):
         if not number.isdigit() or int(number) < 1:
-            raise ConfigError(f"{name} needs a whole number, got {number!r}", where=f"select={select}")
+            raise ConfigError(
+                f"{name} needs a whole number, got {number!r}", where=f"select={select}"
+            )
         return _spaced(_without_twin(found), name, int(number))
     return _listed(found, kind)
 
 
 def _without_twin(found):
-    """Without `main` where the last checkpoint is there under its own name too; a list can still ask for it."""
+    """Without `main` where the last checkpoint is there under its own name too.
+
+    A list can still ask for it.
+    """
     steps = {revision.step for revision in found if revision.revision != "main"}
-    return [revision for revision in found if revision.revision != "main" or revision.step is None or revision.step not in steps]
+    return [
+        revision
+        for revision in found
+        if revision.revision != "main" or revision.step is None or revision.step not in steps
+    ]
 
 
 def _filter(found, text):
     field, equals, value = text.partition("=")
     if not equals or field not in ("stage", "ingredient", "seed", "revision"):
-        raise ConfigError(f"cannot read the filter {text!r}", where="select", hint="filters: stage=, ingredient=, seed=, revision=")
+        raise ConfigError(
+            f"cannot read the filter {text!r}",
+            where="select",
+            hint="filters: stage=, ingredient=, seed=, revision=",
+        )
     return [revision for revision in found if str(getattr(revision, field)) == value]
 
 
 def _listed(found, text):
     wanted, chosen = [part.strip() for part in text.split(",") if part.strip()], set()
     for item in wanted:
-        hits = [index for index, revision in enumerate(found) if item in (revision.revision, revision.name)]
+        hits = [
+            index
+            for index, revision in enumerate(found)
+            if item in (revision.revision, revision.name)
+        ]
         if not hits and item.isdigit():
-            hits = [index for index, revision in enumerate(found) if revision.step == int(item) and revision.revision != "main"]
+            hits = [
+                index
+                for index, revision in enumerate(found)
+                if revision.step == int(item) and revision.revision != "main"
+            ]
         if not hits:
             shown = ", ".join(revision.revision for revision in found[:6])
-            raise ConfigError(f"no checkpoint {item!r}", where=f"select={text}", hint=f"{SELECTIONS}; there are {len(found)}, first {shown}")
+            raise ConfigError(
+                f"no checkpoint {item!r}",
+                where=f"select={text}",
+                hint=f"{SELECTIONS}; there are {len(found)}, first {shown}",
+            )
         chosen.update(hits)
     return [found[index] for index in sorted(chosen)]
 
 
 def _spaced(found, kind, number):
-    known = [revision for revision in found if revision.step is not None or revision.tokens is not None]
+    known = [
+        revision for revision in found if revision.step is not None or revision.tokens is not None
+    ]
     if not known:
         raise ConfigError("no checkpoint says its step or tokens", where=f"select={kind}:{number}")
     if kind == "every":
         chosen = set(range(0, len(known), number)) | {len(known) - 1}
         return [known[index] for index in sorted(chosen)]
-    seen = [revision.tokens if all(r.tokens is not None for r in known) else revision.step for revision in known]
+    seen = [
+        revision.tokens if all(r.tokens is not None for r in known) else revision.step
+        for revision in known
+    ]
     return [known[index] for index in _nearest(seen, number, math.log if kind == "log" else float)]
 
 
 def _nearest(seen, number, scale):
-    """Indices of up to `number` entries, evenly spaced on the scale between the first (above 0) and the last."""
-    start = 0 if scale is float else next((index for index, value in enumerate(seen) if value > 0), None)
+    """Indices of up to `number` entries, evenly spaced on the scale between the first (above 0) and
+    the last.
+    """
+    start = (
+        0
+        if scale is float
+        else next((index for index, value in enumerate(seen) if value > 0), None)
+    )
     if start is None or number >= len(seen) - start:
         return list(range(start or 0, len(seen)))
     low, high = scale(seen[start]), scale(seen[-1])
-    marks = [high] if number == 1 else [low + (high - low) * i / (number - 1) for i in range(number)]
+    marks = (
+        [high] if number == 1 else [low + (high - low) * i / (number - 1) for i in range(number)]
+    )
     return _distinct([scale(value) for value in seen[start:]], marks, start)
 
 
 def _distinct(values, marks, start):
-    """For each mark its nearest value that is not yet taken, so that `number` checkpoints come out even where the series is sparse."""
+    """For each mark its nearest value that is not yet taken, so that `number` checkpoints come out
+    even where the series is sparse.
+    """
     taken: set[int] = {len(values) - 1}
     for mark in [marks[0]] * (len(marks) > 1) + marks[1:-1]:
         free = (index for index in range(len(values)) if index not in taken)

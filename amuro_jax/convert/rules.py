@@ -1,7 +1,9 @@
 """Invertible rules between the tensors of a checkpoint and the stacked parameter tree.
 
-A rule is a line such as `(H K) D -> D H K`: the source's axes, groups in brackets, and the target's. The same line reads,
-writes and checks. Letters: V embedding rows, D model width, H query heads, G key/value heads, K head width, Q = H·K, C = G·K, F mlp width.
+A rule is a line such as `(H K) D -> D H K`: the source's axes, groups in brackets, and the
+target's. The same line reads,
+writes and checks. Letters: V embedding rows, D model width, H query heads, G key/value heads, K
+head width, Q = H·K, C = G·K, F mlp width.
 """
 
 import dataclasses
@@ -23,8 +25,10 @@ class Rule:
     Attributes:
         target: flat name in the parameter tree; names under `layers/` are stacked over layers.
         source: tensor name, `{i}` for the layer.
-        axes: `source axes -> target axes`. A number among the source's axes is an axis of that size of which `pick` is taken.
-        rows: (first, last) of axis 0, where several parameters lie one after the other in one tensor.
+        axes: `source axes -> target axes`. A number among the source's axes is an axis of that size
+            of which `pick` is taken.
+        rows: (first, last) of axis 0, where several parameters lie one after the other in one
+            tensor.
         pick: index along the numbered axis.
     """
 
@@ -67,7 +71,13 @@ def _groups(text):
 def sizes(config: ModelConfig) -> dict[str, int]:
     """Letter → size."""
     c = config
-    heads = {"H": c.num_heads, "G": c.num_kv_heads, "K": c.head_dim, "Q": c.num_heads * c.head_dim, "C": c.num_kv_heads * c.head_dim}
+    heads = {
+        "H": c.num_heads,
+        "G": c.num_kv_heads,
+        "K": c.head_dim,
+        "Q": c.num_heads * c.head_dim,
+        "C": c.num_kv_heads * c.head_dim,
+    }
     return {"V": c.vocab_size, "D": c.hidden_size, "F": c.mlp_size, **heads}
 
 
@@ -87,9 +97,11 @@ def target_shape(rule: Rule, config: ModelConfig) -> tuple[int, ...]:
 
 
 def view(rule: Rule, rows: np.ndarray, size: dict[str, int]) -> np.ndarray:
-    """A view of source rows (a whole number of the leading letter's steps) with the target's axes; writing to it writes the source.
+    """A view of source rows (a whole number of the leading letter's steps) with the target's axes;
+    writing to it writes the source.
 
-    Source → target is `np.ascontiguousarray(view(...))`; target → source is `view(...)[...] = target`.
+    Source → target is `np.ascontiguousarray(view(...))`; target → source is `view(...)[...] =
+    target`.
     """
     letters = [letter for group in rule.groups for letter in group]
     inner = [_size(letter, size) for letter in letters]
@@ -118,13 +130,17 @@ class Tensor:
 
 
 def expected_tensors(rules: tuple[Rule, ...], config: ModelConfig) -> dict[str, Tensor]:
-    """Every source tensor that the rules read, with its full shape, in the rules' order, layer by layer."""
+    """Every source tensor that the rules read, with its full shape, in the rules' order, layer by
+    layer.
+    """
     size, by_source = sizes(config), {}
     for rule in rules:
         by_source.setdefault(rule.source, []).append(rule)
     flat = [source for source in by_source if "{i}" not in source]
     layered = [source for source in by_source if "{i}" in source]
-    names = [(source, None) for source in flat] + [(source, i) for i in range(config.num_layers) for source in layered]
+    names = [(source, None) for source in flat] + [
+        (source, i) for i in range(config.num_layers) for source in layered
+    ]
     found = {}
     for source, layer in names:
         group = tuple(by_source[source])
@@ -135,22 +151,42 @@ def expected_tensors(rules: tuple[Rule, ...], config: ModelConfig) -> dict[str, 
     return found
 
 
-def check_table(table: dict[str, StoredTensor], expected: dict[str, Tensor], ignored: tuple[str, ...], *, where) -> dict[str, StoredTensor]:
+def check_table(
+    table: dict[str, StoredTensor], expected: dict[str, Tensor], ignored: tuple[str, ...], *, where
+) -> dict[str, StoredTensor]:
     """The tensors to read, without the buffers whose names match `ignored`.
 
     Raises:
-        CheckpointError: a tensor that is missing, unknown, or of another shape or kind than the model's, with both sides.
+        CheckpointError: a tensor that is missing, unknown, or of another shape or kind than the
+            model's, with both sides.
     """
-    kept = {name: tensor for name, tensor in table.items() if not any(re.fullmatch(pattern, name) for pattern in ignored)}
+    kept = {
+        name: tensor
+        for name, tensor in table.items()
+        if not any(re.fullmatch(pattern, name) for pattern in ignored)
+    }
     missing, extra = sorted(set(expected) - set(kept)), sorted(set(kept) - set(expected))
     if missing or extra:
-        lines = [f"{len(missing)} tensors of the model are missing, {len(extra)} in the checkpoint are unknown"]
+        lines = [
+            f"{len(missing)} tensors of the model are missing, {len(extra)} in the checkpoint are unknown"
+        ]
         lines += [f"    missing: {name} {expected[name].shape}" for name in missing[:5]]
         lines += [f"    unknown: {name} {kept[name].describe()}" for name in extra[:5]]
-        raise CheckpointError("\n".join(lines), where=where, hint="do config.json and the weights belong to the same model?")
+        raise CheckpointError(
+            "\n".join(lines),
+            where=where,
+            hint="do config.json and the weights belong to the same model?",
+        )
     wrong = [name for name, tensor in kept.items() if tensor.shape != expected[name].shape]
     if wrong:
         lines = [f"{len(wrong)} tensors have another shape than the model"]
-        lines += [f"    {name}: stored {kept[name].shape}, the model wants {expected[name].shape}" for name in wrong[:5]]
-        raise CheckpointError("\n".join(lines), where=f"{where}: {wrong[0]}", hint="do config.json and the weights belong to the same model?")
+        lines += [
+            f"    {name}: stored {kept[name].shape}, the model wants {expected[name].shape}"
+            for name in wrong[:5]
+        ]
+        raise CheckpointError(
+            "\n".join(lines),
+            where=f"{where}: {wrong[0]}",
+            hint="do config.json and the weights belong to the same model?",
+        )
     return kept

@@ -1,6 +1,8 @@
-"""The safetensors container: strict reading of the header, streaming writing. The bytes of a tensor are read by `tensors.read`.
+"""The safetensors container: strict reading of the header, streaming writing. The bytes of a tensor
+are read by `tensors.read`.
 
-Format: 8 bytes little-endian header length, a JSON object {name: {dtype, shape, data_offsets}}, then the data without gaps.
+Format: 8 bytes little-endian header length, a JSON object {name: {dtype, shape, data_offsets}},
+then the data without gaps.
 """
 
 import json
@@ -17,11 +19,22 @@ from amuro_jax.errors import AmuroError, CheckpointError
 
 MAX_HEADER = 100_000_000  # bytes; the limit of the reference implementation
 DTYPES = {
-    "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": BFLOAT16,
-    "I64": np.dtype("<i8"), "I32": np.dtype("<i4"), "I16": np.dtype("<i2"), "I8": np.dtype("i1"),
-    "U64": np.dtype("<u8"), "U32": np.dtype("<u4"), "U16": np.dtype("<u2"), "U8": np.dtype("u1"), "BOOL": np.dtype("bool"),
-    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn), "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
-}  # fmt: skip
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": BFLOAT16,
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
+    "U64": np.dtype("<u8"),
+    "U32": np.dtype("<u4"),
+    "U16": np.dtype("<u2"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("bool"),
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
+}
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 
 
@@ -29,7 +42,8 @@ def read_header(path) -> dict[str, StoredTensor]:
     """Table of the tensors of one file, checked against the file's size.
 
     Raises:
-        CheckpointError: not a safetensors file, truncated, tensors that overlap, leave gaps or have another size than shape × dtype.
+        CheckpointError: not a safetensors file, truncated, tensors that overlap, leave gaps or have
+            another size than shape × dtype.
     """
     path = Path(path)
     header, start, end = _load_json(path)
@@ -56,9 +70,13 @@ def _load_json(path):
     try:
         header = json.loads(text.decode("utf-8"), object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"the safetensors header is not valid: {error}", where=path) from error
+        raise CheckpointError(
+            f"the safetensors header is not valid: {error}", where=path
+        ) from error
     if not isinstance(header, dict):
-        raise CheckpointError(f"the safetensors header is a {type(header).__name__}, not an object", where=path)
+        raise CheckpointError(
+            f"the safetensors header is a {type(header).__name__}, not an object", where=path
+        )
     return header, 8 + length, size
 
 
@@ -66,7 +84,9 @@ def _no_duplicates(pairs):
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"duplicate name {next(name for name in names if names.count(name) > 1)!r}")
+        raise ValueError(
+            f"duplicate name {next(name for name in names if names.count(name) > 1)!r}"
+        )
     return found
 
 
@@ -77,13 +97,22 @@ def _is_size(value) -> bool:
 def _entry(name, value, path, start, end):
     where = f"{path}: {name}"
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
-        raise CheckpointError("a header entry must have exactly dtype, shape and data_offsets", where=where)
+        raise CheckpointError(
+            "a header entry must have exactly dtype, shape and data_offsets", where=where
+        )
     code, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(code, str) or code not in DTYPES:
-        raise CheckpointError(f"unknown dtype {code!r}", where=where, hint="known: " + ", ".join(DTYPES))
+        raise CheckpointError(
+            f"unknown dtype {code!r}", where=where, hint="known: " + ", ".join(DTYPES)
+        )
     if not isinstance(shape, list) or len(shape) > 32 or not all(map(_is_size, shape)):
         raise CheckpointError(f"bad shape {shape!r}", where=where)
-    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_size, offsets)) or offsets[0] > offsets[1]:
+    if (
+        not isinstance(offsets, list)
+        or len(offsets) != 2
+        or not all(map(_is_size, offsets))
+        or offsets[0] > offsets[1]
+    ):
         raise CheckpointError(f"bad data_offsets {offsets!r}", where=where)
     wanted = math.prod(shape) * DTYPES[code].itemsize
     if offsets[1] - offsets[0] != wanted:
@@ -104,7 +133,11 @@ def _check_cover(tensors, path, start, end):
             raise CheckpointError(what, where=f"{path}: {tensor.name}")
         at += tensor.nbytes
     if at != end:
-        raise CheckpointError(f"the header describes {at} bytes, the file has {end}", where=path, hint="download it again")
+        raise CheckpointError(
+            f"the header describes {at} bytes, the file has {end}",
+            where=path,
+            hint="download it again",
+        )
 
 
 def write(path, shapes: dict[str, tuple[tuple[int, ...], np.dtype]], tensors) -> None:
@@ -120,7 +153,11 @@ def write(path, shapes: dict[str, tuple[tuple[int, ...], np.dtype]], tensors) ->
     header, at = {"__metadata__": {"format": "pt"}}, 0
     for name, (shape, dtype) in shapes.items():
         size = math.prod(shape) * np.dtype(dtype).itemsize
-        header[name] = {"dtype": _CODES[np.dtype(dtype)], "shape": list(shape), "data_offsets": [at, at + size]}
+        header[name] = {
+            "dtype": _CODES[np.dtype(dtype)],
+            "shape": list(shape),
+            "data_offsets": [at, at + size],
+        }
         at += size
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
@@ -129,8 +166,15 @@ def write(path, shapes: dict[str, tuple[tuple[int, ...], np.dtype]], tensors) ->
             stream.write(struct.pack("<Q", len(text)) + text)
             for (name, (shape, dtype)), array in zip(shapes.items(), tensors, strict=True):
                 if array.shape != tuple(shape) or array.dtype != dtype:
-                    raise CheckpointError(f"{name} is {array.dtype} {array.shape}, announced as {dtype} {shape}", where=path)
+                    raise CheckpointError(
+                        f"{name} is {array.dtype} {array.shape}, announced as {dtype} {shape}",
+                        where=path,
+                    )
                 stream.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     except OSError as error:
         Path(path).unlink(missing_ok=True)
-        raise AmuroError(f"cannot write: {error}", where=path, hint="free some disk space or choose another folder") from error
+        raise AmuroError(
+            f"cannot write: {error}",
+            where=path,
+            hint="free some disk space or choose another folder",
+        ) from error

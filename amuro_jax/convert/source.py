@@ -1,4 +1,7 @@
-"""A checkpoint folder as it came, opened: its configuration, its rules, and where each tensor lies. Reads no weights."""
+"""A checkpoint folder as it came, opened: its configuration, its rules, and where each tensor lies.
+
+Reads no weights.
+"""
 
 import dataclasses
 from pathlib import Path
@@ -42,7 +45,9 @@ def identify(folder) -> tuple[str, ModelConfig]:
     if (folder / "config.json").is_file():
         hf = files.read_json(folder / "config.json")
         if not isinstance(hf, dict):
-            raise CheckpointError(f"expected a JSON object, got {type(hf).__name__}", where=folder / "config.json")
+            raise CheckpointError(
+                f"expected a JSON object, got {type(hf).__name__}", where=folder / "config.json"
+            )
         if hf.get("model_type") in ("hf_olmo", "olmo") and "d_model" in hf:
             return "hf_olmo", native_olmo.read_config(hf)
         return "hf", _located(folder / "config.json", lambda: families.config_from_hf(hf))
@@ -55,9 +60,13 @@ def _located(path, action):
     try:
         return action()
     except CheckpointError as error:
-        raise CheckpointError(error.what, where=f"{path.parent}/{error.where}", hint=error.hint) from error
+        raise CheckpointError(
+            error.what, where=f"{path.parent}/{error.where}", hint=error.hint
+        ) from error
     except (TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"a field has a value of the wrong kind: {error}", where=path) from error
+        raise CheckpointError(
+            f"a field has a value of the wrong kind: {error}", where=path
+        ) from error
 
 
 def _read_yaml(path):
@@ -75,7 +84,8 @@ def open_source(folder) -> Source:
     """Opens a checkpoint folder and checks that its tensors are exactly those of its model.
 
     Raises:
-        CheckpointError: see `identify`, `containers.read_table`, `rules.check_table`; a dtype that is no float of 16 or 32 bits.
+        CheckpointError: see `identify`, `containers.read_table`, `rules.check_table`; a dtype that
+            is no float of 16 or 32 bits.
     """
     folder = Path(folder)
     form, config = identify(folder)
@@ -87,7 +97,10 @@ def open_source(folder) -> Source:
     kept = rules.check_table(table, expected, ignored, where=folder)
     for tensor in kept.values():
         if tensor.dtype not in FLOATS:
-            raise CheckpointError(f"{tensor.name} is stored as {tensor.dtype.name}; converted are float32, float16 and bfloat16", where=tensor.path)
+            raise CheckpointError(
+                f"{tensor.name} is stored as {tensor.dtype.name}; converted are float32, float16 and bfloat16",
+                where=tensor.path,
+            )
     return Source(folder, form, config, found, expected, {name: kept[name] for name in expected})
 
 
@@ -101,7 +114,10 @@ def _rules(form, config):
 def _aliases(form, config, table):
     """Other names under which transformers has written the same tensor."""
     names = getattr(families.get_family(config.family), "ALIASES", {}) if form == "hf" else {}
-    return {names[name] if name in names and names[name] not in table else name: tensor for name, tensor in table.items()}
+    return {
+        names[name] if name in names and names[name] not in table else name: tensor
+        for name, tensor in table.items()
+    }
 
 
 def _without_tied_copy(form, config, table, folder):
@@ -118,8 +134,14 @@ def _without_tied_copy(form, config, table, folder):
     if unembed is None or embed is None:
         return table
     if not _same(embed, unembed):
-        what = f"the configuration ties the embeddings, but {unembed.name} differs from {embed.name}"
-        raise CheckpointError(what, where=folder, hint="one of config.json: tie_word_embeddings and the weights is wrong")
+        what = (
+            f"the configuration ties the embeddings, but {unembed.name} differs from {embed.name}"
+        )
+        raise CheckpointError(
+            what,
+            where=folder,
+            hint="one of config.json: tie_word_embeddings and the weights is wrong",
+        )
     return {name: tensor for name, tensor in table.items() if name != names["unembed/kernel"]}
 
 
@@ -129,4 +151,9 @@ def _same(a, b, rows: int = 4096):
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
     blocks = ((start, min(start + rows, a.shape[0])) for start in range(0, a.shape[0], rows))
-    return all(np.array_equal(tensors.read(a, *block).view(np.uint8), tensors.read(b, *block).view(np.uint8)) for block in blocks)
+    return all(
+        np.array_equal(
+            tensors.read(a, *block).view(np.uint8), tensors.read(b, *block).view(np.uint8)
+        )
+        for block in blocks
+    )

@@ -1,7 +1,10 @@
-"""Arrays of a `params/` folder one slice at a time: written by tensorstore in the layout that Orbax restores, and read back.
+"""Arrays of a `params/` folder one slice at a time: written by tensorstore in the layout that Orbax
+restores, and read back.
 
-Orbax saves whole arrays; a conversion holds only some MB of a stack that may have many GB. The layout (zarr 2 arrays in
-OCDBT, `_METADATA` with the tree) is Orbax's of the 0.12 series; a test restores what is written here with Orbax itself.
+Orbax saves whole arrays; a conversion holds only some MB of a stack that may have many GB. The
+layout (zarr 2 arrays in
+OCDBT, `_METADATA` with the tree) is Orbax's of the 0.12 series; a test restores what is written
+here with Orbax itself.
 """
 
 import collections
@@ -26,7 +29,10 @@ def _base(path) -> str:
 
 
 def _spec(path, name):
-    return {"driver": "zarr", "kvstore": {"driver": "ocdbt", "base": _base(path), "path": name.replace("/", ".") + "/"}}
+    return {
+        "driver": "zarr",
+        "kvstore": {"driver": "ocdbt", "base": _base(path), "path": name.replace("/", ".") + "/"},
+    }
 
 
 class Writer:
@@ -41,7 +47,14 @@ class Writer:
         Raises:
             AmuroError: the disk is full.
         """
-        self._waiting.append((values.nbytes, self._stores[name][index].write(values, can_reference_source_data_indefinitely=True)))
+        self._waiting.append(
+            (
+                values.nbytes,
+                self._stores[name][index].write(
+                    values, can_reference_source_data_indefinitely=True
+                ),
+            )
+        )
         self._bytes += values.nbytes
         while self._bytes > IN_FLIGHT:
             self._finish_one()
@@ -52,7 +65,9 @@ class Writer:
             self._finish_one()
 
     def drain(self) -> None:
-        """Waits for what is under way, whatever becomes of it: nothing may be written after the folder is removed."""
+        """Waits for what is under way, whatever becomes of it: nothing may be written after the
+        folder is removed.
+        """
         for _, future in self._waiting:
             future.exception()
         self._waiting.clear()
@@ -69,15 +84,20 @@ def _disk_errors():
     try:
         yield
     except (ValueError, OSError) as error:
-        raise AmuroError(f"cannot write parameters: {str(error)[:300]}", hint="free some disk space or choose another folder") from error
+        raise AmuroError(
+            f"cannot write parameters: {str(error)[:300]}",
+            hint="free some disk space or choose another folder",
+        ) from error
 
 
 @contextlib.contextmanager
 def open_writer(path, arrays: dict[str, tuple]):
-    """Yields a `Writer`; when the block ends well, the metadata is written and the folder is a checkpoint that Orbax restores.
+    """Yields a `Writer`; when the block ends well, the metadata is written and the folder is a
+    checkpoint that Orbax restores.
 
     Args:
-        arrays: flat name → (shape, dtype, chunk shape). Every element must be written once, chunk-aligned.
+        arrays: flat name → (shape, dtype, chunk shape). Every element must be written once,
+            chunk-aligned.
     """
     Path(path).mkdir(parents=True)
     started = time.time_ns()
@@ -89,18 +109,40 @@ def open_writer(path, arrays: dict[str, tuple]):
     except BaseException:
         writer.drain()
         raise
-    tree = {str(tuple(name.split("/"))): _leaf(name, shape) for name, (shape, _, _) in arrays.items()}
-    metadata = {"tree_metadata": tree, "use_ocdbt": True, "use_zarr3": False, "store_array_data_equal_to_fill_value": True, "custom_metadata": None}
+    tree = {
+        str(tuple(name.split("/"))): _leaf(name, shape) for name, (shape, _, _) in arrays.items()
+    }
+    metadata = {
+        "tree_metadata": tree,
+        "use_ocdbt": True,
+        "use_zarr3": False,
+        "store_array_data_equal_to_fill_value": True,
+        "custom_metadata": None,
+    }
     files.write_text(Path(path) / "_METADATA", json.dumps(metadata))
     times = {"init_timestamp_nsecs": started, "commit_timestamp_nsecs": time.time_ns()}
-    item = {"item_handlers": _HANDLER, "metrics": {}, "performance_metrics": {}, **times, "custom_metadata": {}}
+    item = {
+        "item_handlers": _HANDLER,
+        "metrics": {},
+        "performance_metrics": {},
+        **times,
+        "custom_metadata": {},
+    }
     files.write_text(Path(path) / "_CHECKPOINT_METADATA", json.dumps(item))
 
 
 def _create(path, name, shape, dtype, chunks):
-    # Not compressed: 4.7 GB of random fp32 weights took 7 to 9 s without, 12 to 24 s with zstd level 1, and hardly shrank.
+    # Not compressed: 4.7 GB of random fp32 weights took 7 to 9 s without, 12 to 24 s with zstd
+    # level 1, and hardly shrank.
     kind = "bfloat16" if dtype.name == "bfloat16" else dtype.str
-    metadata = {"shape": list(shape), "chunks": list(chunks), "dtype": kind, "compressor": None, "order": "C", "fill_value": None}
+    metadata = {
+        "shape": list(shape),
+        "chunks": list(chunks),
+        "dtype": kind,
+        "compressor": None,
+        "order": "C",
+        "fill_value": None,
+    }
     context = ts.Context({"cache_pool": {"total_bytes_limit": 0}})
     spec = {**_spec(path, name), "metadata": metadata, "store_data_equal_to_fill_value": True}
     return ts.open(spec, create=True, context=context).result()
@@ -108,7 +150,14 @@ def _create(path, name, shape, dtype, chunks):
 
 def _leaf(name, shape):
     keys = [{"key": key, "key_type": 2} for key in name.split("/")]
-    return {"key_metadata": keys, "value_metadata": {"value_type": "jax.Array", "skip_deserialize": False, "write_shape": list(shape)}}
+    return {
+        "key_metadata": keys,
+        "value_metadata": {
+            "value_type": "jax.Array",
+            "skip_deserialize": False,
+            "write_shape": list(shape),
+        },
+    }
 
 
 def open_arrays(path, names) -> dict:
@@ -125,5 +174,7 @@ def open_arrays(path, names) -> dict:
         try:
             found[name] = ts.open(_spec(path, name), open=True, read=True, context=context).result()
         except (ValueError, OSError) as error:
-            raise CheckpointError(f"parameter {name} cannot be opened: {str(error)[:300]}", where=path) from error
+            raise CheckpointError(
+                f"parameter {name} cannot be opened: {str(error)[:300]}", where=path
+            ) from error
     return found

@@ -1,4 +1,5 @@
-"""How each published suite of pre-training checkpoints names its revisions. A table: a new suite is a new entry.
+"""How each published suite of pre-training checkpoints names its revisions. A table: a new suite is
+a new entry.
 
 Sources: the suites' model cards and revision lists on the Hub.
 """
@@ -17,14 +18,19 @@ class Suite:
 
     Attributes:
         name: shown to people.
-        repositories: regular expression of Hub names; groups give what the repository's name itself says.
-        patterns: regular expressions of revisions, tried in order, with groups step, tokens, unit, stage, ingredient, seed.
+        repositories: regular expression of Hub names; groups give what the repository's name itself
+            says.
+        patterns: regular expressions of revisions, tried in order, with groups step, tokens, unit,
+            stage, ingredient, seed.
         tokens_per_step: where names give no tokens; 0: unknown.
-        step_unit: steps per unit of the `step` group (Amber counts chunks of data, TinyLlama thousands of steps).
+        step_unit: steps per unit of the `step` group (Amber counts chunks of data, TinyLlama
+            thousands of steps).
         first: what `step` 0 stands for, in units (Amber's ckpt_000 has seen one chunk).
-        main: (step, tokens) of `main` where it is the last pre-training checkpoint; None: it is something else.
+        main: (step, tokens) of `main` where it is the last pre-training checkpoint; None: it is
+            something else.
         members: repositories, where the series is one repository per step.
-        known: revisions, where they follow from the suite's rule (used when the Hub cannot be asked).
+        known: revisions, where they follow from the suite's rule (used when the Hub cannot be
+            asked).
     """
 
     name: str
@@ -38,7 +44,9 @@ class Suite:
     known: tuple[str, ...] = ()
 
 
-_PYTHIA = tuple(f"step{step}" for step in [0] + [2**i for i in range(10)] + list(range(1000, 144000, 1000)))
+_PYTHIA = tuple(
+    f"step{step}" for step in [0] + [2**i for i in range(10)] + list(range(1000, 144000, 1000))
+)
 _TINY = "TinyLlama/TinyLlama-1.1B-"
 _TINYLLAMA = tuple(
     _TINY + tail
@@ -54,8 +62,18 @@ _TINYLLAMA = tuple(
 )
 
 SUITES = (
-    Suite("OLMo-1B", r"allenai/OLMo-1B(-hf)?", (_STEP_TOKENS,), 4_194_304, main=(738020, 3_095_000_000_000)),
-    Suite("OLMo-7B", r"allenai/OLMo-7B(-0424|-0724|-Twin-2T)?(-hf)?|allenai/OLMo-1B-0724(-hf)?", (_STEP_TOKENS, r"step(?P<step>\d+)")),
+    Suite(
+        "OLMo-1B",
+        r"allenai/OLMo-1B(-hf)?",
+        (_STEP_TOKENS,),
+        4_194_304,
+        main=(738020, 3_095_000_000_000),
+    ),
+    Suite(
+        "OLMo-7B",
+        r"allenai/OLMo-7B(-0424|-0724|-Twin-2T)?(-hf)?|allenai/OLMo-1B-0724(-hf)?",
+        (_STEP_TOKENS, r"step(?P<step>\d+)"),
+    ),
     Suite(
         "OLMo-2 and OLMo-3",
         r"allenai/O[Ll][Mm]o-[23]-.*",
@@ -66,8 +84,22 @@ SUITES = (
             _STEP_TOKENS,  # some early ones lack `stage1-`
         ),
     ),
-    Suite("Pythia", r"EleutherAI/pythia-.*", (r"step(?P<step>\d+)",), 2_097_152, main=(143000, 143000 * 2_097_152), known=_PYTHIA),
-    Suite("Amber", r"LLM360/Amber", (r"ckpt_(?P<step>\d+)",), 3_500_000_000, first=1, main=(360, 360 * 3_500_000_000)),
+    Suite(
+        "Pythia",
+        r"EleutherAI/pythia-.*",
+        (r"step(?P<step>\d+)",),
+        2_097_152,
+        main=(143000, 143000 * 2_097_152),
+        known=_PYTHIA,
+    ),
+    Suite(
+        "Amber",
+        r"LLM360/Amber",
+        (r"ckpt_(?P<step>\d+)",),
+        3_500_000_000,
+        first=1,
+        main=(360, 360 * 3_500_000_000),
+    ),
     Suite(
         "TinyLlama",
         r"TinyLlama/TinyLlama-1\.1B(-(intermediate-)?step-.*)?",
@@ -76,7 +108,9 @@ SUITES = (
         members=_TINYLLAMA,
     ),
     Suite("DataDecide", r"allenai/DataDecide-.*", (r"step(?P<step>\d+)-seed-(?P<seed>[\w-]+)",)),
-    Suite("SmolLM2", r"HuggingFaceTB/SmolLM2-.*-intermediate-checkpoints", (r"step-(?P<step>\d+)",)),
+    Suite(
+        "SmolLM2", r"HuggingFaceTB/SmolLM2-.*-intermediate-checkpoints", (r"step-(?P<step>\d+)",)
+    ),
 )
 
 # Folders of checkpoints, the laboratory's among them: any of the spellings above.

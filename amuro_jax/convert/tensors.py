@@ -1,4 +1,7 @@
-"""A stored tensor: where its bytes lie in a file. Every container comes down to a table of these, read with `pread`."""
+"""A stored tensor: where its bytes lie in a file.
+
+Every container comes down to a table of these, read with `pread`.
+"""
 
 import dataclasses
 import math
@@ -54,7 +57,8 @@ def dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def read(tensor: StoredTensor, start: int = 0, stop: int | None = None) -> np.ndarray:
-    """Rows [start, stop) of axis 0 (all of a scalar), a fresh array; only the bytes that span them are read.
+    """Rows [start, stop) of axis 0 (all of a scalar), a fresh array; only the bytes that span them
+    are read.
 
     Raises:
         CheckpointError: the file is shorter than its own table says.
@@ -68,7 +72,9 @@ def read(tensor: StoredTensor, start: int = 0, stop: int | None = None) -> np.nd
         return np.zeros(shape, tensor.dtype)
     first = start * strides[0] if shape else 0
     span = 1 + sum((size - 1) * step for size, step in zip(shape, strides, strict=True))
-    flat = _read_bytes(tensor, tensor.offset + first * tensor.dtype.itemsize, span * tensor.dtype.itemsize).view(tensor.dtype)
+    flat = _read_bytes(
+        tensor, tensor.offset + first * tensor.dtype.itemsize, span * tensor.dtype.itemsize
+    ).view(tensor.dtype)
     if tensor.strides is None or strides == dense_strides(tensor.shape):
         return flat.reshape(shape)
     byte_strides = [step * tensor.dtype.itemsize for step in strides]
@@ -84,8 +90,14 @@ def _read_bytes(tensor, offset, count):
             while done < count and (got := stream.readinto(memoryview(buffer)[done:])):
                 done += got
     except OSError as error:
-        raise CheckpointError(f"cannot read tensor {tensor.name}: {error}", where=tensor.path) from error
+        raise CheckpointError(
+            f"cannot read tensor {tensor.name}: {error}", where=tensor.path
+        ) from error
     if done != count:
         what = f"truncated: tensor {tensor.name} ({tensor.describe()}) needs bytes up to {offset + count}, "
-        raise CheckpointError(what + f"the file ends at {os.path.getsize(tensor.path)}", where=tensor.path, hint="download it again")
+        raise CheckpointError(
+            what + f"the file ends at {os.path.getsize(tensor.path)}",
+            where=tensor.path,
+            hint="download it again",
+        )
     return buffer

@@ -1,4 +1,6 @@
-"""Is a converted checkpoint sound, and is it the model it says it is? Checks that need no reference, and parity with HF torch."""
+"""Is a converted checkpoint sound, and is it the model it says it is? Checks that need no
+reference, and parity with HF torch.
+"""
 
 import dataclasses
 import functools
@@ -31,7 +33,8 @@ class Check:
 
 
 def verify(folder, reference=None) -> list[Check]:
-    """Every check of a converted folder; with `reference` (an HF folder) also its tensors and its logits.
+    """Every check of a converted folder; with `reference` (an HF folder) also its tensors and its
+    logits.
 
     Raises:
         CheckpointError: not a converted folder, or no readable reference.
@@ -44,19 +47,30 @@ def verify(folder, reference=None) -> list[Check]:
     found += _tokenizer(folder / "tokenizer", config)
     if reference and all(check.ok is not False for check in found[:1]):
         found.append(_same_config(reference, config))
-        found += [_same_tensors(folder, reference), *_parity(folder, reference, config)] if found[-1].ok else []
+        found += (
+            [_same_tensors(folder, reference), *_parity(folder, reference, config)]
+            if found[-1].ok
+            else []
+        )
     return found
 
 
 def _tree(folder, config):
-    stored = {name: tuple(leaf.shape) for name, leaf in flatten(checkpoint.stored_tree(folder / "params")).items()}
+    stored = {
+        name: tuple(leaf.shape)
+        for name, leaf in flatten(checkpoint.stored_tree(folder / "params")).items()
+    }
     wanted = {name: tuple(leaf.shape) for name, leaf in flatten(abstract_params(config)).items()}
-    differing = [name for name in sorted(set(stored) | set(wanted)) if stored.get(name) != wanted.get(name)]
+    differing = [
+        name for name in sorted(set(stored) | set(wanted)) if stored.get(name) != wanted.get(name)
+    ]
     if differing:
         name = differing[0]
         detail = f"{len(differing)} differ, first {name}: stored {stored.get(name)}, the model wants {wanted.get(name)}"
         return Check("names and shapes", False, detail)
-    return Check("names and shapes", True, f"{len(wanted)} parameters, {config.num_parameters:,} scalars")
+    return Check(
+        "names and shapes", True, f"{len(wanted)} parameters, {config.num_parameters:,} scalars"
+    )
 
 
 def _arrays(folder, config):
@@ -78,7 +92,9 @@ def _finite(folder, config):
             bad = values.size - int(np.isfinite(values.astype(np.float32, copy=False)).sum())
             if bad:
                 place = f"{name}[{layer}]" if stacked else name
-                return Check("finite", False, f"{bad} of {values.size} values of {place} are NaN or infinite")
+                return Check(
+                    "finite", False, f"{bad} of {values.size} values of {place} are NaN or infinite"
+                )
     return Check("finite", True, "every value")
 
 
@@ -88,14 +104,29 @@ def _tied(folder, config):
         return Check("embeddings", True, "tied: stored once")
     arrays = store.open_arrays(folder / "params", ["embed/embedding", "unembed/kernel"])
     rows = min(64, config.vocab_size)
-    same = np.array_equal(arrays["embed/embedding"][:rows].read().result(), arrays["unembed/kernel"][:, :rows].read().result().T)
-    return Check("embeddings", not same, "untied, but the unembedding repeats the embedding" if same else "untied: two tables that differ")
+    same = np.array_equal(
+        arrays["embed/embedding"][:rows].read().result(),
+        arrays["unembed/kernel"][:, :rows].read().result().T,
+    )
+    return Check(
+        "embeddings",
+        not same,
+        "untied, but the unembedding repeats the embedding"
+        if same
+        else "untied: two tables that differ",
+    )
 
 
 def _tokenizer(folder, config) -> list[Check]:
     """Does the tokenizer fit the embedding, and does `eos` mean the same in every file?"""
     if not (folder / "tokenizer.json").is_file():
-        return [Check("tokenizer", None, "none in this checkpoint (amuro convert --tokenizer=FOLDER adds one)")]
+        return [
+            Check(
+                "tokenizer",
+                None,
+                "none in this checkpoint (amuro convert --tokenizer=FOLDER adds one)",
+            )
+        ]
     import tokenizers
 
     try:
@@ -112,16 +143,26 @@ def _eos(folder, tokenizer, config):
     claims = eos_claims(folder, tokenizer, config)
     if not claims:
         return Check("eos", None, "no file names an eos token")
-    said = ", ".join(f"{place}: {number} ({tokenizer.id_to_token(number)!r})" for place, number in claims.items())
+    said = ", ".join(
+        f"{place}: {number} ({tokenizer.id_to_token(number)!r})" for place, number in claims.items()
+    )
     text = tokenizer.id_to_token(next(iter(claims.values()))) or ""
     if len(set(claims.values())) > 1:
         return Check("eos", False, f"the files disagree: {said}")
     ends = any(mark in text.lower() for mark in ("end", "eos", "</s>", "eot"))
-    return Check("eos", ends, said if ends else f"{said} does not look like an end of text; is this the tokenizer of these weights?")
+    return Check(
+        "eos",
+        ends,
+        said
+        if ends
+        else f"{said} does not look like an end of text; is this the tokenizer of these weights?",
+    )
 
 
 def eos_claims(folder, tokenizer, config: ModelConfig) -> dict[str, int]:
-    """Where an eos id is stated → the id: model config, generation config, tokenizer config (by its token's text)."""
+    """Where an eos id is stated → the id: model config, generation config, tokenizer config (by its
+    token's text).
+    """
     claims = {} if config.eos_id is None else {"config": config.eos_id}
     if (folder / "generation_config.json").is_file():
         stated = files.read_json(folder / "generation_config.json").get("eos_token_id")
@@ -140,21 +181,36 @@ def _same_config(reference, config):
     theirs = source.identify(reference)[1]
     mine, other = ({**c.to_json(), "eos_id": 0, "bos_id": 0, "pad_id": 0} for c in (config, theirs))
     differing = [name for name in mine if mine[name] != other[name]]
-    detail = f"{differing[0]} is {mine[differing[0]]!r}, the reference's {other[differing[0]]!r}" if differing else f"{config.family}, all fields"
+    detail = (
+        f"{differing[0]} is {mine[differing[0]]!r}, the reference's {other[differing[0]]!r}"
+        if differing
+        else f"{config.family}, all fields"
+    )
     return Check("configuration", not differing, detail)
 
 
 def _same_tensors(folder, reference):
-    """Bit for bit, whatever the reference's container; values are compared in fp32 where the dtypes differ."""
+    """Bit for bit, whatever the reference's container.
+
+    Values are compared in fp32 where the dtypes differ.
+    """
     table, count = source.open_source(reference).table, 0
     for name, values in exporter.read_tensors(folder):
         if name not in table:
-            return Check("tensors", None, f"the reference names its tensors otherwise ({name} is not there)")
+            return Check(
+                "tensors", None, f"the reference names its tensors otherwise ({name} is not there)"
+            )
         other = tensors.read(table[name])
         if other.dtype != values.dtype:
             values, other = values.astype(np.float32), other.astype(np.float32)
-        if values.shape != other.shape or not np.array_equal(values.view(np.uint8), other.view(np.uint8)):
-            return Check("tensors", False, f"{name} differs from the reference ({containers.weight_files(reference)[0].name})")
+        if values.shape != other.shape or not np.array_equal(
+            values.view(np.uint8), other.view(np.uint8)
+        ):
+            return Check(
+                "tensors",
+                False,
+                f"{name} differs from the reference ({containers.weight_files(reference)[0].name})",
+            )
         count += 1
     return Check("tensors", True, f"{count} tensors, every bit")
 
@@ -171,7 +227,13 @@ def _parity(folder, reference, config) -> list[Check]:
         if not worst <= TOLERANCE:
             detail = f"largest difference {worst:.2e} ({side} padding, {LENGTH} tokens); {departure(params, config, hf, tokens, mask)}"
             return [Check("logits", False, detail)]
-    return [Check("logits", True, f"largest difference {worst:.2e} over {LENGTH} tokens, left- and right-padded (fp32, HF torch)")]
+    return [
+        Check(
+            "logits",
+            True,
+            f"largest difference {worst:.2e} over {LENGTH} tokens, left- and right-padded (fp32, HF torch)",
+        )
+    ]
 
 
 def load_reference(folder):
@@ -184,13 +246,22 @@ def load_reference(folder):
     import transformers
 
     try:
-        options = {"dtype": torch.float32, "attn_implementation": "eager", "trust_remote_code": False, "local_files_only": True}
+        options = {
+            "dtype": torch.float32,
+            "attn_implementation": "eager",
+            "trust_remote_code": False,
+            "local_files_only": True,
+        }
         return transformers.AutoModelForCausalLM.from_pretrained(str(folder), **options).eval()
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise CheckpointError(f"transformers cannot load the reference: {str(error)[:300]}", where=folder) from error
+        raise CheckpointError(
+            f"transformers cannot load the reference: {str(error)[:300]}", where=folder
+        ) from error
 
 
-def example_tokens(config: ModelConfig, length: int = LENGTH) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def example_tokens(
+    config: ModelConfig, length: int = LENGTH
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Random ids [2, T] and masks [2, T]: the second line is padded on the right or on the left."""
     tokens = np.random.default_rng(0).integers(0, config.vocab_size, (2, length))
     right = np.ones((2, length), bool)
@@ -213,20 +284,35 @@ def run_model(params, tokens, layout, config: ModelConfig, dtype=jnp.float32):
 
 
 def run_reference(hf, tokens, mask) -> tuple[np.ndarray, list[np.ndarray]]:
-    """(logits, states after the embedding and after each layer, final norm applied to all but the first), fp32."""
+    """(logits, states after the embedding and after each layer, final norm applied to all but the
+    first), fp32.
+    """
     import torch
 
     position = np.maximum(np.cumsum(mask, axis=1) - 1, 0)
-    inputs = {"input_ids": tokens, "attention_mask": mask.astype(np.int64), "position_ids": position}
+    inputs = {
+        "input_ids": tokens,
+        "attention_mask": mask.astype(np.int64),
+        "position_ids": position,
+    }
     with torch.no_grad():
-        out = hf(**{name: torch.tensor(value) for name, value in inputs.items()}, output_hidden_states=True)
+        out = hf(
+            **{name: torch.tensor(value) for name, value in inputs.items()},
+            output_hidden_states=True,
+        )
         norm = getattr(hf.base_model, "norm", None) or hf.base_model.final_layer_norm
-        states = [out.hidden_states[0], *(norm(state) for state in out.hidden_states[1:-1]), out.hidden_states[-1]]
+        states = [
+            out.hidden_states[0],
+            *(norm(state) for state in out.hidden_states[1:-1]),
+            out.hidden_states[-1],
+        ]
     return out.logits.float().numpy(), [state.float().numpy() for state in states]
 
 
 def departure(params, config: ModelConfig, hf, tokens, mask) -> str:
-    """The parity ladder: names the first rung (embedding, layer i, unembedding) that departs from the reference."""
+    """The parity ladder: names the first rung (embedding, layer i, unembedding) that departs from
+    the reference.
+    """
     _, states = run_reference(hf, tokens, mask)
     for depth, theirs in enumerate(states):
         ours = _state(params, config, tokens, mask, depth)
@@ -240,7 +326,9 @@ def departure(params, config: ModelConfig, hf, tokens, mask) -> str:
 def _state(params, config, tokens, mask, depth):
     if depth == 0:
         return np.asarray(params["embed"]["embedding"], np.float32)[tokens]
-    short = dataclasses.replace(config, num_layers=depth, sliding_layers=config.sliding_layers[:depth])
+    short = dataclasses.replace(
+        config, num_layers=depth, sliding_layers=config.sliding_layers[:depth]
+    )
     part = {**params, "layers": jax.tree.map(lambda leaf: leaf[:depth], params["layers"])}
     return np.asarray(_hidden(part, jnp.asarray(tokens), padded(mask), short))
 
@@ -254,4 +342,6 @@ def require(checks: list[Check], where) -> None:
     """Raises a CheckpointError when a check failed."""
     failed = [check for check in checks if check.ok is False]
     if failed:
-        raise CheckpointError("\n".join(f"{check.name}: {check.detail}" for check in failed), where=where)
+        raise CheckpointError(
+            "\n".join(f"{check.name}: {check.detail}" for check in failed), where=where
+        )

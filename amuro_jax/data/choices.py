@@ -1,5 +1,7 @@
-"""Prompts of the multiple-choice sets. Default is that of OLMo's released requests (`strict`), or of the evaluation suite that the study called
-(`paper`); Instruct and IO are ours, for measuring sensitivity, and the same under both protocols."""
+"""Prompts of the multiple-choice sets. Default is that of OLMo's released requests (`strict`), or
+of the evaluation suite that the study called
+(`paper`); Instruct and IO are ours, for measuring sensitivity, and the same under both protocols.
+"""
 
 import re
 
@@ -45,7 +47,13 @@ def choice_prompt(example: Example, task: Task, name: str, protocol: Protocol) -
     published = protocol.published_choices and name == "default"
     text = formats.filled(_template(task, name, published), example.fields, name)
     if task.reader == "sciq_choice":
-        return text.strip() if published else text.lstrip("\n ") if not example.fields["support"] else text
+        return (
+            text.strip()
+            if published
+            else text.lstrip("\n ")
+            if not example.fields["support"]
+            else text
+        )
     return _cleaned(text) if published and task.reader == "hellaswag" else text
 
 
@@ -58,7 +66,11 @@ def _template(task, name, published):
     try:
         return formats.template_of(task, name, Protocol())
     except ConfigError as error:
-        raise ConfigError(error.what, where=error.where, hint="a user's format serves these sets with a template for the frame `choice`") from error
+        raise ConfigError(
+            error.what,
+            where=error.where,
+            hint="a user's format serves these sets with a template for the frame `choice`",
+        ) from error
 
 
 def choice_text(text: str, task: Task, protocol: Protocol) -> str:

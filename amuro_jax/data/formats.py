@@ -1,6 +1,8 @@
-"""Prompt formats: an example under Default, Instruct, IO or a user's template → prompt and completion (paper.md; quirks 3, 6, 12, 13).
+"""Prompt formats: an example under Default, Instruct, IO or a user's template → prompt and
+completion (paper.md; quirks 3, 6, 12, 13).
 
-A format's name may carry perturbations, each of which keeps the meaning: `default~sep=newline~case=upper~labels=letters` (see `PERTURBATIONS`
+A format's name may carry perturbations, each of which keeps the meaning:
+`default~sep=newline~case=upper~labels=letters` (see `PERTURBATIONS`
 and `LABEL_WORDS`).
 """
 
@@ -49,7 +51,8 @@ FRAMES = {
     },
 }
 
-# The released formatter's own bytes where they differ (quirk 12): nothing stands between two pieces unless it is written here.
+# The released formatter's own bytes where they differ (quirk 12): nothing stands between two pieces
+# unless it is written here.
 PUBLISHED = {
     "social_i_qa": {
         "default": "### Input: {context}\n ### Answer: Answer A: {A} Answer B: {B}Answer C: {C}\n ### Question: ",
@@ -69,16 +72,38 @@ PUBLISHED = {
 }
 
 PERTURBATIONS = {
-    "sep": {"newline": "\n", "space": " ", "tab": "\t", "bar": " | ", "double": "\n\n"},  # between the parts of a template
-    "case": {"upper": str.upper, "lower": str.lower, "title": str.title},  # of the template's own words
+    "sep": {
+        "newline": "\n",
+        "space": " ",
+        "tab": "\t",
+        "bar": " | ",
+        "double": "\n\n",
+    },  # between the parts of a template
+    "case": {
+        "upper": str.upper,
+        "lower": str.lower,
+        "title": str.title,
+    },  # of the template's own words
     "space": {"none": "", "one": " ", "two": "  "},  # after a colon
 }
 LABEL_WORDS = {
     "capital": str.capitalize,
     "upper": str.upper,
     "letters": {"entailment": "A", "neutral": "B", "contradiction": "C", "yes": "A", "no": "B"},
-    "truth": {"entailment": "true", "neutral": "unknown", "contradiction": "false", "yes": "true", "no": "false"},
-    "plain": {"entailment": "follows", "neutral": "unrelated", "contradiction": "contradicts", "yes": "same", "no": "different"},
+    "truth": {
+        "entailment": "true",
+        "neutral": "unknown",
+        "contradiction": "false",
+        "yes": "true",
+        "no": "false",
+    },
+    "plain": {
+        "entailment": "follows",
+        "neutral": "unrelated",
+        "contradiction": "contradicts",
+        "yes": "same",
+        "no": "different",
+    },
 }
 
 _USER: dict[str, dict[str, str]] = {}
@@ -94,7 +119,9 @@ def add_format(name: str, templates: dict[str, str]) -> None:
         raise ConfigError(f"a format cannot be called {name!r}", where="format")
     for frame, template in templates.items():
         if not template_fields(template):
-            raise ConfigError(f"the template of {frame} has no {{field}}: {template!r}", where=f"format {name}")
+            raise ConfigError(
+                f"the template of {frame} has no {{field}}: {template!r}", where=f"format {name}"
+            )
     _USER[name] = dict(templates)
 
 
@@ -107,20 +134,29 @@ def parse_format(name: str, task: Task | None = None) -> tuple[str, dict[str, st
     base, *parts = name.split("~")
     known = [*FORMATS, *_USER, *(dict(task.templates) if task else ())]
     if base not in known:
-        raise ConfigError(f"unknown format {base!r}", where="format", hint="formats: " + ", ".join(known))
+        raise ConfigError(
+            f"unknown format {base!r}", where="format", hint="formats: " + ", ".join(known)
+        )
     changes = dict(part.partition("=")[::2] for part in parts)
     families = {**PERTURBATIONS, "labels": LABEL_WORDS}
     for kind, value in changes.items():
         if value not in families.get(kind, {}):
             hint = "; ".join(f"{kind}={'|'.join(values)}" for kind, values in families.items())
-            raise ConfigError(f"unknown perturbation {kind}={value}", where=f"format {name}", hint=hint)
+            raise ConfigError(
+                f"unknown perturbation {kind}={value}", where=f"format {name}", hint=hint
+            )
     return base, changes
 
 
 def format_family(base: str = "default", labels: bool = True) -> list[str]:
     """`base` and every single perturbation of it, for measuring sensitivity over many formats."""
     families = {**PERTURBATIONS, **({"labels": LABEL_WORDS} if labels else {})}
-    return [base] + [f"{base}~{kind}={value}" for kind, values in families.items() for value in values if (kind, value) != ("space", "one")]
+    return [base] + [
+        f"{base}~{kind}={value}"
+        for kind, values in families.items()
+        for value in values
+        if (kind, value) != ("space", "one")
+    ]
 
 
 def template_of(task: Task, name: str, protocol: Protocol) -> str:
@@ -133,7 +169,10 @@ def template_of(task: Task, name: str, protocol: Protocol) -> str:
     own, user = dict(task.templates), _USER.get(base, {})
     template = own.get(base) or user.get(task.frame) or FRAMES.get(task.frame, {}).get(base)
     if template is None:
-        raise ConfigError(f"format {base!r} has no template for {task.name} ({task.frame})", where=f"format {base}")
+        raise ConfigError(
+            f"format {base!r} has no template for {task.name} ({task.frame})",
+            where=f"format {base}",
+        )
     if protocol.published_templates and base not in own:
         template = PUBLISHED.get(task.reader, {}).get(base, template)
     if protocol.gold_in_prompt and task.reader == "llmbar":
@@ -142,13 +181,20 @@ def template_of(task: Task, name: str, protocol: Protocol) -> str:
 
 
 def perturbed(template: str, changes: dict[str, str]) -> str:
-    """A template with other separators between its parts, another case of its own words, or other spacing after colons."""
+    """A template with other separators between its parts, another case of its own words, or other
+    spacing after colons.
+    """
     if separator := PERTURBATIONS["sep"].get(changes.get("sep")):
         template = re.sub(r"\n ?", lambda _: separator, template)
     if case := PERTURBATIONS["case"].get(changes.get("case")):
-        template = "".join(case(text) + (f"{{{field}}}" if field else "") for text, field, _, _ in string.Formatter().parse(template))
+        template = "".join(
+            case(text) + (f"{{{field}}}" if field else "")
+            for text, field, _, _ in string.Formatter().parse(template)
+        )
     if (gap := PERTURBATIONS["space"].get(changes.get("space"))) is not None:
-        template = re.sub(r": +(?=\S)", f":{gap}", template)  # the boundary before the completion is the protocol's, not the format's
+        template = re.sub(
+            r": +(?=\S)", f":{gap}", template
+        )  # the boundary before the completion is the protocol's, not the format's
     return template
 
 
@@ -158,7 +204,10 @@ def template_fields(template: str) -> list[str]:
 
 
 def word_for(word: str, task: Task, name: str) -> str:
-    """A label word as the format's `labels=` variant writes it; texts that are no label words stay as they are."""
+    """A label word as the format's `labels=` variant writes it.
+
+    Texts that are no label words stay as they are.
+    """
     if task.kind != "classification" or "~" not in name:
         return word
     variant = LABEL_WORDS.get(parse_format(name, task)[1].get("labels"))
@@ -194,11 +243,18 @@ def filled(template: str, fields: dict[str, str], name: str) -> str:
     try:
         return template.format(**fields)
     except (KeyError, IndexError) as error:
-        raise ConfigError(f"the template names a field {error}; there are {sorted(fields)}", where=f"format {name}") from error
+        raise ConfigError(
+            f"the template names a field {error}; there are {sorted(fields)}",
+            where=f"format {name}",
+        ) from error
 
 
 def _options(example, task):
-    """`Answer A: … Answer B: …`; SciQ's are shuffled by row, so that the right one is not always first; a lone answer stands bare."""
+    """`Answer A: … Answer B: …`.
+
+    SciQ's are shuffled by row, so that the right one is not always first; a lone answer stands
+    bare.
+    """
     letters = [letter for letter in "ABCD" if letter in example.fields]
     texts = [example.fields[letter] for letter in letters]
     if len(texts) == 1:
@@ -209,5 +265,7 @@ def _options(example, task):
 
 
 def gap(text: str, completion: str) -> str:
-    """What stands between prompt and completion in a training text: one space where neither side has white space."""
+    """What stands between prompt and completion in a training text: one space where neither side
+    has white space.
+    """
     return "" if text[-1:].isspace() or completion[:1].isspace() else " "

@@ -1,4 +1,6 @@
-"""Rows from the `datasets` library, whose cache on disk is not trusted: it reads a file that lost its end, or some bytes, without a word."""
+"""Rows from the `datasets` library, whose cache on disk is not trusted: it reads a file that lost
+its end, or some bytes, without a word.
+"""
 
 from pathlib import Path
 
@@ -7,7 +9,8 @@ from amuro_jax.errors import AmuroError, DataError
 
 
 def load(*name: str | None, split: str, **options) -> list[dict]:
-    """Rows of one split, `name` and options as `datasets.load_dataset` takes them; a cache that is not what it was when first read is fetched again.
+    """Rows of one split, `name` and options as `datasets.load_dataset` takes them; a cache that is
+    not what it was when first read is fetched again.
 
     Raises:
         DataError: fetched again, the rows are still not as many as the set says.
@@ -17,18 +20,26 @@ def load(*name: str | None, split: str, **options) -> list[dict]:
 
     try:
         return _rows(datasets.load_dataset(*name, split=split, **options), split)
-    except (ConnectionError, FileNotFoundError):  # no such set, or no network: nothing is wrong with the cache
+    except (
+        ConnectionError,
+        FileNotFoundError,
+    ):  # no such set, or no network: nothing is wrong with the cache
         raise
     except (DataError, OSError, pa.ArrowInvalid):
         fresh = datasets.DownloadMode.FORCE_REDOWNLOAD
-        return _rows(datasets.load_dataset(*name, split=split, download_mode=fresh, **options), split)
+        return _rows(
+            datasets.load_dataset(*name, split=split, download_mode=fresh, **options), split
+        )
 
 
 def _rows(found, split):
     paths = [Path(entry["filename"]) for entry in found.cache_files]
     about = (found.info.splits or {}).get(split)
     if about is not None and about.num_examples != len(found):
-        raise DataError(f"{len(found)} rows where {about.num_examples} belong", where=paths[0] if paths else split)
+        raise DataError(
+            f"{len(found)} rows where {about.num_examples} belong",
+            where=paths[0] if paths else split,
+        )
     for path in paths:
         _check(path)
     return found.to_list()

@@ -7,20 +7,24 @@ from amuro_jax.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """One switch per quirk of the published pipeline; False is what it meant to do. The number is the quirk's.
+    """One switch per quirk of the published pipeline; False is what it meant to do. The number is
+    the quirk's.
 
     Attributes:
         shots_from_test: (1) shots are the first rows of the test file, and still scored.
         sub_token_candidates: (2) every sub-token of every label competes at one position.
-        published_templates: (3, 12, 13) the released formatter's bytes: trailing spaces, missing spaces, no IO for CNN, first option right.
+        published_templates: (3, 12, 13) the released formatter's bytes: trailing spaces, missing
+            spaces, no IO for CNN, first option right.
         published_splits: (4, 14) the splits that were scored, unlabelled ones included.
         gold_in_prompt: (6) LLMBar's prompt holds the answer.
         no_stop: (7) generation ends at eos or its length only.
-        no_fitting: (8) nothing is dropped or cut where shots and query overflow the context; overflow is counted.
+        no_fitting: (8) nothing is dropped or cut where shots and query overflow the context;
+            overflow is counted.
         interval_midpoint: (9) the score is the middle of the bootstrap interval.
         rte_neutral: (11) RTE's second class is `neutral`, and `contradiction` is always wrong.
         loss_mean_per_example: (15) each example weighs the same, however short.
-        published_choices: (17, 18) multiple choice as the evaluation suite did it: prompts, shots per instance, separate tokenisation.
+        published_choices: (17, 18) multiple choice as the evaluation suite did it: prompts, shots
+            per instance, separate tokenisation.
         published_averages: (19) SciQ twice in the mean, missing cells skipped.
     """
 
@@ -39,7 +43,9 @@ class Protocol:
 
     @property
     def name(self) -> str:
-        """`strict`, `paper`, or the nearer of the two with its differences: `strict+shots_from_test`."""
+        """`strict`, `paper`, or the nearer of the two with its differences:
+        `strict+shots_from_test`.
+        """
         on = [field for field, value in self.switches().items() if value]
         off = [field for field, value in self.switches().items() if not value]
         if len(on) <= len(off):
@@ -63,11 +69,17 @@ def resolve(protocol: str, quirks: str = "") -> Protocol:
     """
     known = {"strict": STRICT, "paper": PAPER}
     if protocol not in known:
-        raise ConfigError(f"unknown protocol {protocol!r}", where="protocol", hint="one of " + ", ".join(known))
+        raise ConfigError(
+            f"unknown protocol {protocol!r}", where="protocol", hint="one of " + ", ".join(known)
+        )
     changes = {}
     for part in filter(None, (piece.strip() for piece in quirks.split(","))):
         sign, name = part[0], part[1:]
         if sign not in "+-" or name not in STRICT.switches():
-            raise ConfigError(f"unknown quirk {part!r}", where="quirks", hint="+name or -name of: " + ", ".join(STRICT.switches()))
+            raise ConfigError(
+                f"unknown quirk {part!r}",
+                where="quirks",
+                hint="+name or -name of: " + ", ".join(STRICT.switches()),
+            )
         changes[name] = sign == "+"
     return dataclasses.replace(known[protocol], **changes)

@@ -1,4 +1,6 @@
-"""A set under one format with its shots → queries: text with candidates, fitted to the context (quirk 8)."""
+"""A set under one format with its shots → queries: text with candidates, fitted to the context
+(quirk 8).
+"""
 
 import dataclasses
 
@@ -41,18 +43,31 @@ def build_queries(
     """
     split = sources.test_split(task, protocol, data_root)
     test = sources.load_examples(task, split, protocol)
-    chosen = Shots((), (), task) if shot_texts is not None else choose_shots(task, shots, protocol, shot_seed, data_root, test)
+    chosen = (
+        Shots((), (), task)
+        if shot_texts is not None
+        else choose_shots(task, shots, protocol, shot_seed, data_root, test)
+    )
     frame = _Frame(task, format, protocol, shots)
     scored = _subsample([example for example in test if example.row not in chosen.held_out], rows)
     if not scored:
-        raise DataError(f"every row of {task.name} serves as a shot", where=split.path or task.source.hub)
-    texts = list(shot_texts) if shot_texts is not None else [frame.shot(example, chosen.task) for example in chosen.examples]
+        raise DataError(
+            f"every row of {task.name} serves as a shot", where=split.path or task.source.hub
+        )
+    texts = (
+        list(shot_texts)
+        if shot_texts is not None
+        else [frame.shot(example, chosen.task) for example in chosen.examples]
+    )
     names = chosen.names or tuple(f"given:{number}" for number in range(len(texts)))
     queries, each = [], []
     for example in scored:
         if chosen.pool:
             own = instance_shots(chosen, example.row, shots, example)
-            texts, names = [frame.shot(shot, chosen.task) for shot in own], tuple(f"{chosen.pool_split}:{shot.row}" for shot in own)
+            texts, names = (
+                [frame.shot(shot, chosen.task) for shot in own],
+                tuple(f"{chosen.pool_split}:{shot.row}" for shot in own),
+            )
         each.append(texts)
         queries.append(frame.query(example, texts, names, shared=not chosen.pool))
     if tokenizer is None or protocol.no_fitting:
@@ -63,7 +78,10 @@ def build_queries(
 def _subsample(examples, rows):
     if not rows or rows >= len(examples):
         return examples
-    return [examples[index] for index in sorted(np.random.default_rng(0).permutation(len(examples))[:rows])]
+    return [
+        examples[index]
+        for index in sorted(np.random.default_rng(0).permutation(len(examples))[:rows])
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,26 +102,54 @@ class _Frame:
     def shot(self, example: Example, task: Task) -> str:
         if task.kind == "multiple_choice":
             return choices.shot_text(example, task, self.format, self.protocol)
-        prompt, completion = self.prompt(example, task), formats.word_for(example.completion, task, self.format).strip()
+        prompt, completion = (
+            self.prompt(example, task),
+            formats.word_for(example.completion, task, self.format).strip(),
+        )
         gap = "" if self.protocol.published_templates else formats.gap(prompt, completion)
         return f"{prompt}{gap}{completion}\n"
 
-    def query(self, example: Example, texts: list[str], names: tuple[str, ...], shared: bool = True, **extra) -> Query:
+    def query(
+        self,
+        example: Example,
+        texts: list[str],
+        names: tuple[str, ...],
+        shared: bool = True,
+        **extra,
+    ) -> Query:
         before, task = "".join(texts), self.task
         choice = task.kind == "multiple_choice"
         return Query(
-            task=task.name, row=example.row, doc_id=example.doc_id, format=self.format, shots=self.shots,
-            context=before + self.prompt(example), continuations=self.continuations(example), gold=example.gold,
-            reference=formats.word_for(example.completion, task, self.format), unconditional=choices.UNCONDITIONAL if choice else None,
-            stop=() if self.protocol.no_stop or task.kind != "generation" else task.stop, shared=len(before) if shared else 0,
-            joint=not (choice and self.protocol.published_choices), shot_rows=tuple(names), group=example.group,
-            metric=task.metric, new_tokens=task.new_tokens, **extra,
-        )  # fmt: skip
+            task=task.name,
+            row=example.row,
+            doc_id=example.doc_id,
+            format=self.format,
+            shots=self.shots,
+            context=before + self.prompt(example),
+            continuations=self.continuations(example),
+            gold=example.gold,
+            reference=formats.word_for(example.completion, task, self.format),
+            unconditional=choices.UNCONDITIONAL if choice else None,
+            stop=() if self.protocol.no_stop or task.kind != "generation" else task.stop,
+            shared=len(before) if shared else 0,
+            joint=not (choice and self.protocol.published_choices),
+            shot_rows=tuple(names),
+            group=example.group,
+            metric=task.metric,
+            new_tokens=task.new_tokens,
+            **extra,
+        )
 
     def continuations(self, example: Example) -> tuple[tuple[str, ...], ...]:
-        """Per choice its forms: one space and the option; label words with and without the space, whose probabilities are added."""
+        """Per choice its forms: one space and the option.
+
+        Label words with and without the space, whose probabilities are added.
+        """
         if self.task.kind == "multiple_choice":
-            return tuple((f" {choices.choice_text(option, self.task, self.protocol)}",) for option in example.choices)
+            return tuple(
+                (f" {choices.choice_text(option, self.task, self.protocol)}",)
+                for option in example.choices
+            )
         words = [formats.word_for(word, self.task, self.format) for word in example.choices]
         if self.task.reader == "rte" and not self.protocol.rte_neutral:
             return _forms(words[0]), _forms(words[1]) + _forms(words[2])
@@ -115,10 +161,16 @@ def _forms(word):
 
 
 def _fit(queries, examples, frame, each, tokenizer, max_length, max_new_tokens):
-    """Drops shots from the left until context and longest candidate fit, then cuts the longest field; rows that fit already stay as they are."""
+    """Drops shots from the left until context and longest candidate fit, then cuts the longest
+    field; rows that fit already stay as they are.
+    """
     room = max_length - len(tokenizer.prefix_ids)
     # A token is at least one byte, so most sets are known to fit without being tokenised.
-    doubtful = [i for i, query in enumerate(queries) if len(query.context.encode()) + _bytes_after(query, max_new_tokens) >= room]
+    doubtful = [
+        i
+        for i, query in enumerate(queries)
+        if len(query.context.encode()) + _bytes_after(query, max_new_tokens) >= room
+    ]
     shared = queries[0].shared if all(query.shared == queries[0].shared for query in queries) else 0
     sizes = tokenizer.encode_batch([queries[i].context for i in doubtful], shared)
     fitted, known = list(queries), {}
@@ -135,11 +187,18 @@ def _forms_of(query):
 
 def _bytes_after(query, max_new_tokens):
     """Never less than `_tokens_after`."""
-    return max(len(form.encode()) for form in _forms_of(query)) if query.continuations else query.new_tokens or max_new_tokens
+    return (
+        max(len(form.encode()) for form in _forms_of(query))
+        if query.continuations
+        else query.new_tokens or max_new_tokens
+    )
 
 
 def _tokens_after(query, max_new_tokens, tokenizer, known):
-    """Tokens to keep free behind a context: those to be generated, or of the longest candidate; `known` remembers what was counted."""
+    """Tokens to keep free behind a context: those to be generated, or of the longest candidate.
+
+    `known` remembers what was counted.
+    """
     if not query.continuations:
         return query.new_tokens or max_new_tokens
     for form in _forms_of(query):
@@ -149,7 +208,8 @@ def _tokens_after(query, max_new_tokens, tokenizer, known):
 
 
 def _shortened(query, example, frame, texts, tokenizer, room):
-    """One query with fewer shots, or a shorter document, so that its context has at most `room` tokens.
+    """One query with fewer shots, or a shorter document, so that its context has at most `room`
+    tokens.
 
     Raises:
         DataError: what is left of the frame alone is longer.
@@ -159,7 +219,14 @@ def _shortened(query, example, frame, texts, tokenizer, room):
     def make(example, first, cut):
         kept = own[first:]
         names = tuple(name for _, name in kept)
-        return frame.query(example, [text for text, _ in kept], names, bool(query.shared), dropped_shots=first, cut_tokens=cut)
+        return frame.query(
+            example,
+            [text for text, _ in kept],
+            names,
+            bool(query.shared),
+            dropped_shots=first,
+            cut_tokens=cut,
+        )
 
     dropped, cut = 0, 0
     while (size := len(tokenizer.encode((made := make(example, dropped, cut)).context))) > room:
@@ -168,13 +235,18 @@ def _shortened(query, example, frame, texts, tokenizer, room):
             continue
         example, removed = cut_longest(example, size - room, tokenizer)
         if not removed:
-            raise DataError(f"{size} tokens, {room} fit, and there is nothing left to cut", where=f"{query.task} row {query.row}")
+            raise DataError(
+                f"{size} tokens, {room} fit, and there is nothing left to cut",
+                where=f"{query.task} row {query.row}",
+            )
         cut += removed
     return made
 
 
 def cut_longest(example: Example, tokens: int, tokenizer: Tokenizer) -> tuple[Example, int]:
-    """The example with its longest field shortened at the end by at least `tokens` tokens (or to nothing), and how many went."""
+    """The example with its longest field shortened at the end by at least `tokens` tokens (or to
+    nothing), and how many went.
+    """
     name = max(example.fields, key=lambda field: len(example.fields[field]))
     text = example.fields[name]
     ids, offsets = tokenizer.encode_with_offsets(text)

@@ -1,4 +1,6 @@
-"""One function per native row shape: a row → `Example`, or a ValueError that says what is wrong with it."""
+"""One function per native row shape: a row → `Example`, or a ValueError that says what is wrong
+with it.
+"""
 
 import random
 
@@ -18,19 +20,26 @@ def _text(row, column):
 
 
 def _class(task: Task, protocol: Protocol, label) -> int:
-    """Index of a native label; −1 is refused, or under `published_splits` taken for "no" in paraphrase sets (quirk 4)."""
+    """Index of a native label.
+
+    −1 is refused, or under `published_splits` taken for "no" in paraphrase sets (quirk 4).
+    """
     if label in (-1, "-1"):
         if protocol.published_splits and task.frame == "paraphrase":
             return task.labels.index("no")
         raise ValueError(UNLABELLED)
     if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < len(task.labels):
-        raise ValueError(f"label {label!r} is not one of 0 … {len(task.labels) - 1} ({', '.join(task.labels)})")
+        raise ValueError(
+            f"label {label!r} is not one of 0 … {len(task.labels) - 1} ({', '.join(task.labels)})"
+        )
     return label
 
 
 def _labelled(task, row, index, fields, gold, labels=None):
     labels = labels or task.labels
-    return Example(index, str(row.get("idx", row.get("id", index))), fields, labels[gold], labels, gold)
+    return Example(
+        index, str(row.get("idx", row.get("id", index))), fields, labels[gold], labels, gold
+    )
 
 
 def _open(row, index, fields, completion):
@@ -66,17 +75,31 @@ def social_i_qa(task, row, index, protocol):
 
 
 def sciq_question(task, row, index, protocol):
-    """support, correct_answer, distractor1–3, question; the right answer stands first, `formats` shuffles."""
-    options = [_text(row, name) for name in ("correct_answer", "distractor1", "distractor2", "distractor3")]
-    return _open(row, index, {"context": _text(row, "support"), **dict(zip("ABCD", options, strict=True))}, _text(row, "question"))
+    """support, correct_answer, distractor1–3, question.
+
+    The right answer stands first, `formats` shuffles.
+    """
+    options = [
+        _text(row, name) for name in ("correct_answer", "distractor1", "distractor2", "distractor3")
+    ]
+    return _open(
+        row,
+        index,
+        {"context": _text(row, "support"), **dict(zip("ABCD", options, strict=True))},
+        _text(row, "question"),
+    )
 
 
 def tweetqa(task, row, index, protocol):
     """Tweet, Answer (the first counts), Question."""
     answers = row["Answer"]
     if not isinstance(answers, list) or not answers:
-        raise ValueError("column 'Answer' must be a list with an answer (the Hub's test split has none)")
-    return _open(row, index, {"context": _text(row, "Tweet"), "A": str(answers[0])}, _text(row, "Question"))
+        raise ValueError(
+            "column 'Answer' must be a list with an answer (the Hub's test split has none)"
+        )
+    return _open(
+        row, index, {"context": _text(row, "Tweet"), "A": str(answers[0])}, _text(row, "Question")
+    )
 
 
 def mnli(task, row, index, protocol):
@@ -92,7 +115,10 @@ def gpt3nli(task, row, index, protocol):
 
 
 def rte(task, row, index, protocol):
-    """sentence1, sentence2, label 0 entailment / 1 not. Strict: two classes, `not entailment` scored by neutral and contradiction together."""
+    """sentence1, sentence2, label 0 entailment / 1 not.
+
+    Strict: two classes, `not entailment` scored by neutral and contradiction together.
+    """
     label = row["label"]
     if label not in (0, 1):
         raise ValueError(UNLABELLED if label == -1 else f"label {label!r} is not 0 or 1")
@@ -128,7 +154,9 @@ def messages(task, row, index, protocol):
     """messages: [{role, content}, …] with at least one assistant turn."""
     turns = row["messages"]
     if not isinstance(turns, list) or not any(turn["role"] == "assistant" for turn in turns):
-        raise ValueError("column 'messages' must be a list of {role, content} with an assistant turn")
+        raise ValueError(
+            "column 'messages' must be a list of {role, content} with an assistant turn"
+        )
     fields = {f"{number}:{turn['role']}": str(turn["content"]) for number, turn in enumerate(turns)}
     return Example(index, str(row.get("id", index)), fields, "")
 
@@ -136,7 +164,15 @@ def messages(task, row, index, protocol):
 def _choices(row, index, fields, options, gold, doc_id=None, group=""):
     if not 0 <= gold < len(options):
         raise ValueError(f"the answer is option {gold}, there are {len(options)}")
-    return Example(index, str(doc_id if doc_id is not None else index), fields, options[gold], tuple(options), gold, group)
+    return Example(
+        index,
+        str(doc_id if doc_id is not None else index),
+        fields,
+        options[gold],
+        tuple(options),
+        gold,
+        group,
+    )
 
 
 def _lettered(row, index, fields):
@@ -163,13 +199,20 @@ def hellaswag(task, row, index, protocol):
     if "ctx_a" in row and protocol.published_choices:
         context = f"{row['ctx_a']} {str(row.get('ctx_b') or '').capitalize()}"
     else:
-        context = _text(row, "ctx") if "ctx" in row else f"{_text(row, 'ctx_a')} {row.get('ctx_b') or ''}".strip()
+        context = (
+            _text(row, "ctx")
+            if "ctx" in row
+            else f"{_text(row, 'ctx_a')} {row.get('ctx_b') or ''}".strip()
+        )
     fields = {"activity": _text(row, "activity_label"), "context": context}
     return _choices(row, index, fields, list(row["endings"]), _whole(row["label"]), row.get("ind"))
 
 
 def boolq(task, row, index, protocol):
-    """question, passage, answer (or label); choices yes, no, or as published no, yes. SuperGLUE's passages begin with their title."""
+    """question, passage, answer (or label).
+
+    Choices yes, no, or as published no, yes. SuperGLUE's passages begin with their title.
+    """
     options = ["no", "yes"] if protocol.published_choices else ["yes", "no"]
     answer = row["answer"] if "answer" in row else row["label"]
     if answer == -1:
@@ -177,29 +220,56 @@ def boolq(task, row, index, protocol):
     if answer not in (0, 1):
         raise ValueError(f"answer {answer!r} is not true or false")
     fields = {"passage": _text(row, "passage"), "question": _text(row, "question")}
-    return _choices(row, index, fields, options, options.index("yes" if answer else "no"), row.get("idx"))
+    return _choices(
+        row, index, fields, options, options.index("yes" if answer else "no"), row.get("idx")
+    )
 
 
 def sciq_choice(task, row, index, protocol):
     """support, question, distractor1–3, correct_answer (the last option)."""
-    options = [_text(row, name) for name in ("distractor1", "distractor2", "distractor3", "correct_answer")]
-    return _choices(row, index, {"support": _text(row, "support"), "question": _text(row, "question")}, options, 3)
+    options = [
+        _text(row, name) for name in ("distractor1", "distractor2", "distractor3", "correct_answer")
+    ]
+    return _choices(
+        row,
+        index,
+        {"support": _text(row, "support"), "question": _text(row, "question")},
+        options,
+        3,
+    )
 
 
 def piqa(task, row, index, protocol):
     """goal, sol1, sol2, label."""
     if row["label"] == -1:
         raise ValueError(UNLABELLED)
-    return _choices(row, index, {"question": _text(row, "goal")}, [_text(row, "sol1"), _text(row, "sol2")], _whole(row["label"]))
+    return _choices(
+        row,
+        index,
+        {"question": _text(row, "goal")},
+        [_text(row, "sol1"), _text(row, "sol2")],
+        _whole(row["label"]),
+    )
 
 
 def mmlu(task, row, index, protocol):
     """question, subject (the group), choices, answer (index)."""
-    return _choices(row, index, {"question": _text(row, "question")}, list(row["choices"]), _whole(row["answer"]), None, _text(row, "subject"))
+    return _choices(
+        row,
+        index,
+        {"question": _text(row, "question")},
+        list(row["choices"]),
+        _whole(row["answer"]),
+        None,
+        _text(row, "subject"),
+    )
 
 
 def truthfulqa(task, row, index, protocol):
-    """question, mc1_targets {choices, labels}: one right choice, the first on the Hub; shuffled by row under `strict`."""
+    """question, mc1_targets {choices, labels}: one right choice, the first on the Hub.
+
+    Shuffled by row under `strict`.
+    """
     texts, labels = list(row["mc1_targets"]["choices"]), list(row["mc1_targets"]["labels"])
     if labels.count(1) != 1:
         raise ValueError(f"mc1_targets has {labels.count(1)} right choices, not one")
@@ -211,7 +281,11 @@ def truthfulqa(task, row, index, protocol):
 
 def llmbar(task, row, index, protocol):
     """input, output_1, output_2, label 1 or 2: the better output."""
-    fields = {"instruction": _text(row, "input"), "first": _text(row, "output_1"), "second": _text(row, "output_2")}
+    fields = {
+        "instruction": _text(row, "input"),
+        "first": _text(row, "output_1"),
+        "second": _text(row, "output_2"),
+    }
     if row["label"] not in (1, 2):
         raise ValueError(f"label {row['label']!r} is not 1 or 2")
     return _labelled(task, row, index, fields, row["label"] - 1)
@@ -233,9 +307,29 @@ def mapped(task, row, index, protocol):
         return Example(index, doc_id, fields, _text(row, parts["completion"]), group=group)
     gold = row[parts["gold"]]
     if task.kind == "classification":
-        return Example(index, doc_id, fields, task.labels[chosen := _label_of(task, protocol, gold)], task.labels, chosen, group)
-    options = [_text(row, column) for column in parts["choices"]] if isinstance(parts["choices"], tuple) else list(row[parts["choices"]])
-    return _choices(row, index, fields, options, options.index(gold) if gold in options else _whole(gold), doc_id, group)
+        return Example(
+            index,
+            doc_id,
+            fields,
+            task.labels[chosen := _label_of(task, protocol, gold)],
+            task.labels,
+            chosen,
+            group,
+        )
+    options = (
+        [_text(row, column) for column in parts["choices"]]
+        if isinstance(parts["choices"], tuple)
+        else list(row[parts["choices"]])
+    )
+    return _choices(
+        row,
+        index,
+        fields,
+        options,
+        options.index(gold) if gold in options else _whole(gold),
+        doc_id,
+        group,
+    )
 
 
 def _label_of(task, protocol, label):

@@ -1,4 +1,7 @@
-"""Rows of a data set: from local files under `data_root`, or from the Hub; validated one by one, with file and line in every error."""
+"""Rows of a data set: from local files under `data_root`, or from the Hub.
+
+Validated one by one, with file and line in every error.
+"""
 
 import dataclasses
 import functools
@@ -42,16 +45,26 @@ def find_split(task: Task, splits: tuple[str, ...], data_root: str) -> Split:
     """
     if not data_root and splits:
         if not task.source.hub:
-            raise DataError(f"{task.name} is a local set", where="data_root", hint="give its folder: --config.data_root=…")
+            raise DataError(
+                f"{task.name} is a local set",
+                where="data_root",
+                hint="give its folder: --config.data_root=…",
+            )
         return Split(splits[0], None)
     for split in splits:
         if path := split_path(task, split, data_root):
             return Split(split, path)
     if not splits:
         raise DataError(f"{task.name} is trained on, not scored", where="task")
-    looked = ", ".join(f"{folder}/{split}.{{jsonl,parquet,arrow}}" for folder in (task.source.folder, *task.source.also) for split in splits)
+    looked = ", ".join(
+        f"{folder}/{split}.{{jsonl,parquet,arrow}}"
+        for folder in (task.source.folder, *task.source.also)
+        for split in splits
+    )
     raise DataError(
-        f"no rows of {task.name}: looked for {looked}", where=data_root, hint="put the Hub's rows there, or leave data_root empty to download"
+        f"no rows of {task.name}: looked for {looked}",
+        where=data_root,
+        hint="put the Hub's rows there, or leave data_root empty to download",
     )
 
 
@@ -68,12 +81,17 @@ def train_split(task: Task, data_root: str) -> Split:
         DataError: the set has none.
     """
     if not task.source.train:
-        raise DataError(f"{task.name} has no training split", where="task", hint="it is scored only")
+        raise DataError(
+            f"{task.name} has no training split", where="task", hint="it is scored only"
+        )
     return find_split(task, (task.source.train,), data_root)
 
 
 def raw_rows(task: Task, split: Split) -> tuple[tuple[str, dict], ...]:
-    """((where, row), …): native rows of a split, each with its file and line; read again only when the file has changed."""
+    """((where, row), …): native rows of a split, each with its file and line.
+
+    Read again only when the file has changed.
+    """
     status = os.stat(split.path) if split.path else None
     return _read_rows(task, split, status and (status.st_mtime_ns, status.st_size))
 
@@ -81,10 +99,15 @@ def raw_rows(task: Task, split: Split) -> tuple[tuple[str, dict], ...]:
 @functools.lru_cache(maxsize=64)
 def _read_rows(task, split, _changed):
     if split.path is None:
-        return tuple((f"{task.source.hub}:{split.name}[{number}]", row) for number, row in enumerate(_hub_rows(task, split.name)))
+        return tuple(
+            (f"{task.source.hub}:{split.name}[{number}]", row)
+            for number, row in enumerate(_hub_rows(task, split.name))
+        )
     if split.path.suffix == ".jsonl":
         return tuple((f"{split.path}:{line}", row) for line, row in files.read_jsonl(split.path))
-    return tuple((f"{split.path}[{number}]", row) for number, row in enumerate(_table_rows(split.path)))
+    return tuple(
+        (f"{split.path}[{number}]", row) for number, row in enumerate(_table_rows(split.path))
+    )
 
 
 def _table_rows(path):
@@ -116,25 +139,35 @@ def _hub_rows(task, split):
         except RuntimeError as error:
             if "scripts are no longer supported" not in str(error):
                 raise
-            # Sets published as a script have a parquet mirror on a branch of their own, one folder per configuration and split.
+            # Sets published as a script have a parquet mirror on a branch of their own, one folder
+            # per configuration and split.
             found = {split: f"{config or 'default'}/*{split}/*.parquet"}
             return hub_cache.load(name, data_files=found, revision=PARQUET_BRANCH, split=split)
     except Exception as error:  # the library raises many kinds
         hint = "check the network, or give local rows: --config.data_root=…"
-        raise DataError(f"cannot load: {type(error).__name__}: {str(error)[:300]}", where=f"{name}:{split}", hint=hint) from error
+        raise DataError(
+            f"cannot load: {type(error).__name__}: {str(error)[:300]}",
+            where=f"{name}:{split}",
+            hint=hint,
+        ) from error
 
 
 def load_examples(task: Task, split: Split, protocol: Protocol = STRICT) -> list[Example]:
     """Validated examples of a split.
 
     Raises:
-        DataError: a missing column, a value of the wrong type, an unlabelled row: named by file and line.
+        DataError: a missing column, a value of the wrong type, an unlabelled row: named by file and
+            line.
     """
     read, examples = getattr(readers, task.reader), []
     for index, (where, row) in enumerate(raw_rows(task, split)):
-        if missing := [column for column in task.columns if not any(name in row for name in column.split("|"))]:
+        if missing := [
+            column for column in task.columns if not any(name in row for name in column.split("|"))
+        ]:
             raise DataError(
-                f"column {missing[0]!r} is missing; the row has {sorted(row)}", where=where, hint=f"{task.name} needs {list(task.columns)}"
+                f"column {missing[0]!r} is missing; the row has {sorted(row)}",
+                where=where,
+                hint=f"{task.name} needs {list(task.columns)}",
             )
         try:
             examples.append(read(task, row, index, protocol))

@@ -1,4 +1,7 @@
-"""The tokenizer of a checkpoint: text ↔ ids, with its special ids explicit and checked (quirk 16). Built on `tokenizers`."""
+"""The tokenizer of a checkpoint: text ↔ ids, with its special ids explicit and checked (quirk 16).
+
+Built on `tokenizers`.
+"""
 
 import hashlib
 import json
@@ -11,8 +14,9 @@ import tokenizers
 from amuro_jax import files
 from amuro_jax.errors import CheckpointError, DataError
 
-# One of each class of characters that pre-tokenisers tell apart: their borders at a line end are tried once per tokenizer.
-LINE_ENDS = ("word\n", "7\n", "?\n", ').\n', "é\n", "語\n", "'s\n", "_\n")
+# One of each class of characters that pre-tokenisers tell apart: their borders at a line end are
+# tried once per tokenizer.
+LINE_ENDS = ("word\n", "7\n", "?\n", ").\n", "é\n", "語\n", "'s\n", "_\n")
 LINE_STARTS = ("word", "Word", "7", "###", '"a', "é", "語", "'s", "_x", "don't")
 END_NAMES = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "<|im_end|>")
 
@@ -27,22 +31,44 @@ class Tokenizer:
     """
 
     def __init__(
-        self, backend: tokenizers.Tokenizer, eos_id: int, bos_id: int | None, pad_id: int | None, add_bos: bool = False, chat_template: str = ""
+        self,
+        backend: tokenizers.Tokenizer,
+        eos_id: int,
+        bos_id: int | None,
+        pad_id: int | None,
+        add_bos: bool = False,
+        chat_template: str = "",
     ):
-        self._backend, self.eos_id, self.bos_id, self.pad_id, self.chat_template = backend, eos_id, bos_id, pad_id, chat_template
+        self._backend, self.eos_id, self.bos_id, self.pad_id, self.chat_template = (
+            backend,
+            eos_id,
+            bos_id,
+            pad_id,
+            chat_template,
+        )
         self._backend.no_truncation()
         self._backend.no_padding()
         self.prefix_ids = (bos_id,) if add_bos and bos_id is not None else ()
         self.vocab_size = backend.get_vocab_size()
         self._source = backend.to_str()
-        self.fingerprint = hashlib.sha256((self._source + json.dumps([eos_id, bos_id, pad_id, add_bos])).encode()).hexdigest()
-        # It only adds special tokens, which nobody asks for here, and trims spaces off the offsets, which would hide token boundaries.
+        self.fingerprint = hashlib.sha256(
+            (self._source + json.dumps([eos_id, bos_id, pad_id, add_bos])).encode()
+        ).hexdigest()
+        # It only adds special tokens, which nobody asks for here, and trims spaces off the offsets,
+        # which would hide token boundaries.
         self._backend.post_processor = None
         self._kept, self._cuts_at_lines = ("", ([], [])), None
         self.folder: Path | None = None
 
     @classmethod
-    def from_file(cls, path, *, eos_id: int | None = None, bos_id: int | None = None, pad_id: int | None = None) -> "Tokenizer":
+    def from_file(
+        cls,
+        path,
+        *,
+        eos_id: int | None = None,
+        bos_id: int | None = None,
+        pad_id: int | None = None,
+    ) -> "Tokenizer":
         """From a tokenizer.json; `eos_id` defaults to the id of the vocabulary's end-of-text token.
 
         Raises:
@@ -56,31 +82,45 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder, *, eos_id: int | None = None) -> "Tokenizer":
-        """From a folder with tokenizer.json; special ids from config.json, generation_config.json and tokenizer_config.json.
+        """From a folder with tokenizer.json; special ids from config.json, generation_config.json
+        and tokenizer_config.json.
 
         Args:
             eos_id: overrides what the files say.
 
         Raises:
-            CheckpointError: no tokenizer there, or its files name different eos ids for one text end.
+            CheckpointError: no tokenizer there, or its files name different eos ids for one text
+                end.
         """
         folder = Path(folder)
         backend = _read_backend(folder / "tokenizer.json")
-        config, wrapper = _optional(folder / "config.json"), _optional(folder / "tokenizer_config.json")
+        config, wrapper = (
+            _optional(folder / "config.json"),
+            _optional(folder / "tokenizer_config.json"),
+        )
         end = eos_id if eos_id is not None else _first(config.get("eos_token_id"))
         if end is None:
             end = _id_of(backend, wrapper.get("eos_token"))
         if end is None:
             end = _end_of_text(backend)
         if end is None:
-            raise CheckpointError("no eos id in config.json, tokenizer_config.json or the vocabulary", where=folder)
+            raise CheckpointError(
+                "no eos id in config.json, tokenizer_config.json or the vocabulary", where=folder
+            )
         bos = _first(config.get("bos_token_id"))
         bos = _id_of(backend, wrapper.get("bos_token")) if bos is None else bos
         pad = _first(config.get("pad_token_id"))
         pad = _id_of(backend, wrapper.get("pad_token")) if pad is None else pad
         adds = bool(wrapper.get("add_bos_token", _adds_bos(backend, bos)))
         template = wrapper.get("chat_template") or _text(folder / "chat_template.jinja")
-        made = cls(backend, _known(backend, "eos", end, folder), bos, pad, adds, template if isinstance(template, str) else "")
+        made = cls(
+            backend,
+            _known(backend, "eos", end, folder),
+            bos,
+            pad,
+            adds,
+            template if isinstance(template, str) else "",
+        )
         made.folder = folder
         return made
 
@@ -89,19 +129,35 @@ class Tokenizer:
         return self._backend.encode(text, add_special_tokens=False).ids
 
     def encode_batch(self, texts: list[str], shared: int = 0) -> list[list[int]]:
-        """`encode` of many texts, in parallel; `shared` characters at their start are the same, and tokenised once where that is exact."""
-        if not texts or not all(self._separable(text, shared) for text in texts):
-            return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
-        head, tails = self._head(texts[0][:shared])[0], [text[shared:] for text in texts]
-        return [head + encoding.ids for encoding in self._backend.encode_batch_fast(tails, add_special_tokens=False)]
+        """`encode` of many texts, in parallel.
 
-    def encode_with_offsets(self, text: str, shared: int = 0) -> tuple[list[int], list[tuple[int, int]]]:
+        `shared` characters at their start are the same, and tokenised once where that is exact.
+        """
+        if not texts or not all(self._separable(text, shared) for text in texts):
+            return [
+                encoding.ids
+                for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)
+            ]
+        head, tails = self._head(texts[0][:shared])[0], [text[shared:] for text in texts]
+        return [
+            head + encoding.ids
+            for encoding in self._backend.encode_batch_fast(tails, add_special_tokens=False)
+        ]
+
+    def encode_with_offsets(
+        self, text: str, shared: int = 0
+    ) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids and the character span [start, end) of each; `shared` as in `encode_batch`."""
         if not self._separable(text, shared):
             encoding = self._backend.encode(text, add_special_tokens=False)
             return encoding.ids, encoding.offsets
-        (ids, offsets), tail = self._head(text[:shared]), self._backend.encode(text[shared:], add_special_tokens=False)
-        return ids + tail.ids, offsets + [(start + shared, end + shared) for start, end in tail.offsets]
+        (ids, offsets), tail = (
+            self._head(text[:shared]),
+            self._backend.encode(text[shared:], add_special_tokens=False),
+        )
+        return ids + tail.ids, offsets + [
+            (start + shared, end + shared) for start, end in tail.offsets
+        ]
 
     def _head(self, text):
         """Ids and offsets of a shared beginning; the last one asked for is kept."""
@@ -110,20 +166,44 @@ class Tokenizer:
         return self._kept[1]
 
     def _separable(self, text, shared):
-        """Whether tokens of `text[:shared]` and of the rest are together those of the text: a line end between two marks that are no space."""
-        if not 1 < shared < len(text) or text[shared - 1] != "\n" or text[shared - 2].isspace() or text[shared].isspace():
+        """Whether tokens of `text[:shared]` and of the rest are together those of the text: a line
+        end between two marks that are no space.
+        """
+        if (
+            not 1 < shared < len(text)
+            or text[shared - 1] != "\n"
+            or text[shared - 2].isspace()
+            or text[shared].isspace()
+        ):
             return False
         if self._cuts_at_lines is None:
-            self._cuts_at_lines = all(self.encode(a + b) == self.encode(a) + self.encode(b) for a in LINE_ENDS for b in LINE_STARTS)
+            self._cuts_at_lines = all(
+                self.encode(a + b) == self.encode(a) + self.encode(b)
+                for a in LINE_ENDS
+                for b in LINE_STARTS
+            )
         return self._cuts_at_lines and not unicodedata.combining(text[shared])
 
-    def encode_batch_with_offsets(self, texts: list[str], shared: int = 0) -> list[tuple[list[int], list[tuple[int, int]]]]:
+    def encode_batch_with_offsets(
+        self, texts: list[str], shared: int = 0
+    ) -> list[tuple[list[int], list[tuple[int, int]]]]:
         """`encode_with_offsets` of many texts, in parallel."""
         if not texts or not all(self._separable(text, shared) for text in texts):
-            return [(encoding.ids, encoding.offsets) for encoding in self._backend.encode_batch(texts, add_special_tokens=False)]
+            return [
+                (encoding.ids, encoding.offsets)
+                for encoding in self._backend.encode_batch(texts, add_special_tokens=False)
+            ]
         ids, offsets = self._head(texts[0][:shared])
-        tails = self._backend.encode_batch([text[shared:] for text in texts], add_special_tokens=False)
-        return [(ids + tail.ids, offsets + [(start + shared, end + shared) for start, end in tail.offsets]) for tail in tails]
+        tails = self._backend.encode_batch(
+            [text[shared:] for text in texts], add_special_tokens=False
+        )
+        return [
+            (
+                ids + tail.ids,
+                offsets + [(start + shared, end + shared) for start, end in tail.offsets],
+            )
+            for tail in tails
+        ]
 
     def decode(self, ids) -> str:
         """Text of ids, special tokens included."""
@@ -134,7 +214,9 @@ class Tokenizer:
         return self._backend.id_to_token(token_id)
 
     def save(self, folder) -> None:
-        """Writes tokenizer.json and tokenizer_config.json, or copies the files that it was loaded from."""
+        """Writes tokenizer.json and tokenizer_config.json, or copies the files that it was loaded
+        from.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if self.folder is not None:
@@ -145,7 +227,10 @@ class Tokenizer:
         files.write_text(folder / "tokenizer.json", self._source)
         named = {"eos_token": self.eos_id, "bos_token": self.bos_id, "pad_token": self.pad_id}
         wrapper = {name: self.token(value) for name, value in named.items() if value is not None}
-        files.write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **wrapper})
+        files.write_json(
+            folder / "tokenizer_config.json",
+            {"tokenizer_class": "PreTrainedTokenizerFast", **wrapper},
+        )
 
 
 def open_tokenizer(path) -> Tokenizer:
@@ -162,7 +247,9 @@ def open_tokenizer(path) -> Tokenizer:
 
 def _read_backend(path):
     if not Path(path).is_file():
-        raise CheckpointError("tokenizer.json is missing", where=path, hint="give a folder that has it: --tokenizer=…")
+        raise CheckpointError(
+            "tokenizer.json is missing", where=path, hint="give a folder that has it: --tokenizer=…"
+        )
     try:
         return tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain Exception
@@ -178,7 +265,9 @@ def _text(path):
 
 
 def _first(value):
-    return value[0] if isinstance(value, list) and value else value if isinstance(value, int) else None
+    return (
+        value[0] if isinstance(value, list) and value else value if isinstance(value, int) else None
+    )
 
 
 def _id_of(backend, token):
@@ -196,14 +285,18 @@ def _adds_bos(backend, bos):
 
 def _known(backend, kind, token_id, where):
     if backend.id_to_token(token_id) is None:
-        raise CheckpointError(f"{kind} id {token_id} is not in the vocabulary of {backend.get_vocab_size()}", where=where)
+        raise CheckpointError(
+            f"{kind} id {token_id} is not in the vocabulary of {backend.get_vocab_size()}",
+            where=where,
+        )
     return token_id
 
 
 def check_eos(tokenizer: Tokenizer, where: object = "tokenizer") -> str | None:
     """A warning where eos is not the vocabulary's end-of-text token (quirk 16), else None.
 
-    In one OLMo tokenizer id 50279 is `|||IP_ADDRESS|||` and 0 is `<|endoftext|>`; in the other they are swapped. The wrong one
+    In one OLMo tokenizer id 50279 is `|||IP_ADDRESS|||` and 0 is `<|endoftext|>`; in the other they
+    are swapped. The wrong one
     trains a model that never stops.
     """
     expected = _end_of_text(tokenizer._backend)
@@ -222,6 +315,11 @@ def render_chat(tokenizer: Tokenizer, messages: list[dict], *, generate: bool = 
 
     if not tokenizer.chat_template:
         raise DataError("the tokenizer has no chat template", where=tokenizer.folder)
-    names = {"eos_token": tokenizer.token(tokenizer.eos_id), "bos_token": tokenizer.token(tokenizer.bos_id) if tokenizer.bos_id is not None else ""}
-    template = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(tokenizer.chat_template)
+    names = {
+        "eos_token": tokenizer.token(tokenizer.eos_id),
+        "bos_token": tokenizer.token(tokenizer.bos_id) if tokenizer.bos_id is not None else "",
+    }
+    template = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(
+        tokenizer.chat_template
+    )
     return template.render(messages=messages, add_generation_prompt=generate, **names)

@@ -1,4 +1,6 @@
-"""What travels between data sets and the rest: rows with their fields, rendered queries, encoded training examples."""
+"""What travels between data sets and the rest: rows with their fields, rendered queries, encoded
+training examples.
+"""
 
 import dataclasses
 
@@ -33,15 +35,18 @@ class Query:
 
     Attributes:
         task, row, doc_id, format, shots: where it comes from.
-        context: shots and query frame. `shared` characters at its start are the same for every row of the batch
+        context: shots and query frame. `shared` characters at its start are the same for every row
+            of the batch
             (the shots), so that a scorer can compute them once.
-        continuations: per choice, every surface form whose probability counts for it, e.g. (" yes",) in `strict`
+        continuations: per choice, every surface form whose probability counts for it, e.g. ("
+            yes",) in `strict`
             or (" yes", "yes") where spaced and unspaced variants are added. Empty for generation.
         unconditional: context to normalise by (`Answer:`), or None.
         gold: index into `continuations`, None for generation.
         reference: the gold text.
         stop: strings at which generation stops (besides eos).
-        joint: True: context + continuation are tokenised together and split by character offset; False: apart.
+        joint: True: context + continuation are tokenised together and split by character offset;
+            False: apart.
     """
 
     task: str

@@ -1,6 +1,8 @@
-"""The auditor of results: what makes a number mean less than it seems, from stored rows and metrics alone. No jax.
+"""The auditor of results: what makes a number mean less than it seems, from stored rows and metrics
+alone. No jax.
 
-`audit_rows` looks at one cell, `audit_store` at all finished cells of a study; `evals.audit_data` looks at data sets before anything is scored.
+`audit_rows` looks at one cell, `audit_store` at all finished cells of a study; `evals.audit_data`
+looks at data sets before anything is scored.
 """
 
 import collections
@@ -42,33 +44,78 @@ class Finding:
 CODES = {
     "no_rows": ("error", "there is no number"),
     "unreadable": ("error", "a run on this set stops here"),
-    "wrong_eos": ("error", "a model trained with it never learns to stop, or stops at a word of the text"),
-    "unlabelled": ("error", "the right answer is unknown: the score says how often the model gives one fixed answer"),
-    "single_label": ("error", "the score is the share of one answer, whatever the input; a constant predictor scores 1.0"),
+    "wrong_eos": (
+        "error",
+        "a model trained with it never learns to stop, or stops at a word of the text",
+    ),
+    "unlabelled": (
+        "error",
+        "the right answer is unknown: the score says how often the model gives one fixed answer",
+    ),
+    "single_label": (
+        "error",
+        "the score is the share of one answer, whatever the input; a constant predictor scores 1.0",
+    ),
     "gold_in_prompt": ("error", "the answer can be read off the prompt"),
     "shot_scored": ("error", "the answers of these rows stand in the prompt"),
-    "unused_label": ("warning", "a candidate that is never right can only lose points; chance is not one over the labels"),
-    "train_split_scored": ("warning", "a model fine-tuned on this set has seen every row that is scored"),
-    "train_overlap": ("warning", "a fine-tuned model has seen these rows: its gain is partly memory"),
+    "unused_label": (
+        "warning",
+        "a candidate that is never right can only lose points; chance is not one over the labels",
+    ),
+    "train_split_scored": (
+        "warning",
+        "a model fine-tuned on this set has seen every row that is scored",
+    ),
+    "train_overlap": (
+        "warning",
+        "a fine-tuned model has seen these rows: its gain is partly memory",
+    ),
     "ngram_overlap": ("note", "a fine-tuned model has seen parts of these texts"),
     "duplicate_rows": ("warning", "repeated rows count more than once; the interval is too narrow"),
     "contradictory_labels": ("note", "no model can have both right"),
-    "context_overflow": ("warning", "positions never trained on, or text lost on the left: the score falls for no lack of ability"),
-    "context_fitted": ("note", "these rows see fewer shots or less of the document than the others"),
+    "context_overflow": (
+        "warning",
+        "positions never trained on, or text lost on the left: the score falls for no lack of ability",
+    ),
+    "context_fitted": (
+        "note",
+        "these rows see fewer shots or less of the document than the others",
+    ),
     "glued_text": ("warning", "words run together at the seam, in a way the model has not seen"),
     "format_falls_back": ("warning", "two formats are one: no difference between them can show"),
-    "no_stop": ("note", "a base model runs on into the next example; a model that has learned to stop looks better for it"),
-    "labels_share_token": ("warning", "a method that looks at one token cannot tell these labels apart"),
-    "labels_split": ("note", "with the space and without, the label is another number of tokens; count both forms, whole"),
-    "boundary_space": ("warning", "the prompt's last token is a lone space, which fine-tuning never saw before a label"),
+    "no_stop": (
+        "note",
+        "a base model runs on into the next example; a model that has learned to stop looks better for it",
+    ),
+    "labels_share_token": (
+        "warning",
+        "a method that looks at one token cannot tell these labels apart",
+    ),
+    "labels_split": (
+        "note",
+        "with the space and without, the label is another number of tokens; count both forms, whole",
+    ),
+    "boundary_space": (
+        "warning",
+        "the prompt's last token is a lone space, which fine-tuning never saw before a label",
+    ),
     "constant_prediction": ("warning", "the score is what one fixed answer earns, not an ability"),
-    "unanswered": ("warning", "they count as wrong: the score mixes ability with keeping to the form"),
+    "unanswered": (
+        "warning",
+        "they count as wrong: the score mixes ability with keeping to the form",
+    ),
     "near_majority": ("warning", "not to be told from answering always the same"),
     "near_prior": ("note", "not to be told from answering without reading the question"),
-    "low_label_mass": ("warning", "the labels are ranked in the tail of the distribution; the model does not answer in this form"),
-    "runs_on": ("warning", "text after the answer lowers ROUGE, and learning to stop looks like a gain"),
+    "low_label_mass": (
+        "warning",
+        "the labels are ranked in the tail of the distribution; the model does not answer in this form",
+    ),
+    "runs_on": (
+        "warning",
+        "text after the answer lowers ROUGE, and learning to stop looks like a gain",
+    ),
     "empty_texts": ("warning", "each scores 0"),
-}  # fmt: skip
+}
 
 
 def found(code: str, what: str, severity: str = "", where: str = "") -> Finding:
@@ -82,7 +129,15 @@ def worst(findings: list[Finding]) -> str | None:
     return max((finding.severity for finding in findings), key=SEVERITIES.index, default=None)
 
 
-def audit_rows(rows, metrics: dict | None = None, *, where: str = "", primary: str = "raw", max_length: int = 0, split: str = "") -> list[Finding]:
+def audit_rows(
+    rows,
+    metrics: dict | None = None,
+    *,
+    where: str = "",
+    primary: str = "raw",
+    max_length: int = 0,
+    split: str = "",
+) -> list[Finding]:
     """Findings on one cell's rows.
 
     Args:
@@ -101,7 +156,10 @@ def audit_rows(rows, metrics: dict | None = None, *, where: str = "", primary: s
         findings += _generation(rows)
     else:
         findings += _labels(rows) + _predictions(rows) + _baseline(metrics) + _mass(rows)
-    return [dataclasses.replace(finding, where=where) for finding in sorted(findings, key=lambda f: -SEVERITIES.index(f.severity))]
+    return [
+        dataclasses.replace(finding, where=where)
+        for finding in sorted(findings, key=lambda f: -SEVERITIES.index(f.severity))
+    ]
 
 
 def _labels(rows):
@@ -109,7 +167,12 @@ def _labels(rows):
     if (gold < 0).any():
         return [found("unlabelled", f"{int((gold < 0).sum())} of {len(rows)} rows have label -1")]
     if len(set(gold.tolist())) == 1 and len(rows) >= FEW_ROWS and kind_of(rows) == "classification":
-        return [found("single_label", f"all {len(rows)} rows have the same gold label, {rows[0]['reference'].strip()!r}")]
+        return [
+            found(
+                "single_label",
+                f"all {len(rows)} rows have the same gold label, {rows[0]['reference'].strip()!r}",
+            )
+        ]
     return []
 
 
@@ -117,8 +180,14 @@ def _predictions(rows):
     answers, count = np.unique([row["predicted"] for row in rows], return_counts=True)
     findings, share = [], count.max() / len(rows)
     if share >= CONSTANT_SHARE and len(rows) >= FEW_ROWS and len({row["gold"] for row in rows}) > 1:
-        answer = next(row["prediction"] for row in rows if row["predicted"] == answers[count.argmax()])
-        shown = f"option {answers[count.argmax()]}" if kind_of(rows) == "multiple_choice" else repr(answer)
+        answer = next(
+            row["prediction"] for row in rows if row["predicted"] == answers[count.argmax()]
+        )
+        shown = (
+            f"option {answers[count.argmax()]}"
+            if kind_of(rows) == "multiple_choice"
+            else repr(answer)
+        )
         findings.append(found("constant_prediction", f"{share:.1%} of the predictions are {shown}"))
     silent = np.mean([row["predicted"] < 0 for row in rows])
     if silent > 0.05:
@@ -127,7 +196,9 @@ def _predictions(rows):
 
 
 def _baseline(metrics):
-    low, high, majority, prior = (metrics.get(name) for name in ("low", "high", "majority", "prior"))
+    low, high, majority, prior = (
+        metrics.get(name) for name in ("low", "high", "majority", "prior")
+    )
     value = f"{metrics['value']:.3f} [{low:.3f}, {high:.3f}]"
     if majority is not None and majority < 1 and low <= majority <= high:
         return [found("near_majority", f"score {value}, majority baseline {majority:.3f}")]
@@ -140,7 +211,12 @@ def _mass(rows):
     masses = [row["label_mass"] for row in rows if row.get("label_mass") is not None]
     if kind_of(rows) != "classification" or not masses or np.median(masses) >= LOW_MASS:
         return []
-    return [found("low_label_mass", f"median probability of all labels together is {np.median(masses):.2e}")]
+    return [
+        found(
+            "low_label_mass",
+            f"median probability of all labels together is {np.median(masses):.2e}",
+        )
+    ]
 
 
 def _shots(rows, split):
@@ -150,7 +226,9 @@ def _shots(rows, split):
     if not hit:
         return []
     shown = ", ".join(hit[:6]) + (", …" if len(hit) > 6 else "")
-    return [found("shot_scored", f"{len(hit)} of {len(rows)} scored rows also serve as shots: {shown}")]
+    return [
+        found("shot_scored", f"{len(hit)} of {len(rows)} scored rows also serve as shots: {shown}")
+    ]
 
 
 def _listed(value):
@@ -160,10 +238,15 @@ def _listed(value):
 def scored_shots(shots, scored: set[int], split: str = "") -> list[str]:
     """Those shots that stand among the scored rows.
 
-    A shot is named `split:row`, or `set/split:row` where it comes from another set; the scored split is `test`, or goes by its own name.
+    A shot is named `split:row`, or `set/split:row` where it comes from another set; the scored
+    split is `test`, or goes by its own name.
     """
     parts = [(shot, *shot.rpartition(":")[::2]) for shot in sorted(shots)]
-    return [shot for shot, name, row in parts if row.isdigit() and int(row) in scored and name in {"test", split or "test"}]
+    return [
+        shot
+        for shot, name, row in parts
+        if row.isdigit() and int(row) in scored and name in {"test", split or "test"}
+    ]
 
 
 def _repeated(rows):
@@ -175,9 +258,17 @@ def _repeated(rows):
     clash = sum(len({row["gold"] for row in group}) > 1 for group in prompts.values())
     findings = []
     if extra:
-        findings.append(found("duplicate_rows", f"{extra} of {len(rows)} prompts occur again", "warning" if extra > 0.01 * len(rows) else "note"))
+        findings.append(
+            found(
+                "duplicate_rows",
+                f"{extra} of {len(rows)} prompts occur again",
+                "warning" if extra > 0.01 * len(rows) else "note",
+            )
+        )
     if clash and kind_of(rows) == "classification":
-        findings.append(found("contradictory_labels", f"{clash} prompts occur with different labels"))
+        findings.append(
+            found("contradictory_labels", f"{clash} prompts occur with different labels")
+        )
     return findings
 
 
@@ -185,10 +276,21 @@ def _context(rows, max_length):
     sizes = np.asarray([row.get("context_tokens") or 0 for row in rows])
     over, findings = int((sizes > max_length).sum()) if max_length else 0, []
     if over:
-        findings.append(found("context_overflow", f"{over} of {len(rows)} contexts are longer than {max_length} tokens (longest {sizes.max()})"))
-    dropped, cut = (sum(bool(row.get(name)) for row in rows) for name in ("dropped_shots", "cut_tokens"))
+        findings.append(
+            found(
+                "context_overflow",
+                f"{over} of {len(rows)} contexts are longer than {max_length} tokens (longest {sizes.max()})",
+            )
+        )
+    dropped, cut = (
+        sum(bool(row.get(name)) for row in rows) for name in ("dropped_shots", "cut_tokens")
+    )
     if dropped or cut:
-        findings.append(found("context_fitted", f"of {len(rows)} rows, {dropped} lost shots and {cut} lost text"))
+        findings.append(
+            found(
+                "context_fitted", f"of {len(rows)} rows, {dropped} lost shots and {cut} lost text"
+            )
+        )
     return findings
 
 
@@ -202,20 +304,33 @@ def _generation(rows):
         findings.append(found("empty_texts", f"{empty:.0%} of the texts are empty"))
     text, count = collections.Counter(row["prediction"] for row in rows).most_common(1)[0]
     if count / len(rows) > 0.5 and len(rows) >= FEW_ROWS:
-        findings.append(found("constant_prediction", f"{count} of {len(rows)} texts are the same: {text[:60]!r}"))
+        findings.append(
+            found(
+                "constant_prediction", f"{count} of {len(rows)} texts are the same: {text[:60]!r}"
+            )
+        )
     return findings
 
 
 def audit_store(workdir) -> dict[str, list[Finding]]:
-    """Findings on every finished score cell of a study, by cell key, or on every set that `amuro score` wrote, by folder name.
+    """Findings on every finished score cell of a study, by cell key, or on every set that `amuro
+    score` wrote, by folder name.
 
     Raises:
         DataError: no results there, or some that cannot be read.
     """
     folder = Path(workdir)
-    cells = sorted(path.parent for name in ("cells/*/cell.json", "*/metrics.json") for path in folder.glob(name))
+    cells = sorted(
+        path.parent
+        for name in ("cells/*/cell.json", "*/metrics.json")
+        for path in folder.glob(name)
+    )
     if not cells:
-        raise DataError("no finished cells", where=folder, hint="give the working folder of a study or of `amuro score`")
+        raise DataError(
+            "no finished cells",
+            where=folder,
+            hint="give the working folder of a study or of `amuro score`",
+        )
     return {cell.name: audit_cell(cell) for cell in cells if (cell / "rows.parquet").exists()}
 
 
@@ -229,12 +344,25 @@ def audit_cell(folder) -> list[Finding]:
     try:
         rows = pd.read_parquet(folder / "rows.parquet")
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot be read: {error}", where=folder / "rows.parquet", hint="remove the cell's folder and run the study again") from error
+        raise DataError(
+            f"cannot be read: {error}",
+            where=folder / "rows.parquet",
+            hint="remove the cell's folder and run the study again",
+        ) from error
     task = TASKS.get(asked.get("task"))
-    name = f"{model.get('checkpoint', '?')} + {model['tuned_on']}" if model.get("tuned_on") else f"{model.get('checkpoint', '?')} base"
+    name = (
+        f"{model.get('checkpoint', '?')} + {model['tuned_on']}"
+        if model.get("tuned_on")
+        else f"{model.get('checkpoint', '?')} base"
+    )
     where = f"{name}: {asked.get('task')} {asked.get('format')} {asked.get('shots')}-shot"
-    options = {"primary": asked.get("primary") or (task.primary if task else "raw"), "split": asked.get("split") or ""}
-    return audit_rows(rows, cell.get("metrics"), where=where, max_length=cell.get("context") or 0, **options)
+    options = {
+        "primary": asked.get("primary") or (task.primary if task else "raw"),
+        "split": asked.get("split") or "",
+    }
+    return audit_rows(
+        rows, cell.get("metrics"), where=where, max_length=cell.get("context") or 0, **options
+    )
 
 
 def _record(folder):
@@ -243,4 +371,9 @@ def _record(folder):
         return files.read_json(folder / "cell.json")
     record = files.read_json(folder / "metrics.json")
     model = {"checkpoint": record.get("config", {}).get("checkpoint", "?")}
-    return {"specification": record, "metrics": record, "model": model, "context": record.get("context")}
+    return {
+        "specification": record,
+        "metrics": record,
+        "model": model,
+        "context": record.get("context"),
+    }

@@ -1,4 +1,6 @@
-"""The auditor of data sets: labels, leaks, repeated rows, contexts and label words, before anything is scored. No jax."""
+"""The auditor of data sets: labels, leaks, repeated rows, contexts and label words, before anything
+is scored. No jax.
+"""
 
 import collections
 import dataclasses
@@ -16,7 +18,9 @@ from amuro_jax.errors import AmuroError
 from amuro_jax.evals.audit import FEW_ROWS, SEVERITIES, Finding, found, scored_shots
 
 NGRAM = 13  # words; as in studies of contamination of pre-training data
-LEAK_MARGIN = 0.5  # share of rows with the gold in the prompt, above the share with another option in it
+LEAK_MARGIN = (
+    0.5  # share of rows with the gold in the prompt, above the share with another option in it
+)
 
 
 def audit_task(
@@ -30,7 +34,8 @@ def audit_task(
     max_length: int = 2048,
     max_new_tokens: int = 60,
 ) -> list[Finding]:
-    """Findings on one set as a protocol would score it, the worst first; without a tokenizer, sizes and label tokens are not looked at.
+    """Findings on one set as a protocol would score it, the worst first; without a tokenizer, sizes
+    and label tokens are not looked at.
 
     Raises:
         DataError: the set's rows are not there.
@@ -42,8 +47,14 @@ def audit_task(
     test, findings = _readable(task, split, protocol)
     findings += _eos(tokenizer) + _templates(task, format, protocol)
     if test:
-        findings += _labels(task, test, protocol) + _repeated(test) + _overlap(task, split, test, protocol, data_root)
-        findings += _prompts(task, test, protocol, data_root, format, shots, tokenizer, max_length, max_new_tokens)
+        findings += (
+            _labels(task, test, protocol)
+            + _repeated(test)
+            + _overlap(task, split, test, protocol, data_root)
+        )
+        findings += _prompts(
+            task, test, protocol, data_root, format, shots, tokenizer, max_length, max_new_tokens
+        )
     if tokenizer and task.labels:
         findings += label_tokens(task, format, tokenizer, protocol)
     ordered = sorted(findings, key=lambda finding: -SEVERITIES.index(finding.severity))
@@ -51,7 +62,10 @@ def audit_task(
 
 
 def _readable(task, split, protocol) -> tuple[list[Example], list[Finding]]:
-    """The rows that can be read, and what is wrong with the others; unlabelled rows are named even where the protocol takes them."""
+    """The rows that can be read, and what is wrong with the others.
+
+    Unlabelled rows are named even where the protocol takes them.
+    """
     read, examples, faults, unlabelled = getattr(readers, task.reader), [], [], 0
     rows = sources.raw_rows(task, split)
     for index, (where, row) in enumerate(rows):
@@ -61,9 +75,19 @@ def _readable(task, split, protocol) -> tuple[list[Example], list[Finding]]:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             if readers.UNLABELLED not in str(error):
                 faults.append((where, f"{error}"))
-    findings = [found("unlabelled", f"{unlabelled} of {len(rows)} rows have label -1")] if unlabelled else []
+    findings = (
+        [found("unlabelled", f"{unlabelled} of {len(rows)} rows have label -1")]
+        if unlabelled
+        else []
+    )
     if faults:
-        findings.append(found("unreadable", f"{len(faults)} of {len(rows)} rows cannot be read; the first: {faults[0][1]}", where=faults[0][0]))
+        findings.append(
+            found(
+                "unreadable",
+                f"{len(faults)} of {len(rows)} rows cannot be read; the first: {faults[0][1]}",
+                where=faults[0][0],
+            )
+        )
     return examples, findings
 
 
@@ -92,22 +116,38 @@ def _labels(task, test, protocol):
         return []
     used = {example.gold for example in test}
     if len(used) == 1:
-        return [found("single_label", f"all {len(test)} rows have the same gold label, {test[0].completion!r}")]
-    classes = set(range(len(task.labels))) if task.reader != "rte" or protocol.rte_neutral else {0, 1}
+        return [
+            found(
+                "single_label",
+                f"all {len(test)} rows have the same gold label, {test[0].completion!r}",
+            )
+        ]
+    classes = (
+        set(range(len(task.labels))) if task.reader != "rte" or protocol.rte_neutral else {0, 1}
+    )
     if never := sorted(classes - used):
-        return [found("unused_label", f"{', '.join(task.labels[index] for index in never)}: never the gold label of {len(test)} rows")]
+        return [
+            found(
+                "unused_label",
+                f"{', '.join(task.labels[index] for index in never)}: never the gold label of {len(test)} rows",
+            )
+        ]
     return []
 
 
 def _key(example):
     """Text of a row for comparison: its fields in order, white space and case aside."""
-    return " ".join(" ".join(example.fields[name].lower().split()) for name in sorted(example.fields))
+    return " ".join(
+        " ".join(example.fields[name].lower().split()) for name in sorted(example.fields)
+    )
 
 
 def _repeated(test):
     groups = collections.defaultdict(list)
     for example in test:
-        groups[_key(example), example.choices if example.gold is not None else example.completion].append(example)
+        groups[
+            _key(example), example.choices if example.gold is not None else example.completion
+        ].append(example)
     extra = sum(len(group) - 1 for group in groups.values())
     clash = sum(len({example.gold for example in group}) > 1 for group in groups.values())
     findings = []
@@ -126,22 +166,44 @@ def _overlap(task, split, test, protocol, data_root):
     if split.name == task.source.train and owner is task:
         return [found("train_split_scored", f"{split.name} is the split that is trained on")]
     try:
-        train = sources.load_examples(owner, sources.train_split(owner, data_root), STRICT) if owner.source.train else []
+        train = (
+            sources.load_examples(owner, sources.train_split(owner, data_root), STRICT)
+            if owner.source.train
+            else []
+        )
     except AmuroError:
         return []  # no training split here: nothing to compare with
-    wanted = {gram for example in test for gram in _grams(_key(example))}  # a training split can have a thousand times as many
+    wanted = {
+        gram for example in test for gram in _grams(_key(example))
+    }  # a training split can have a thousand times as many
     seen, grams = {_key(example) for example in train}, set()
     for example in train:
         grams |= _grams(_key(example)) & wanted
     exact = [example for example in test if _key(example) in seen]
-    partly = [example for example in test if _key(example) not in seen and _share(_grams(_key(example)), grams) > 0.5]
+    partly = [
+        example
+        for example in test
+        if _key(example) not in seen and _share(_grams(_key(example)), grams) > 0.5
+    ]
     findings, trained = [], "fine_tune" in owner.roles  # other training splits only give shots
     if exact:
         what = f"{len(exact)} of {len(test)} rows stand in the training split of {owner.name} too, e.g. row {exact[0].row}"
-        findings.append(found("train_overlap", what, "warning" if trained and len(exact) > 0.01 * len(test) else "note"))
+        findings.append(
+            found(
+                "train_overlap",
+                what,
+                "warning" if trained and len(exact) > 0.01 * len(test) else "note",
+            )
+        )
     if partly:
         what = f"{len(partly)} of {len(test)} rows share more than half of their {NGRAM}-word sequences with it, e.g. row {partly[0].row}"
-        findings.append(found("ngram_overlap", what, "warning" if trained and len(partly) > 0.1 * len(test) else "note"))
+        findings.append(
+            found(
+                "ngram_overlap",
+                what,
+                "warning" if trained and len(partly) > 0.1 * len(test) else "note",
+            )
+        )
     return findings
 
 
@@ -161,15 +223,29 @@ def _prompts(task, test, protocol, data_root, format, shots, tokenizer, max_leng
     except AmuroError as error:
         return [found("unreadable", error.what, where=str(error.where or ""))]
     findings, examples = [], {example.row: example for example in test}
-    if hit := scored_shots({shot for query in made for shot in query.shot_rows}, {query.row for query in made}):
+    if hit := scored_shots(
+        {shot for query in made for shot in query.shot_rows}, {query.row for query in made}
+    ):
         shown = ", ".join(hit[:6]) + (", …" if len(hit) > 6 else "")
-        findings.append(found("shot_scored", f"{len(hit)} of {len(made)} scored rows also serve as shots: {shown}"))
-    findings += _leaks(task, [(query, examples[query.row]) for query in queries.build_queries(task, format, 0, protocol, None, **options)])
+        findings.append(
+            found(
+                "shot_scored", f"{len(hit)} of {len(made)} scored rows also serve as shots: {shown}"
+            )
+        )
+    findings += _leaks(
+        task,
+        [
+            (query, examples[query.row])
+            for query in queries.build_queries(task, format, 0, protocol, None, **options)
+        ],
+    )
     return findings + (_sizes(made, tokenizer, max_length, max_new_tokens) if tokenizer else [])
 
 
 def _leaks(task: Task, pairs: list[tuple[Query, Example]]) -> list[Finding]:
-    """Gold in the prompt itself (no shots), where the fields that are there to be read are taken out of it."""
+    """Gold in the prompt itself (no shots), where the fields that are there to be read are taken
+    out of it.
+    """
     golds, others = [], []
     for query, example in pairs:
         text = query.context
@@ -178,11 +254,18 @@ def _leaks(task: Task, pairs: list[tuple[Query, Example]]) -> list[Finding]:
                 text = text.replace(example.fields[field], " ")
         golds.append(_contains(text, example.completion))
         wrong = [choice for index, choice in enumerate(example.choices) if index != example.gold]
-        others.append(float(np.mean([_contains(text, choice) for choice in wrong])) if wrong else 0.0)
+        others.append(
+            float(np.mean([_contains(text, choice) for choice in wrong])) if wrong else 0.0
+        )
     share, usual = float(np.mean(golds)), float(np.mean(others))
     if share - usual <= (LEAK_MARGIN if task.kind != "generation" else 0.05):
         return []
-    return [found("gold_in_prompt", f"the gold stands in the prompt of {share:.0%} of the rows, another option in {usual:.0%}")]
+    return [
+        found(
+            "gold_in_prompt",
+            f"the gold stands in the prompt of {share:.0%} of the rows, another option in {usual:.0%}",
+        )
+    ]
 
 
 def _contains(text, piece):
@@ -192,19 +275,37 @@ def _contains(text, piece):
 
 
 def _sizes(made, tokenizer, max_length, max_new_tokens):
-    sizes = np.asarray([len(ids) for ids in tokenizer.encode_batch([query.context for query in made])])
+    sizes = np.asarray(
+        [len(ids) for ids in tokenizer.encode_batch([query.context for query in made])]
+    )
     room = max_length - (0 if made[0].continuations else made[0].new_tokens or max_new_tokens)
     findings = []
     if over := int((sizes > room).sum()):
-        findings.append(found("context_overflow", f"{over} of {len(made)} contexts are longer than {room} tokens (longest {sizes.max()})"))
-    dropped, cut = sum(query.dropped_shots > 0 for query in made), sum(query.cut_tokens > 0 for query in made)
+        findings.append(
+            found(
+                "context_overflow",
+                f"{over} of {len(made)} contexts are longer than {room} tokens (longest {sizes.max()})",
+            )
+        )
+    dropped, cut = (
+        sum(query.dropped_shots > 0 for query in made),
+        sum(query.cut_tokens > 0 for query in made),
+    )
     if dropped or cut:
-        findings.append(found("context_fitted", f"of {len(made)} rows, {dropped} lost shots and {cut} lost text"))
+        findings.append(
+            found(
+                "context_fitted", f"of {len(made)} rows, {dropped} lost shots and {cut} lost text"
+            )
+        )
     return findings
 
 
-def label_tokens(task: Task, format: str, tokenizer: Tokenizer, protocol: Protocol = STRICT) -> list[Finding]:
-    """Label words that share their first token, or that are another number of tokens with a space before them."""
+def label_tokens(
+    task: Task, format: str, tokenizer: Tokenizer, protocol: Protocol = STRICT
+) -> list[Finding]:
+    """Label words that share their first token, or that are another number of tokens with a space
+    before them.
+    """
     words = [formats.word_for(word, task, format) for word in task.labels]
     spaced, bare = ([tokenizer.encode(space + word) for word in words] for space in (" ", ""))
     findings = []
@@ -214,13 +315,25 @@ def label_tokens(task: Task, format: str, tokenizer: Tokenizer, protocol: Protoc
             firsts[tokens[0]].append(word)
         if shared := [group for group in firsts.values() if len(group) > 1]:
             severity = "error" if protocol.sub_token_candidates else "warning"
-            findings.append(found("labels_share_token", f"{' and '.join(shared[0])} begin with the same token", severity))
+            findings.append(
+                found(
+                    "labels_share_token",
+                    f"{' and '.join(shared[0])} begin with the same token",
+                    severity,
+                )
+            )
             break
-    uneven = [f"{word} ({len(a)} with a space, {len(b)} without)" for word, a, b in zip(words, spaced, bare, strict=True) if len(a) != len(b)]
+    uneven = [
+        f"{word} ({len(a)} with a space, {len(b)} without)"
+        for word, a, b in zip(words, spaced, bare, strict=True)
+        if len(a) != len(b)
+    ]
     if uneven or any(len(tokens) > 1 for tokens in spaced + bare):
         what = f"tokens: {', '.join(uneven)}" if uneven else "some labels are more than one token"
         if protocol.sub_token_candidates:
             pieces = [token for tokens in spaced + bare for token in tokens]
             what += f"; {len(pieces)} sub-tokens compete as answers, {len(set(pieces))} distinct"
-        findings.append(found("labels_split", what, "warning" if protocol.sub_token_candidates else "note"))
+        findings.append(
+            found("labels_split", what, "warning" if protocol.sub_token_candidates else "note")
+        )
     return findings

@@ -1,6 +1,8 @@
-"""lm-evaluation-harness on the scorer: `AmuroLM` answers its three request types. Imported only where the harness is wanted.
+"""lm-evaluation-harness on the scorer: `AmuroLM` answers its three request types. Imported only
+where the harness is wanted.
 
-The harness's own rules for text are kept, so that its published numbers can be compared: a context's trailing white space
+The harness's own rules for text are kept, so that its published numbers can be compared: a
+context's trailing white space
 moves to the continuation, both are tokenised together, and what is too long is cut on the left.
 """
 
@@ -9,9 +11,9 @@ from lm_eval.api.registry import register_model
 
 from amuro_jax.data.tokenizer import Tokenizer, render_chat
 from amuro_jax.evals.evaluate import cut_at, stop_at
-from amuro_jax.evals.generation import Sampling
-from amuro_jax.evals.requests import Request
-from amuro_jax.evals.scorer import Scorer
+from amuro_jax.scoring.generation import Sampling
+from amuro_jax.scoring.requests import Request
+from amuro_jax.scoring.scorer import Scorer
 
 MAX_NEW_TOKENS = 256
 
@@ -27,7 +29,9 @@ class AmuroLM(LM):
         batch_tokens: see `Scorer`.
     """
 
-    def __init__(self, checkpoint: str, dtype: str = "float32", mesh: str = "", batch_tokens: int = 0, **_):
+    def __init__(
+        self, checkpoint: str, dtype: str = "float32", mesh: str = "", batch_tokens: int = 0, **_
+    ):
         super().__init__()
         from amuro_jax import checkpoint as folders
         from amuro_jax import sharding
@@ -35,13 +39,19 @@ class AmuroLM(LM):
 
         folder = open_checkpoint(checkpoint)
         config, made = folders.read_config(folder), sharding.make_mesh(mesh) if mesh else None
-        self._ready(Scorer(config, made, dtype, batch_tokens=int(batch_tokens)), folders.load_params(folder, config, made), folder / "tokenizer")
+        self._ready(
+            Scorer(config, made, dtype, batch_tokens=int(batch_tokens)),
+            folders.load_params(folder, config, made),
+            folder / "tokenizer",
+        )
         self.name = str(checkpoint)
 
     def _ready(self, scorer, params, tokenizer_folder):
         self.scorer, self.params = scorer, scorer.place(params)
         self.tokenizer = Tokenizer.load(tokenizer_folder)
-        self.start = self.tokenizer.prefix_ids or (self.tokenizer.eos_id,)  # what stands before an empty context
+        self.start = self.tokenizer.prefix_ids or (
+            self.tokenizer.eos_id,
+        )  # what stands before an empty context
 
     @property
     def tokenizer_name(self) -> str:
@@ -52,7 +62,9 @@ class AmuroLM(LM):
         """The tokenizer's chat template, for the harness's record."""
         return self.tokenizer.chat_template or ""
 
-    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
         """Messages under the tokenizer's chat template."""
         return render_chat(self.tokenizer, chat_history, generate=add_generation_prompt)
 
@@ -64,8 +76,13 @@ class AmuroLM(LM):
         for context, continuation in pairs:
             number, continuations = places.setdefault(context, (len(places), {}))
             asked.append((number, continuations.setdefault(continuation, len(continuations))))
-        results = self.scorer.loglikelihoods(self.params, [Request(context, tuple(found)) for context, (_, found) in places.items()])
-        return [(float(results[number].logprob[place]), bool(results[number].is_greedy[place])) for number, place in asked]
+        results = self.scorer.loglikelihoods(
+            self.params, [Request(context, tuple(found)) for context, (_, found) in places.items()]
+        )
+        return [
+            (float(results[number].logprob[place]), bool(results[number].is_greedy[place]))
+            for number, place in asked
+        ]
 
     def _pair(self, context, continuation):
         bare = context.rstrip()
@@ -73,7 +90,10 @@ class AmuroLM(LM):
         if not context:
             first, rest = self.start, self.tokenizer.encode(continuation)
         else:
-            first, whole = self.tokenizer.encode(context), self.tokenizer.encode(context + continuation)
+            first, whole = (
+                self.tokenizer.encode(context),
+                self.tokenizer.encode(context + continuation),
+            )
             first, rest = (*self.tokenizer.prefix_ids, *first), whole[len(first) :]
         keep = self.scorer.config.max_length + 1 - len(rest)
         return tuple(first[-keep:]), tuple(rest)
@@ -88,14 +108,22 @@ class AmuroLM(LM):
         results, alike = [""] * len(requests), {}
         for index, request in enumerate(requests):
             context, settings = request.args
-            alike.setdefault(_sampling(settings), []).append((index, *self._generation(context, settings)))
+            alike.setdefault(_sampling(settings), []).append(
+                (index, *self._generation(context, settings))
+            )
         for sampling, members in alike.items():
             stops = [member[2] for member in members]
 
             def stopped(row, tokens, stops=stops):
                 return stop_at(self.tokenizer, tokens, stops[row]) if stops[row] else None
 
-            made = self.scorer.generate(self.params, [member[1] for member in members], eos=self.tokenizer.eos_id, stopped=stopped, sampling=sampling)
+            made = self.scorer.generate(
+                self.params,
+                [member[1] for member in members],
+                eos=self.tokenizer.eos_id,
+                stopped=stopped,
+                sampling=sampling,
+            )
             for (index, _, until), generation in zip(members, made, strict=True):
                 results[index] = cut_at(self.tokenizer.decode(generation.tokens), until)
         return results

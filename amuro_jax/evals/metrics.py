@@ -1,6 +1,8 @@
-"""Every metric of one cell, from its stored rows alone ("Rows" in docs/architecture.md). No jax, no model.
+"""Every metric of one cell, from its stored rows alone ("Rows" in docs/architecture.md). No jax, no
+model.
 
-Rows are dicts or a pandas DataFrame. Three kinds are told apart by their columns: classification (a fixed set of labels), multiple choice
+Rows are dicts or a pandas DataFrame. Three kinds are told apart by their columns: classification (a
+fixed set of labels), multiple choice
 (options differ by row, with unconditional log-probabilities), generation (no gold index).
 """
 
@@ -34,11 +36,16 @@ def kind_of(rows: list[dict]) -> str:
     """classification | multiple_choice | generation."""
     if all(row.get("gold") is None for row in rows):
         return "generation"
-    return "multiple_choice" if any(row.get("choice_logprobs_unconditional") is not None for row in rows) else "classification"
+    return (
+        "multiple_choice"
+        if any(row.get("choice_logprobs_unconditional") is not None for row in rows)
+        else "classification"
+    )
 
 
 def normalised(row: dict, normalisation: str, count_space: bool = False) -> np.ndarray:
-    """Score of each choice of a row: its log-probability raw, per token, per character, or less that given "Answer:" alone.
+    """Score of each choice of a row: its log-probability raw, per token, per character, or less
+    that given "Answer:" alone.
 
     Args:
         count_space: characters include the space before the choice, as in the published suite.
@@ -52,22 +59,44 @@ def normalised(row: dict, normalisation: str, count_space: bool = False) -> np.n
         return logprobs / (np.asarray(row["choice_chars"], np.float64) + count_space)
     if normalisation == "unconditional":
         return logprobs - np.asarray(row["choice_logprobs_unconditional"], np.float64)
-    raise DataError(f"unknown normalisation {normalisation!r}", where="primary", hint="one of " + ", ".join(NORMALISATIONS))
+    raise DataError(
+        f"unknown normalisation {normalisation!r}",
+        where="primary",
+        hint="one of " + ", ".join(NORMALISATIONS),
+    )
 
 
 def apply_primary(rows: list[dict], primary: str, count_space: bool = False) -> list[dict]:
-    """Multiple-choice rows with `predicted`, `correct` and `score` as the set's primary normalisation has them; others as they are."""
+    """Multiple-choice rows with `predicted`, `correct` and `score` as the set's primary
+    normalisation has them; others as they are.
+    """
     if primary == "raw" or kind_of(rows) != "multiple_choice":
         return rows
     made = []
     for row in rows:
         predicted = int(np.argmax(normalised(row, primary, count_space)))
-        made.append(row | {"predicted": predicted, "correct": predicted == row["gold"], "score": float(predicted == row["gold"])})
+        made.append(
+            row
+            | {
+                "predicted": predicted,
+                "correct": predicted == row["gold"],
+                "score": float(predicted == row["gold"]),
+            }
+        )
     return made
 
 
-def summarise(rows, *, primary: str = "raw", statistic: str = "mean", bootstrap: int = 3000, seed: int = 0, count_space: bool = False) -> dict:
-    """The metrics record of one cell: {metric, value, stderr, low, high, n, majority, chance, prior, extra: {name: value}}.
+def summarise(
+    rows,
+    *,
+    primary: str = "raw",
+    statistic: str = "mean",
+    bootstrap: int = 3000,
+    seed: int = 0,
+    count_space: bool = False,
+) -> dict:
+    """The metrics record of one cell: {metric, value, stderr, low, high, n, majority, chance,
+    prior, extra: {name: value}}.
 
     Args:
         primary: normalisation that names the predicted option of multiple choice (quirk 17).
@@ -79,43 +108,73 @@ def summarise(rows, *, primary: str = "raw", statistic: str = "mean", bootstrap:
     """
     rows = as_rows(rows)
     if not rows:
-        raise DataError("no rows to make a metric of", where="results", hint="was every row left out, as a shot or by --rows?")
+        raise DataError(
+            "no rows to make a metric of",
+            where="results",
+            hint="was every row left out, as a shot or by --rows?",
+        )
     if primary not in NORMALISATIONS or statistic not in ("mean", "midpoint"):
-        raise DataError(f"unknown normalisation or statistic: {primary!r}, {statistic!r}", where="metrics")
+        raise DataError(
+            f"unknown normalisation or statistic: {primary!r}, {statistic!r}", where="metrics"
+        )
     kind, rows = kind_of(rows), apply_primary(rows, primary, count_space)
     name = metric_of(rows) if kind == "generation" else "accuracy"
     record = _mean_record(name, [row["score"] for row in rows], statistic, bootstrap, seed)
     if kind == "generation":
         parts = generation_parts(rows)
     else:
-        parts = choice_parts(rows) | (multiple_choice_parts(rows, primary, count_space) if kind == "multiple_choice" else label_parts(rows))
+        parts = choice_parts(rows) | (
+            multiple_choice_parts(rows, primary, count_space)
+            if kind == "multiple_choice"
+            else label_parts(rows)
+        )
     baselines = {name: parts.pop(name, None) for name in ("majority", "chance", "prior")}
     return record | baselines | {"extra": parts | context_parts(rows) | group_parts(rows)}
 
 
 def metric_of(rows: list[dict]) -> str:
-    """rouge_l | exact_number: what the scores of generated texts are; rows that do not say have ROUGE-L."""
+    """rouge_l | exact_number: what the scores of generated texts are.
+
+    Rows that do not say have ROUGE-L.
+    """
     return "exact_number" if rows[0].get("metric") == "exact_number" else "rouge_l"
 
 
 def _mean_record(metric, scores, statistic, resamples, seed):
     found = bootstrap(scores, resamples, seed)
     value = found.value if statistic == "mean" else (found.low + found.high) / 2
-    return {"metric": metric, "value": value, "stderr": found.stderr, "low": found.low, "high": found.high, "n": found.n}
+    return {
+        "metric": metric,
+        "value": value,
+        "stderr": found.stderr,
+        "low": found.low,
+        "high": found.high,
+        "n": found.n,
+    }
 
 
 def choice_parts(rows: list[dict]) -> dict:
-    """What classification and multiple choice share: majority, log-loss, calibration, bits per byte of the gold.
+    """What classification and multiple choice share: majority, log-loss, calibration, bits per byte
+    of the gold.
 
-    The label distribution is the softmax of the choices' log-probabilities; rows of free generation have none.
+    The label distribution is the softmax of the choices' log-probabilities; rows of free generation
+    have none.
     """
     gold = np.asarray([row["gold"] for row in rows])
-    parts = {"majority": float(np.bincount(gold[gold >= 0]).max() / len(gold)) if (gold >= 0).any() else None}
+    parts = {
+        "majority": float(np.bincount(gold[gold >= 0]).max() / len(gold))
+        if (gold >= 0).any()
+        else None
+    }
     predicted = np.asarray([row["predicted"] for row in rows])
-    parts["predicted_share_max"] = float(np.unique(predicted, return_counts=True)[1].max() / len(rows))
+    parts["predicted_share_max"] = float(
+        np.unique(predicted, return_counts=True)[1].max() / len(rows)
+    )
     parts["unanswered"] = float((predicted < 0).mean())
     scored = [row for row in rows if row.get("choice_logprobs") is not None and row["gold"] >= 0]
-    parts["chance"] = float(np.mean([1 / len(row["choice_logprobs"]) for row in scored])) if scored else None
+    parts["chance"] = (
+        float(np.mean([1 / len(row["choice_logprobs"]) for row in scored])) if scored else None
+    )
     if scored:
         parts |= distribution_parts(scored)
     return parts
@@ -132,11 +191,16 @@ def distribution_parts(rows: list[dict]) -> dict:
     parts = {
         "log_loss": float(-np.log(np.maximum(right, 1e-300)).mean()),
         "ece": calibration_error(confidence, hit),
-        "bits_per_byte": float(-sum(row["choice_logprobs"][row["gold"]] for row in rows) / math.log(2) / size),
+        "bits_per_byte": float(
+            -sum(row["choice_logprobs"][row["gold"]] for row in rows) / math.log(2) / size
+        ),
     }
     masses = [row["label_mass"] for row in rows if row.get("label_mass") is not None]
     if masses:
-        parts |= {"label_mass_mean": float(np.mean(masses)), "label_mass_median": float(np.median(masses))}
+        parts |= {
+            "label_mass_mean": float(np.mean(masses)),
+            "label_mass_median": float(np.median(masses)),
+        }
     return parts
 
 
@@ -147,7 +211,9 @@ def _softmax(logprobs):
 
 
 def calibration_error(confidence, correct, bins: int = CALIBRATION_BINS) -> float:
-    """Expected calibration error: |accuracy − mean confidence| in equal-width bins of confidence, weighted by rows."""
+    """Expected calibration error: |accuracy − mean confidence| in equal-width bins of confidence,
+    weighted by rows.
+    """
     confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
     place = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = np.bincount(place, correct - confidence, bins)
@@ -155,14 +221,21 @@ def calibration_error(confidence, correct, bins: int = CALIBRATION_BINS) -> floa
 
 
 def label_parts(rows: list[dict]) -> dict:
-    """Per-class and macro F1, and the prior: the one answer that the model's mean label distribution names, given to every row."""
+    """Per-class and macro F1, and the prior: the one answer that the model's mean label
+    distribution names, given to every row.
+    """
     names = label_names(rows)
     gold, predicted = (np.asarray([row[name] for row in rows]) for name in ("gold", "predicted"))
     scores = {label: f1(gold == label, predicted == label) for label in sorted(set(gold.tolist()))}
-    parts = {f"f1_{names.get(label, label)}": value for label, value in scores.items()} | {"f1_macro": float(np.mean(list(scores.values())))}
+    parts = {f"f1_{names.get(label, label)}": value for label, value in scores.items()} | {
+        "f1_macro": float(np.mean(list(scores.values())))
+    }
     if all(row.get("choice_logprobs") is not None for row in rows):
         mean = np.mean([_softmax(row["choice_logprobs"]) for row in rows], axis=0)
-        parts |= {"prior": float((gold == mean.argmax()).mean()), "prior_log_loss": float(-np.log(np.maximum(mean[gold], 1e-300)).mean())}
+        parts |= {
+            "prior": float((gold == mean.argmax()).mean()),
+            "prior_log_loss": float(-np.log(np.maximum(mean[gold], 1e-300)).mean()),
+        }
     else:
         parts["chance"] = 1 / max(2, len(scores))
     return parts
@@ -170,7 +243,11 @@ def label_parts(rows: list[dict]) -> dict:
 
 def label_names(rows: list[dict]) -> dict[int, str]:
     """Index → word of the labels that occur as gold or prediction."""
-    names = {row["predicted"]: row["prediction"] for row in rows if (row["predicted"] or 0) >= 0 and row.get("choice_logprobs") is not None}
+    names = {
+        row["predicted"]: row["prediction"]
+        for row in rows
+        if (row["predicted"] or 0) >= 0 and row.get("choice_logprobs") is not None
+    }
     return names | {row["gold"]: row["reference"].strip() for row in rows}
 
 
@@ -181,12 +258,23 @@ def f1(gold, predicted) -> float:
 
 
 def multiple_choice_parts(rows: list[dict], primary: str, count_space: bool = False) -> dict:
-    """Accuracy under all four normalisations, the primary named; the prior answers without the question: by "Answer:" alone."""
+    """Accuracy under all four normalisations, the primary named.
+
+    The prior answers without the question: by "Answer:" alone.
+    """
     parts = {"primary": primary}
     for name in NORMALISATIONS:
-        right = [int(np.argmax(normalised(row, name, count_space))) == row["gold"] for row in rows if _has(row, name)]
+        right = [
+            int(np.argmax(normalised(row, name, count_space))) == row["gold"]
+            for row in rows
+            if _has(row, name)
+        ]
         parts[f"accuracy_{name}"] = float(np.mean(right)) if right else None
-    blind = [int(np.argmax(row["choice_logprobs_unconditional"])) == row["gold"] for row in rows if _has(row, "unconditional")]
+    blind = [
+        int(np.argmax(row["choice_logprobs_unconditional"])) == row["gold"]
+        for row in rows
+        if _has(row, "unconditional")
+    ]
     return parts | {"prior": float(np.mean(blind)) if blind else None}
 
 
@@ -196,31 +284,51 @@ def _has(row, normalisation):
 
 
 def generation_parts(rows: list[dict]) -> dict:
-    """Baselines of ROUGE-L: chance scores the reference of another row, the prior the model's text for another row.
+    """Baselines of ROUGE-L: chance scores the reference of another row, the prior the model's text
+    for another row.
 
-    Both pair row i with row i + 1. Besides: mean lengths in words, share of empty texts, why generation ended.
+    Both pair row i with row i + 1. Besides: mean lengths in words, share of empty texts, why
+    generation ended.
     """
     references, texts = [row["reference"] for row in rows], [row["prediction"] for row in rows]
     others, metric = references[1:] + references[:1], metric_of(rows)
     parts = {
-        "chance": float(np.mean([text_score(a, b, metric) for a, b in zip(others, references, strict=True)])) if len(rows) > 1 else None,
-        "prior": float(np.mean([text_score(a, b, metric) for a, b in zip(texts, others, strict=True)])) if len(rows) > 1 else None,
+        "chance": float(
+            np.mean([text_score(a, b, metric) for a, b in zip(others, references, strict=True)])
+        )
+        if len(rows) > 1
+        else None,
+        "prior": float(
+            np.mean([text_score(a, b, metric) for a, b in zip(texts, others, strict=True)])
+        )
+        if len(rows) > 1
+        else None,
         "empty": float(np.mean([not text.strip() for text in texts])),
         "words": float(np.mean([len(text.split()) for text in texts])),
         "reference_words": float(np.mean([len(text.split()) for text in references])),
     }
     ended = [row.get("ended") for row in rows]
-    parts |= {f"ended_{name}": ended.count(name) / len(rows) for name in ("eos", "stop", "length") if name in ended}
+    parts |= {
+        f"ended_{name}": ended.count(name) / len(rows)
+        for name in ("eos", "stop", "length")
+        if name in ended
+    }
     if all(row.get("reference_logprob") is not None for row in rows):
         size = sum(len((" " + text).encode()) for text in references)
-        parts["bits_per_byte"] = float(-sum(row["reference_logprob"] for row in rows) / math.log(2) / size)
+        parts["bits_per_byte"] = float(
+            -sum(row["reference_logprob"] for row in rows) / math.log(2) / size
+        )
     return parts
 
 
 def context_parts(rows: list[dict]) -> dict:
     """Context sizes in tokens, and rows that lost shots or text so that they fit (quirk 8)."""
     sizes = [row["context_tokens"] for row in rows if row.get("context_tokens") is not None]
-    parts = {"context_tokens_median": float(np.median(sizes)), "context_tokens_max": int(max(sizes))} if sizes else {}
+    parts = (
+        {"context_tokens_median": float(np.median(sizes)), "context_tokens_max": int(max(sizes))}
+        if sizes
+        else {}
+    )
     parts["rows_with_dropped_shots"] = sum(bool(row.get("dropped_shots")) for row in rows)
     parts["rows_cut"] = sum(bool(row.get("cut_tokens")) for row in rows)
     return parts
@@ -231,7 +339,12 @@ def group_parts(rows: list[dict]) -> dict:
     groups = sorted({row.get("group") or "" for row in rows})
     if len(groups) < 2:
         return {}
-    return {f"group_{name or 'none'}": float(np.mean([row["score"] for row in rows if (row.get("group") or "") == name])) for name in groups}
+    return {
+        f"group_{name or 'none'}": float(
+            np.mean([row["score"] for row in rows if (row.get("group") or "") == name])
+        )
+        for name in groups
+    }
 
 
 @functools.cache
@@ -260,10 +373,16 @@ def _number(text):
 
 def text_score(prediction: str, reference: str, metric: str) -> float:
     """Score of one generated text: exact_number, or ROUGE-L for every other metric."""
-    return exact_number(prediction, reference) if metric == "exact_number" else rouge_l(prediction, reference)
+    return (
+        exact_number(prediction, reference)
+        if metric == "exact_number"
+        else rouge_l(prediction, reference)
+    )
 
 
-def compare(first, second, *, primary: str = "raw", bootstrap: int = 3000, seed: int = 0) -> Comparison:
+def compare(
+    first, second, *, primary: str = "raw", bootstrap: int = 3000, seed: int = 0
+) -> Comparison:
     """Second against first model on the rows that both have (by task, format, row).
 
     Raises:
@@ -275,10 +394,17 @@ def compare(first, second, *, primary: str = "raw", bootstrap: int = 3000, seed:
         tables.append({(row["task"], row["format"], row["row"]): row for row in rows})
     common = [key for key in tables[0] if key in tables[1]]
     if not common:
-        raise DataError("the two results have no row in common", where="compare", hint="same set, format and rows?")
+        raise DataError(
+            "the two results have no row in common",
+            where="compare",
+            hint="same set, format and rows?",
+        )
     changed = [key for key in common if tables[0][key]["gold"] != tables[1][key]["gold"]]
     if changed:
-        raise DataError(f"row {changed[0]} has gold {tables[0][changed[0]]['gold']} and {tables[1][changed[0]]['gold']}", where="compare")
+        raise DataError(
+            f"row {changed[0]} has gold {tables[0][changed[0]]['gold']} and {tables[1][changed[0]]['gold']}",
+            where="compare",
+        )
     scores = [[table[key]["score"] for key in common] for table in tables]
     return paired(*scores, bootstrap, seed)
 

@@ -6,7 +6,7 @@ import itertools
 
 from amuro_jax.data.types import Query
 from amuro_jax.errors import DataError
-from amuro_jax.evals.requests import Request
+from amuro_jax.scoring.requests import Request
 
 LABELS, SUB_TOKENS = "labels", "sub_tokens"
 FREE_TOKENS = 5  # new tokens of the `free` method (paper.md)
@@ -19,9 +19,11 @@ class Prepared:
     Attributes:
         queries: as given.
         method: token_prob | constrained | free | generate.
-        candidates: labels (whole forms, added in probability) | sub_tokens (of all forms, each alone; the best names its label).
+        candidates: labels (whole forms, added in probability) | sub_tokens (of all forms, each
+            alone; the best names its label).
         requests: what the scorer is asked.
-        asked: per query, per choice, the (request, continuation) of each form; of the unconditional contexts in `asked_unconditional`.
+        asked: per query, per choice, the (request, continuation) of each form; of the unconditional
+            contexts in `asked_unconditional`.
         choice_tokens: per query and choice, tokens of its first form.
         context_tokens: per query.
         plan: of `requests`, made at the first evaluation.
@@ -38,7 +40,14 @@ class Prepared:
     plan: object = None
 
 
-def prepare(queries: list[Query], tokenizer, *, method: str = "token_prob", candidates: str = LABELS, max_new_tokens: int = 60) -> Prepared:
+def prepare(
+    queries: list[Query],
+    tokenizer,
+    *,
+    method: str = "token_prob",
+    candidates: str = LABELS,
+    max_new_tokens: int = 60,
+) -> Prepared:
     """Tokenises queries; those without continuations are generated whatever the method.
 
     Raises:
@@ -56,8 +65,19 @@ def prepare(queries: list[Query], tokenizer, *, method: str = "token_prob", cand
     for query in queries:
         if method in ("generate", "free"):
             context = book.context(query.context)
-            prepared.requests.append(Request(context, (), (query.new_tokens or max_new_tokens) if method == "generate" else FREE_TOKENS, query.stop))
-            prepared.asked.append([]), prepared.asked_unconditional.append(None), prepared.choice_tokens.append([])
+            prepared.requests.append(
+                Request(
+                    context,
+                    (),
+                    (query.new_tokens or max_new_tokens) if method == "generate" else FREE_TOKENS,
+                    query.stop,
+                )
+            )
+            (
+                prepared.asked.append([]),
+                prepared.asked_unconditional.append(None),
+                prepared.choice_tokens.append([]),
+            )
             prepared.context_tokens.append(len(context))
         else:
             _ask(prepared, book, query, candidates)
@@ -68,37 +88,64 @@ def prepare(queries: list[Query], tokenizer, *, method: str = "token_prob", cand
 def _ask(prepared, book, query, candidates):
     if candidates == SUB_TOKENS:
         context = book.context(query.context)
-        pairs = [[(context, (token,)) for token in book.sub_tokens(forms)] for forms in query.continuations]
+        pairs = [
+            [(context, (token,)) for token in book.sub_tokens(forms)]
+            for forms in query.continuations
+        ]
     else:
-        pairs = [[book.split(query.context, form, query.joint) for form in forms] for forms in query.continuations]
+        pairs = [
+            [book.split(query.context, form, query.joint) for form in forms]
+            for forms in query.continuations
+        ]
     prepared.asked.append([[book.ask(*pair) for pair in forms] for forms in pairs])
     prepared.choice_tokens.append([len(forms[0][1]) for forms in pairs])
     prepared.context_tokens.append(max(len(context) for forms in pairs for context, _ in forms))
     first_forms = [forms[0] for forms in query.continuations]
     unconditional = query.unconditional
-    asked = None if unconditional is None else [book.ask(*book.split(unconditional, form, query.joint)) for form in first_forms]
+    asked = (
+        None
+        if unconditional is None
+        else [book.ask(*book.split(unconditional, form, query.joint)) for form in first_forms]
+    )
     prepared.asked_unconditional.append(asked)
 
 
 class _Book:
-    """Collects continuations by context, so that each context is one request, and remembers what was tokenised."""
+    """Collects continuations by context, so that each context is one request, and remembers what
+    was tokenised.
+    """
 
     def __init__(self, tokenizer):
         self.tokenizer, self.requests, self.places, self.split_before = tokenizer, [], {}, {}
         self.start = tuple(tokenizer.prefix_ids)
 
     def split_ahead(self, queries, chunk=512):
-        """Tokenises all jointly tokenised pairs, many at a time, in parallel; shots that neighbours share, once."""
-        for head, group in itertools.groupby((query for query in queries if query.joint), key=lambda query: query.context[: query.shared]):
-            pairs = [(query.context, form) for query in group for forms in query.continuations for form in forms]
+        """Tokenises all jointly tokenised pairs, many at a time, in parallel.
+
+        Shots that neighbours share, once.
+        """
+        for head, group in itertools.groupby(
+            (query for query in queries if query.joint),
+            key=lambda query: query.context[: query.shared],
+        ):
+            pairs = [
+                (query.context, form)
+                for query in group
+                for forms in query.continuations
+                for form in forms
+            ]
             self._split_pairs(pairs, len(head), chunk)
 
     def _split_pairs(self, pairs, shared, chunk):
         for start in range(0, len(pairs), chunk):
             part = pairs[start : start + chunk]
-            encoded = self.tokenizer.encode_batch_with_offsets([context + form for context, form in part], shared)
+            encoded = self.tokenizer.encode_batch_with_offsets(
+                [context + form for context, form in part], shared
+            )
             for (context, form), (ids, offsets) in zip(part, encoded, strict=True):
-                self.split_before[context, form, True] = self._checked(context, form, self._joint(context, ids, offsets))
+                self.split_before[context, form, True] = self._checked(
+                    context, form, self._joint(context, ids, offsets)
+                )
 
     def context(self, text):
         ids = self.start + tuple(self.tokenizer.encode(text))
@@ -108,7 +155,10 @@ class _Book:
         return list(dict.fromkeys(token for form in forms for token in self.tokenizer.encode(form)))
 
     def split(self, context, continuation, joint):
-        """Ids of context and continuation; jointly tokenised, a token that crosses the border belongs to the continuation."""
+        """Ids of context and continuation.
+
+        Jointly tokenised, a token that crosses the border belongs to the continuation.
+        """
         key = (context, continuation, joint)
         if key not in self.split_before:
             self.split_before[key] = self._split(*key)
@@ -116,8 +166,16 @@ class _Book:
 
     def _split(self, context, continuation, joint):
         if joint:
-            return self._checked(context, continuation, self._joint(context, *self.tokenizer.encode_with_offsets(context + continuation)))
-        return self._checked(context, continuation, (self.context(context), tuple(self.tokenizer.encode(continuation))))
+            return self._checked(
+                context,
+                continuation,
+                self._joint(context, *self.tokenizer.encode_with_offsets(context + continuation)),
+            )
+        return self._checked(
+            context,
+            continuation,
+            (self.context(context), tuple(self.tokenizer.encode(continuation))),
+        )
 
     def _joint(self, context, ids, offsets):
         border = len(ids)
@@ -127,7 +185,10 @@ class _Book:
 
     def _checked(self, context, continuation, pair):
         if not pair[1]:
-            raise DataError(f"the candidate {continuation!r} has no tokens after its context", where=repr(context[-40:]))
+            raise DataError(
+                f"the candidate {continuation!r} has no tokens after its context",
+                where=repr(context[-40:]),
+            )
         return pair
 
     def ask(self, context, continuation):
@@ -136,7 +197,10 @@ class _Book:
         return request, continuations.setdefault(continuation, len(continuations))
 
     def close(self):
-        self.requests += [Request(context, tuple(continuations)) for context, (_, continuations) in self.places.items()]
+        self.requests += [
+            Request(context, tuple(continuations))
+            for context, (_, continuations) in self.places.items()
+        ]
 
 
 def prompt_hash(text: str) -> str:

@@ -15,60 +15,108 @@ from amuro_jax.data.tokenizer import Tokenizer
 from amuro_jax.errors import AmuroError
 from amuro_jax.evals.evaluate import Evaluation, evaluate, rules
 from amuro_jax.evals.prepare import Prepared, prepare
-from amuro_jax.evals.scorer import Scorer
+from amuro_jax.scoring.scorer import Scorer
 
-UNBOUNDED = 1 << 20  # context of a scorer under `no_fitting`: the published pipeline let prompts run past the model's own
+UNBOUNDED = (
+    1 << 20
+    # context of a scorer under `no_fitting`: the published pipeline let prompts run past the model's
+    # own
+)
 
 
 def score(given: ScoreConfig, report=lambda line: None) -> list[dict]:
-    """Scores everything that `given` names and writes `<workdir>/<task>-<format>-<shots>/{rows.parquet,metrics.json}`.
+    """Scores everything that `given` names and writes
+    `<workdir>/<task>-<format>-<shots>/{rows.parquet,metrics.json}`.
 
     Several processes (`processes.join`) do it together; the first one writes.
 
     Returns:
         One record per set, format and number of shots: its name, metrics and seconds.
     """
-    tasks, protocol = [get_task(name) for name in split_names(given.tasks)], resolve(given.protocol, given.quirks)
+    tasks, protocol = (
+        [get_task(name) for name in split_names(given.tasks)],
+        resolve(given.protocol, given.quirks),
+    )
     folder = open_checkpoint(given.checkpoint)
     config, tokenizer = checkpoint.read_config(folder), Tokenizer.load(folder / "tokenizer")
     mesh = sharding.whole_mesh(given.mesh)
     device = {"batch_tokens": given.batch_tokens, "attention": given.attention}
     scorer = Scorer(scorer_config(config, protocol), mesh, given.dtype, **device)
     params = scorer.place(checkpoint.load_params(folder, config, mesh))
-    about = {"config": to_dict(given), "model": checkpoint.model_hash(folder), "protocol": protocol.name, "tokenizer": tokenizer.fingerprint}
+    about = {
+        "config": to_dict(given),
+        "model": checkpoint.model_hash(folder),
+        "protocol": protocol.name,
+        "tokenizer": tokenizer.fingerprint,
+    }
     about |= {"context": config.max_length}
     table = []
     for task in tasks:
-        for format in split_names(given.formats) if task.kind != "multiple_choice" else ("default",):
+        for format in (
+            split_names(given.formats) if task.kind != "multiple_choice" else ("default",)
+        ):
             for shots in map(int, split_names(given.shots)):
                 start = time.time()
                 prepared = prepare_cell(given, task, format, shots, protocol, config, tokenizer)
                 result = evaluate_cell(given, task, protocol, scorer, params, tokenizer, prepared)
-                record = {"task": task.name, "format": format, "shots": shots, **result.metrics, "seconds": time.time() - start}
+                record = {
+                    "task": task.name,
+                    "format": format,
+                    "shots": shots,
+                    **result.metrics,
+                    "seconds": time.time() - start,
+                }
                 if processes.is_writer():
-                    write_result(f"{given.workdir}/{task.name}-{format}-{shots}", result, record | about)
-                report(f"{task.name} {format} {shots} shots: {record['metric']} {record['value']:.4f}, {record['seconds']:.1f} s")
+                    write_result(
+                        f"{given.workdir}/{task.name}-{format}-{shots}", result, record | about
+                    )
+                report(
+                    f"{task.name} {format} {shots} shots: {record['metric']} {record['value']:.4f}, {record['seconds']:.1f} s"
+                )
                 table.append(record)
     return table
 
 
 def scorer_config(config, protocol):
-    """The model's configuration as the scorer takes it: without a limit of length where a protocol lets prompts overflow (quirk 8)."""
+    """The model's configuration as the scorer takes it: without a limit of length where a protocol
+    lets prompts overflow (quirk 8).
+    """
     return dataclasses.replace(config, max_length=UNBOUNDED) if protocol.no_fitting else config
 
 
-def prepare_cell(given: ScoreConfig, task, format: str, shots: int, protocol, config, tokenizer) -> Prepared:
+def prepare_cell(
+    given: ScoreConfig, task, format: str, shots: int, protocol, config, tokenizer
+) -> Prepared:
     """Queries of one set under one format, tokenised; the same for all checkpoints of a family."""
-    options = {"data_root": given.data_root, "max_length": config.max_length, "max_new_tokens": given.max_new_tokens, "rows": given.rows}
-    queries = build_queries(task, format, shots, protocol, tokenizer, shot_seed=given.shot_seed, **options)
+    options = {
+        "data_root": given.data_root,
+        "max_length": config.max_length,
+        "max_new_tokens": given.max_new_tokens,
+        "rows": given.rows,
+    }
+    queries = build_queries(
+        task, format, shots, protocol, tokenizer, shot_seed=given.shot_seed, **options
+    )
     ranking, _ = rules(task, protocol)
-    return prepare(queries, tokenizer, method=given.method, max_new_tokens=given.max_new_tokens, **ranking)
+    return prepare(
+        queries, tokenizer, method=given.method, max_new_tokens=given.max_new_tokens, **ranking
+    )
 
 
-def evaluate_cell(given: ScoreConfig, task, protocol, scorer, params, tokenizer, prepared: Prepared) -> Evaluation:
+def evaluate_cell(
+    given: ScoreConfig, task, protocol, scorer, params, tokenizer, prepared: Prepared
+) -> Evaluation:
     """One model on one prepared set."""
     _, summary = rules(task, protocol)
-    return evaluate(scorer, params, tokenizer, prepared, bootstrap=given.bootstrap, seed=given.bootstrap_seed, **summary)
+    return evaluate(
+        scorer,
+        params,
+        tokenizer,
+        prepared,
+        bootstrap=given.bootstrap,
+        seed=given.bootstrap_seed,
+        **summary,
+    )
 
 
 def write_result(folder, result: Evaluation, record: dict) -> None:
@@ -83,7 +131,11 @@ def write_rows(path, rows: list[dict]) -> None:
     try:
         pd.DataFrame(rows).to_parquet(path, index=False)
     except OSError as error:
-        raise AmuroError(f"cannot write: {error}", where=path, hint="free some disk space or choose another folder") from error
+        raise AmuroError(
+            f"cannot write: {error}",
+            where=path,
+            hint="free some disk space or choose another folder",
+        ) from error
 
 
 def render(table: list[dict]) -> str:

@@ -1,4 +1,6 @@
-"""Uncertainty of means over test rows: bootstrap, paired tests of two models, correction for many of them. No jax."""
+"""Uncertainty of means over test rows: bootstrap, paired tests of two models, correction for many
+of them. No jax.
+"""
 
 import dataclasses
 
@@ -23,10 +25,12 @@ class Comparison:
     """Second minus first model on the same rows.
 
     Attributes:
-        difference, stderr, low, high: mean difference, its bootstrap standard error and 95 % interval.
+        difference, stderr, low, high: mean difference, its bootstrap standard error and 95 %
+            interval.
         p_bootstrap: two-sided, share of resamples on the other side of zero.
         p_mcnemar: exact McNemar test of right/wrong; None where scores are not 0 or 1.
-        gained, lost: rows that only the second, only the first model has right (higher, lower score).
+        gained, lost: rows that only the second, only the first model has right (higher, lower
+            score).
     """
 
     difference: float
@@ -41,7 +45,8 @@ class Comparison:
 
 
 def bootstrap_means(scores, resamples: int = 3000, seed: int = 0) -> np.ndarray:
-    """Means [R] of `resamples` samples of the rows with replacement; a function of its arguments alone.
+    """Means [R] of `resamples` samples of the rows with replacement; a function of its arguments
+    alone.
 
     `scores` is [N], or [N, M] for M columns resampled together (then the result is [R, M]).
     """
@@ -56,7 +61,8 @@ def bootstrap_means(scores, resamples: int = 3000, seed: int = 0) -> np.ndarray:
 
 
 def bootstrap(scores, resamples: int = 3000, seed: int = 0, level: float = 0.95) -> Interval:
-    """Mean of `scores` [N], the standard deviation of its bootstrap means, and their percentile interval.
+    """Mean of `scores` [N], the standard deviation of its bootstrap means, and their percentile
+    interval.
 
     No rows give NaN throughout; with no resamples the interval is that of the normal approximation.
     """
@@ -76,7 +82,9 @@ def paired(first, second, resamples: int = 3000, seed: int = 0, level: float = 0
     """Compares the scores [N] of two models on the same rows."""
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if first.shape != second.shape or not len(first):
-        raise ValueError(f"paired tests need the same rows of both models: {first.shape} and {second.shape}")
+        raise ValueError(
+            f"paired tests need the same rows of both models: {first.shape} and {second.shape}"
+        )
     change = second - first
     means = bootstrap_means(change, resamples, seed)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
@@ -85,7 +93,17 @@ def paired(first, second, resamples: int = 3000, seed: int = 0, level: float = 0
     binary = bool(np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all())
     p_bootstrap = min(1.0, 2 * (tail + 1) / (resamples + 1))
     p_mcnemar = mcnemar(gained, lost) if binary else None
-    return Comparison(float(change.mean()), float(means.std(ddof=1)), float(low), float(high), len(change), p_bootstrap, p_mcnemar, gained, lost)
+    return Comparison(
+        float(change.mean()),
+        float(means.std(ddof=1)),
+        float(low),
+        float(high),
+        len(change),
+        p_bootstrap,
+        p_mcnemar,
+        gained,
+        lost,
+    )
 
 
 def mcnemar(gained: int, lost: int) -> float:
@@ -101,5 +119,7 @@ def holm(p_values) -> np.ndarray:
     adjusted, tested = p_values.copy(), np.flatnonzero(~np.isnan(p_values))
     order = tested[np.argsort(p_values[tested], kind="stable")]
     factors = np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p_values[order] * factors)) if len(order) else []
+    adjusted[order] = (
+        np.minimum(1.0, np.maximum.accumulate(p_values[order] * factors)) if len(order) else []
+    )
     return adjusted

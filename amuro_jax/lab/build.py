@@ -1,4 +1,6 @@
-"""Builds the laboratory in stages, each whole or absent, so that a killed build goes on where it stood: `amuro lab`."""
+"""Builds the laboratory in stages, each whole or absent, so that a killed build goes on where it
+stood: `amuro lab`.
+"""
 
 import io
 import itertools
@@ -34,11 +36,18 @@ def build(config: LabConfig, say=print) -> epath.Path:
     _claim(config, out)
     world = make_world(config.seed, config.creatures)
     _stage(out / "data", say, "data sets", lambda: _write_sets(config, world, out / "data"))
-    _stage(out / "tokenizer", say, "tokenizer", lambda: _write_tokenizer(config, world, out / "tokenizer"))
+    _stage(
+        out / "tokenizer",
+        say,
+        "tokenizer",
+        lambda: _write_tokenizer(config, world, out / "tokenizer"),
+    )
     _stage(out / "corpus", say, "corpus", lambda: _write_corpus(config, world, out))
     tokens = np.load(io.BytesIO((out / "corpus" / "tokens.npy").read_bytes()))
     vocabulary = tokenizer.read_tokenizer(out / "tokenizer").get_vocab_size()
-    say(f"pre-training: {config.steps} steps of {config.batch_size * config.sequence_length} tokens")
+    say(
+        f"pre-training: {config.steps} steps of {config.batch_size * config.sequence_length} tokens"
+    )
     pretrain.pretrain(config, tokens, vocabulary, out)
     _write_manifest(config, out, world, len(tokens), vocabulary)
     checkpoint.remove(out / "pretraining" / "state")
@@ -49,12 +58,38 @@ def build(config: LabConfig, say=print) -> epath.Path:
 def validate(config: LabConfig) -> None:
     """Raises a `ConfigError` on the first field that cannot be meant."""
     require(bool(config.out), "out is empty", where="config.out", hint="give --config.out=FOLDER")
-    for name in ("creatures", "corpus_documents", "train_rows", "test_rows", "steps", "batch_size", "sequence_length", "save_every"):
-        require(getattr(config, name) > 0, f"{name} must be positive, got {getattr(config, name)}", where=f"config.{name}")
-    require(0 < config.first_checkpoint <= config.steps, "first_checkpoint must lie in [1, steps]", where="config.first_checkpoint")
+    for name in (
+        "creatures",
+        "corpus_documents",
+        "train_rows",
+        "test_rows",
+        "steps",
+        "batch_size",
+        "sequence_length",
+        "save_every",
+    ):
+        require(
+            getattr(config, name) > 0,
+            f"{name} must be positive, got {getattr(config, name)}",
+            where=f"config.{name}",
+        )
+    require(
+        0 < config.first_checkpoint <= config.steps,
+        "first_checkpoint must lie in [1, steps]",
+        where="config.first_checkpoint",
+    )
     joined = pretrain.JOINED
-    require(config.batch_size % joined == 0, f"batch_size must be a multiple of {joined}, got {config.batch_size}", where="config.batch_size")
-    require(config.dtype in run_config.DTYPES, f"unknown dtype {config.dtype!r}", where="config.dtype", hint="one of " + ", ".join(run_config.DTYPES))
+    require(
+        config.batch_size % joined == 0,
+        f"batch_size must be a multiple of {joined}, got {config.batch_size}",
+        where="config.batch_size",
+    )
+    require(
+        config.dtype in run_config.DTYPES,
+        f"unknown dtype {config.dtype!r}",
+        where="config.dtype",
+        hint="one of " + ", ".join(run_config.DTYPES),
+    )
     size = config.model
     require(
         size.hidden_size % (2 * size.num_heads) == 0,
@@ -69,8 +104,14 @@ def validate(config: LabConfig) -> None:
 
 
 def _settings(config):
-    """The configuration without what does not change the result: where it stands, and how often state is saved."""
-    return {name: value for name, value in run_config.to_dict(config).items() if name not in ("out", "save_every", "mesh")}
+    """The configuration without what does not change the result: where it stands, and how often
+    state is saved.
+    """
+    return {
+        name: value
+        for name, value in run_config.to_dict(config).items()
+        if name not in ("out", "save_every", "mesh")
+    }
 
 
 def _claim(config, out):
@@ -98,7 +139,10 @@ def _write_sets(config, world: World, folder):
     with files.atomic_folder(folder) as scratch:
         for name, splits in made.items():
             for split, rows in splits.items():
-                files.write_text(scratch / name / f"{split}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+                files.write_text(
+                    scratch / name / f"{split}.jsonl",
+                    "".join(json.dumps(row) + "\n" for row in rows),
+                )
 
 
 def _write_tokenizer(config, world, folder):
@@ -114,7 +158,9 @@ def _write_corpus(config, world, out):
     with logs.progress_bar(config.corpus_documents, "corpus", unit="document") as bar:
         while documents := list(itertools.islice(source, 5000)):
             sample += documents[: 200 - len(sample)]
-            parts += [encoding.ids + [tokenizer.EOS_ID] for encoding in trained.encode_batch(documents)]
+            parts += [
+                encoding.ids + [tokenizer.EOS_ID] for encoding in trained.encode_batch(documents)
+            ]
             bar.update(len(documents))
     buffer = io.BytesIO()
     np.save(buffer, np.concatenate([np.asarray(part, np.int32) for part in parts]))
@@ -134,6 +180,8 @@ def _write_manifest(config, out, world, tokens, vocabulary):
             "tokenizer": {"vocabulary": vocabulary},
             "model": {"parameters": pretrain.model_config(config, vocabulary).num_parameters},
             "sets": sorted(path.name for path in (out / "data").iterdir()),
-            "checkpoints": [{"name": name, **read_record(out / "checkpoints" / name)} for name in names],
+            "checkpoints": [
+                {"name": name, **read_record(out / "checkpoints" / name)} for name in names
+            ],
         },
     )

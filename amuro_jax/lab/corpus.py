@@ -1,4 +1,6 @@
-"""The pre-training corpus: documents that hold the world's facts and the language of its relations, in prose, never in a prompt's format."""
+"""The pre-training corpus: documents that hold the world's facts and the language of its relations,
+in prose, never in a prompt's format.
+"""
 
 from amuro_jax.lab import relations, stories, words
 from amuro_jax.lab.world import EVERYTHING, World, stream
@@ -6,7 +8,11 @@ from amuro_jax.lab.world import EVERYTHING, World, stream
 _FACTS = {
     "color": ("The {c} is {v}.", "Every {c} is {v}.", "The color of the {c} is {v}."),
     "food": ("The {c} eats {v}.", "The food of the {c} is {v}.", "A {c} likes to eat {v}."),
-    "home": ("The {c} lives in {v}.", "The home of the {c} is in {v}.", "You can see a {c} in {v}."),
+    "home": (
+        "The {c} lives in {v}.",
+        "The home of the {c} is in {v}.",
+        "You can see a {c} in {v}.",
+    ),
     "cover": ("The {c} is covered with {v}.", "The body of the {c} has {v}.", "A {c} has {v}."),
     "fear": ("The {c} fears {v}.", "A {c} runs from {v}.", "The {c} is afraid of {v}."),
 }
@@ -30,7 +36,9 @@ def make_corpus(world: World, documents: int):
 def _creature_page(rng, world):
     creature, facts = rng.choice(list(world.creatures.items()))
     chosen = rng.sample(list(facts.items()), 4)
-    return " ".join(rng.choice(_FACTS[attribute]).format(c=creature, v=value) for attribute, value in chosen)
+    return " ".join(
+        rng.choice(_FACTS[attribute]).format(c=creature, v=value) for attribute, value in chosen
+    )
 
 
 def _quiz(rng, world):
@@ -38,14 +46,18 @@ def _quiz(rng, world):
     for _ in range(3):
         creature, facts = rng.choice(list(world.creatures.items()))
         attribute, value = rng.choice(list(facts.items()))
-        lines.append(f"Question: {rng.choice(QUESTIONS[attribute]).format(c=creature)}\nAnswer: {value}")
+        lines.append(
+            f"Question: {rng.choice(QUESTIONS[attribute]).format(c=creature)}\nAnswer: {value}"
+        )
     return "\n\n".join(lines)
 
 
 def _script(rng, world):
     name, pronoun = rng.choice(EVERYTHING.names)
     activity, steps = rng.choice(list(words.SCRIPTS.items()))
-    return f"{activity.capitalize()}: {name} {steps[0]}. " + " ".join(f"Then {pronoun} {step}." for step in steps[1:])
+    return f"{activity.capitalize()}: {name} {steps[0]}. " + " ".join(
+        f"Then {pronoun} {step}." for step in steps[1:]
+    )
 
 
 def _lexicon(rng, world):
@@ -76,7 +88,11 @@ _SAID_BEFORE = {
     relations.NEUTRAL: ("Perhaps {}", "Nobody knows whether {}"),
     relations.CONTRADICTION: ("It is false that {}", "It cannot be that {}"),
 }
-_VERDICTS = {relations.ENTAILMENT: "Certainly", relations.NEUTRAL: "Perhaps", relations.CONTRADICTION: "Never"}
+_VERDICTS = {
+    relations.ENTAILMENT: "Certainly",
+    relations.NEUTRAL: "Perhaps",
+    relations.CONTRADICTION: "Never",
+}
 _SAMENESS = {relations.SAME: "Alike", relations.DIFFERENT: "Different"}
 
 
@@ -98,8 +114,10 @@ def _restating(rng, world):
     return _asked(rng, statement, _SAMENESS)
 
 
-# Ways to set out a page: marks before a heading, what stands between parts, headings of one to three words, numbers of parts.
-# A model that has met many reads a prompt's layout as one more; the web teaches real models the same. No prompt's own layout is among them.
+# Ways to set out a page: marks before a heading, what stands between parts, headings of one to
+# three words, numbers of parts.
+# A model that has met many reads a prompt's layout as one more; the web teaches real models the
+# same. No prompt's own layout is among them.
 _MARKS, _BETWEEN = ("", "- ", "# ", "* "), (" ", "\n", "\n ", "\n\n")
 _NUMBERS = ((" one", " two"), (" 1", " 2"), ("_1", "_2"), (" A", " B"), (" left", " right"))
 _HEADINGS = ("Note", "Line", "Page", "Claim", "Entry", "Case", "Record", "View", "Short", "Final")
@@ -108,11 +126,15 @@ _VERDICT = ("Verdict", "Judgement", "Result", "Outcome")
 
 
 def _asked(rng, statement, answers):
-    """One question to a document: the shorter the way from the question to what it is about, the sooner it is learned."""
+    """One question to a document: the shorter the way from the question to what it is about, the
+    sooner it is learned.
+    """
     label = rng.choice(statement.labels)
     text, asked, answer = statement.text, statement.ask(label), answers[label]
     if rng.random() < 0.3:
-        text, asked = (rng.choice(_SAID).format(relations.lower(sentence)) for sentence in (text, asked))
+        text, asked = (
+            rng.choice(_SAID).format(relations.lower(sentence)) for sentence in (text, asked)
+        )
     if rng.random() < 0.5:
         return f"{text} {asked[:-1]}? {answer}."
     mark, between, numbers = rng.choice(_MARKS), rng.choice(_BETWEEN), rng.choice(_NUMBERS)
@@ -135,4 +157,12 @@ def _story(rng, world):
 
 
 # Weights of documents. A reasoning or restating document is a third as long as the others.
-_KINDS = {_creature_page: 2, _quiz: 2, _script: 1, _lexicon: 4, _reasoning: 34, _restating: 30, _story: 4}
+_KINDS = {
+    _creature_page: 2,
+    _quiz: 2,
+    _script: 1,
+    _lexicon: 4,
+    _reasoning: 34,
+    _restating: 30,
+    _story: 4,
+}

@@ -1,8 +1,11 @@
 """What only tests compare: some pairs of traits, and some deeds and things altogether.
 
-The world has few words. Were every pair of them in the training rows, fine-tuning could learn the table of relations by heart, from any
-checkpoint. So tests ask about what no training row compares: who answers must know it from pre-training, which compares everything.
-Of traits whole pairs are kept, such that every word stands in as many kept pairs of every relation as any other: how often a
+The world has few words. Were every pair of them in the training rows, fine-tuning could learn the
+table of relations by heart, from any
+checkpoint. So tests ask about what no training row compares: who answers must know it from
+pre-training, which compares everything.
+Of traits whole pairs are kept, such that every word stands in as many kept pairs of every relation
+as any other: how often a
 word goes with a label in training says nothing about the label in tests.
 """
 
@@ -12,7 +15,12 @@ import re
 from amuro_jax.lab import words
 from amuro_jax.lab.world import INSIDE, stream
 
-_PLACE = {word: (number, side, i) for number, poles in enumerate(words.POLES) for side in (0, 1) for i, word in enumerate(poles[side])}
+_PLACE = {
+    word: (number, side, i)
+    for number, poles in enumerate(words.POLES)
+    for side in (0, 1)
+    for i, word in enumerate(poles[side])
+}
 _DEED = {verb: number for number, deed in enumerate(words.DEEDS) for verb in deed}
 _OTHER_THINGS = {thing for _, others in words.THINGS.values() for thing in others}
 
@@ -23,7 +31,10 @@ def for_training(seed: int, *texts: str) -> bool:
 
 
 def for_test(seed: int, *texts: str) -> bool:
-    """Whether a row of these texts may be asked in a test. A single text (a story) compares nothing and may stand anywhere."""
+    """Whether a row of these texts may be asked in a test.
+
+    A single text (a story) compares nothing and may stand anywhere.
+    """
     return len(texts) == 1 or _held(seed, texts)
 
 
@@ -39,8 +50,10 @@ def _held(seed, texts):
 def is_held(seed: int, one: str, two: str) -> bool:
     """Whether a pair of different traits is kept for tests.
 
-    Words of a pole are numbered 0 to 3. Numbers whose exclusive or is k pair every word of one pole with exactly one of another pole
-    (or, for k > 0, of the same): a third of the pairs that mean the same and a quarter of the others are kept.
+    Words of a pole are numbered 0 to 3. Numbers whose exclusive or is k pair every word of one pole
+    with exactly one of another pole
+    (or, for k > 0, of the same): a third of the pairs that mean the same and a quarter of the
+    others are kept.
     """
     (*pole, i), (*other, j) = sorted((_PLACE[one], _PLACE[two]))
     return i ^ j == _chosen(seed, tuple(pole), tuple(other))
@@ -53,8 +66,12 @@ def _chosen(seed, pole, other):
 
 @functools.cache
 def held_words(seed: int) -> frozenset[str]:
-    """A third of the deeds (both their verbs), one thing of each category, and the things of the out-of-domain tests."""
+    """A third of the deeds (both their verbs), one thing of each category, and the things of the
+    out-of-domain tests.
+    """
     rng = stream(seed, "held words")
     deeds = rng.sample(range(len(words.DEEDS)), len(words.DEEDS) // 3)
     things = {rng.choice(things) for things in INSIDE.things.values()}
-    return frozenset({verb for verb, deed in _DEED.items() if deed in deeds} | things | _OTHER_THINGS)
+    return frozenset(
+        {verb for verb, deed in _DEED.items() if deed in deeds} | things | _OTHER_THINGS
+    )

@@ -1,4 +1,6 @@
-"""Pre-training of the laboratory's model: batches that are a function of the step, saved states, checkpoints on the way."""
+"""Pre-training of the laboratory's model: batches that are a function of the step, saved states,
+checkpoints on the way.
+"""
 
 import dataclasses
 import functools
@@ -21,14 +23,22 @@ from amuro_jax.train.loss import loss_sums
 from amuro_jax.train.optimizer import Optimizer
 from amuro_jax.train.step import State, Step, make_step
 
-HELD_OUT_ROWS = 32  # rows of the corpus that are never trained on; their loss stands beside each checkpoint
+HELD_OUT_ROWS = (
+    32  # rows of the corpus that are never trained on; their loss stands beside each checkpoint
+)
 LOG_EVERY = 20
 EMBEDDING_WIDTH = 0.3  # standard deviation at the start
-JOIN_EVERY, JOINED = 8, 4  # every so many steps, so many lines are joined to one: few-shot prompts are longer than a line
+JOIN_EVERY, JOINED = (
+    8,
+    4,
+)  # every so many steps, so many lines are joined to one: few-shot prompts are longer than a line
 
 
 def model_config(config: LabConfig, vocabulary: int) -> ModelConfig:
-    """OLMo's architecture at the laboratory's size; embedding rows are padded to a multiple of 64, as OLMo pads its own."""
+    """OLMo's architecture at the laboratory's size.
+
+    Embedding rows are padded to a multiple of 64, as OLMo pads its own.
+    """
     size = config.model
     return ModelConfig(
         family="olmo",
@@ -46,15 +56,24 @@ def model_config(config: LabConfig, vocabulary: int) -> ModelConfig:
 
 
 def published_steps(config: LabConfig) -> list[int]:
-    """Steps whose checkpoints are published: log-spaced from `first_checkpoint` to `steps`, both among them."""
+    """Steps whose checkpoints are published: log-spaced from `first_checkpoint` to `steps`, both
+    among them.
+    """
     steps = np.geomspace(config.first_checkpoint, config.steps, config.checkpoints)
     return sorted({int(round(step)) for step in steps})
 
 
 def checkpoint_name(config: LabConfig, step: int) -> str:
-    """`step1000-tokens4M`, as revisions on the Hub are called; thousands of tokens before the first million."""
+    """`step1000-tokens4M`, as revisions on the Hub are called.
+
+    Thousands of tokens before the first million.
+    """
     tokens = step * config.batch_size * config.sequence_length
-    return f"step{step}-tokens{round(tokens / 1e6)}M" if tokens >= 1e6 else f"step{step}-tokens{round(tokens / 1e3)}K"
+    return (
+        f"step{step}-tokens{round(tokens / 1e6)}M"
+        if tokens >= 1e6
+        else f"step{step}-tokens{round(tokens / 1e3)}K"
+    )
 
 
 def learning_rate(config: LabConfig, step: int) -> float:
@@ -67,7 +86,8 @@ def learning_rate(config: LabConfig, step: int) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """The corpus as lines of equal length, documents one after the other with eos between them, cut where a line is full.
+    """The corpus as lines of equal length, documents one after the other with eos between them, cut
+    where a line is full.
 
     Attributes:
         train: int32 [N, T].
@@ -84,9 +104,14 @@ class Rows:
         return cls(rows[HELD_OUT_ROWS:], rows[:HELD_OUT_ROWS])
 
     def tokens(self, step: int, size: int, seed: int) -> np.ndarray:
-        """int32 [B, T], the lines of one step: their order is drawn anew for each pass over the corpus."""
+        """int32 [B, T], the lines of one step: their order is drawn anew for each pass over the
+        corpus.
+        """
         at = np.arange(step * size, (step + 1) * size)
-        passes = {number: _permutation(len(self.train), seed, number) for number in set((at // len(self.train)).tolist())}
+        passes = {
+            number: _permutation(len(self.train), seed, number)
+            for number in set((at // len(self.train)).tolist())
+        }
         return self.train[[passes[i // len(self.train)][i % len(self.train)] for i in at.tolist()]]
 
 
@@ -99,7 +124,8 @@ def next_token_batch(tokens_BT: np.ndarray, joined: int = 1) -> dict:
     """Arrays of a training step that predicts every token from those before it.
 
     Args:
-        joined: 1: a document sees itself alone; more: that many lines become one, and its documents see those before them, as in OLMo.
+        joined: 1: a document sees itself alone; more: that many lines become one, and its documents
+            see those before them, as in OLMo.
     """
     tokens = tokens_BT.reshape(-1, joined * tokens_BT.shape[1])
     layout = plain(tokens.shape[1], len(tokens)) if joined > 1 else packed(*_documents(tokens))
@@ -112,49 +138,75 @@ def next_token_batch(tokens_BT: np.ndarray, joined: int = 1) -> dict:
 
 
 def _documents(tokens_BT):
-    """Number of each token's document in its line, and its position there; an eos ends its document."""
+    """Number of each token's document in its line, and its position there.
+
+    An eos ends its document.
+    """
     ends = tokens_BT == EOS_ID
     starts = np.concatenate([np.ones((len(ends), 1), bool), ends[:, :-1]], axis=1)
     slot = np.broadcast_to(np.arange(ends.shape[1]), ends.shape)
-    return np.cumsum(starts, axis=1) - 1, slot - np.maximum.accumulate(np.where(starts, slot, 0), axis=1)
+    return np.cumsum(starts, axis=1) - 1, slot - np.maximum.accumulate(
+        np.where(starts, slot, 0), axis=1
+    )
 
 
 def initial_params(model: ModelConfig, seed: int) -> dict:
     """`init_params` with wide embeddings and narrow outputs of each layer.
 
-    At this size words that stand in the same places otherwise grow alike (tied embeddings) before anything tells them apart.
+    At this size words that stand in the same places otherwise grow alike (tied embeddings) before
+    anything tells them apart.
     """
     params = init_params(model, seed)
     params["embed"]["embedding"] *= EMBEDDING_WIDTH / 0.02
     depth = np.sqrt(2 * np.arange(1, model.num_layers + 1, dtype=np.float32))
     for block, name in (("attention", "out"), ("mlp", "down")):
         kernel = params["layers"][block][name]["kernel"]
-        params["layers"][block][name]["kernel"] = kernel / depth.reshape(-1, *[1] * (kernel.ndim - 1))
+        params["layers"][block][name]["kernel"] = kernel / depth.reshape(
+            -1, *[1] * (kernel.ndim - 1)
+        )
     return params
 
 
 def pretrain(config: LabConfig, tokens: np.ndarray, vocabulary: int, out) -> None:
-    """Trains from the newest saved state under `out`/pretraining (or from the start) to the last step, publishing checkpoints on the way.
+    """Trains from the newest saved state under `out`/pretraining (or from the start) to the last
+    step, publishing checkpoints on the way.
 
-    Killed and called again, it ends with the same parameters: batches and learning rate depend on the step alone.
+    Killed and called again, it ends with the same parameters: batches and learning rate depend on
+        the step alone.
     """
     workdir, model = epath.Path(out) / "pretraining", model_config(config, vocabulary)
     rows = Rows.of(tokens, config.sequence_length)
     mesh = _mesh(config)
-    step = make_step(model, Optimizer(b2=0.95, weight_decay=config.weight_decay, clip_norm=1.0), config.dtype, mesh=mesh)
+    step = make_step(
+        model,
+        Optimizer(b2=0.95, weight_decay=config.weight_decay, clip_norm=1.0),
+        config.dtype,
+        mesh=mesh,
+    )
     state, start = _resume(step, model, config.seed, workdir)
     writer = logs.MetricsWriter(workdir, start)
     wanted = set(published_steps(config))
     bar = logs.progress_bar(config.steps, "pre-training", initial=start)
     began, batch_tokens = time.time(), config.batch_size * config.sequence_length
     for number in range(start + 1, config.steps + 1):
-        batch = next_token_batch(rows.tokens(number - 1, config.batch_size, config.seed), JOINED if number % JOIN_EVERY == 0 else 1)
+        batch = next_token_batch(
+            rows.tokens(number - 1, config.batch_size, config.seed),
+            JOINED if number % JOIN_EVERY == 0 else 1,
+        )
         state, metrics = step(state, batch, learning_rate(config, number - 1))
         bar.update()
         if number % LOG_EVERY == 0 or number == config.steps:
-            loss, speed = float(metrics["loss"]), (number - start) * batch_tokens / (time.time() - began)
+            loss, speed = (
+                float(metrics["loss"]),
+                (number - start) * batch_tokens / (time.time() - began),
+            )
             bar.set_postfix_str(f"loss {loss:.3f}, {speed:,.0f} tokens/s")
-            writer.write(number, loss=loss, learning_rate=learning_rate(config, number - 1), tokens_per_second=speed)
+            writer.write(
+                number,
+                loss=loss,
+                learning_rate=learning_rate(config, number - 1),
+                tokens_per_second=speed,
+            )
         if number in wanted:
             loss = held_out_loss(state.params, rows.held_out, model, config.dtype)
             record = {"step": number, "tokens": number * batch_tokens, "held_out_loss": loss}
@@ -167,7 +219,9 @@ def pretrain(config: LabConfig, tokens: np.ndarray, vocabulary: int, out) -> Non
 
 def held_out_loss(params: dict, rows: np.ndarray, model: ModelConfig, dtype: str) -> float:
     """Mean loss per token, in nats, of lines that were never trained on."""
-    total, (weight, _) = _loss_sums(params, next_token_batch(rows), config=model, dtype=dtype, remat="none")
+    total, (weight, _) = _loss_sums(
+        params, next_token_batch(rows), config=model, dtype=dtype, remat="none"
+    )
     return float(total / weight)
 
 

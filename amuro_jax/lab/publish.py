@@ -10,10 +10,18 @@ RECORD = "training.json"  # beside the weights: step, tokens, held-out loss
 
 
 def publish(out, name: str, params: dict, model: ModelConfig, record: dict) -> None:
-    """Writes `out`/checkpoints/`name`: config, weights, tokenizer, and the record of the training so far; whole or absent."""
+    """Writes `out`/checkpoints/`name`: config, weights, tokenizer, and the record of the training
+    so far; whole or absent.
+    """
     out = epath.Path(out)
     scratch = out / "pretraining" / "converted"
-    checkpoint.save_model(scratch, params, model, out / "tokenizer", {"source": "amuro lab", "revision": name, **record})
+    checkpoint.save_model(
+        scratch,
+        params,
+        model,
+        out / "tokenizer",
+        {"source": "amuro lab", "revision": name, **record},
+    )
     with files.atomic_folder(out / "checkpoints" / name) as folder:
         export(scratch, folder)
         files.write_json(folder / RECORD, record)

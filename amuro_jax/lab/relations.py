@@ -1,8 +1,11 @@
-"""Sentence pairs and how they relate: entailment, neutral or contradiction; paraphrase or not. One function per family of pairs.
+"""Sentence pairs and how they relate: entailment, neutral or contradiction; paraphrase or not. One
+function per family of pairs.
 
-A family makes a `Statement`, of which second sentences of each relation can be asked. Within a family a second sentence alone tells
+A family makes a `Statement`, of which second sentences of each relation can be asked. Within a
+family a second sentence alone tells
 nothing about the relation: every form of it comes with every label, equally often.
-Texts are templates over a `Side`'s words; `other=True` wraps them otherwise, for out-of-domain tests.
+Texts are templates over a `Side`'s words; `other=True` wraps them otherwise, for out-of-domain
+tests.
 """
 
 import dataclasses
@@ -16,7 +19,9 @@ DIFFERENT, SAME = 0, 1
 
 @dataclasses.dataclass(frozen=True)
 class Statement:
-    """A sentence, the relations that another sentence can have to it, and `ask(label)`, which draws such a sentence."""
+    """A sentence, the relations that another sentence can have to it, and `ask(label)`, which draws
+    such a sentence.
+    """
 
     text: str
     labels: tuple[int, ...]
@@ -24,17 +29,24 @@ class Statement:
 
 
 def inference(rng, side, number: int, other: bool = False) -> tuple[str, str, int]:
-    """(premise, hypothesis, label) of row `number`: labels and families take turns, so that a family tells nothing about the label."""
+    """(premise, hypothesis, label) of row `number`: labels and families take turns, so that a
+    family tells nothing about the label.
+    """
     label, turn = number % 3, number // 3
     statement = _turn(INFERENCE, turn)(rng, side, label)
     premise, hypothesis = statement.text, statement.ask(label)
     if other:
-        premise, hypothesis = rng.choice(("We heard that {}.", "They say that {}.")).format(premise[:-1]), "Surely " + hypothesis
+        premise, hypothesis = (
+            rng.choice(("We heard that {}.", "They say that {}.")).format(premise[:-1]),
+            "Surely " + hypothesis,
+        )
     return premise, hypothesis, label
 
 
 def paraphrase(rng, side, number: int, other: bool = False) -> tuple[str, str, int]:
-    """(sentence, sentence, label) of row `number`: with label 1 both say the same, with label 0 not."""
+    """(sentence, sentence, label) of row `number`: with label 1 both say the same, with label 0
+    not.
+    """
     label, turn = number % 2, number // 2
     statement = _turn(PARAPHRASE, turn)(rng, side, label)
     first, second = statement.text, statement.ask(label)
@@ -55,7 +67,8 @@ def draw(rng, side, families: dict) -> Statement:
     return family(rng, side, None)
 
 
-# --- inference -------------------------------------------------------------------------------------------------
+# --- inference
+# -------------------------------------------------------------------------------------------------
 
 _ALL = (ENTAILMENT, NEUTRAL, CONTRADICTION)
 
@@ -63,12 +76,21 @@ _ALL = (ENTAILMENT, NEUTRAL, CONTRADICTION)
 def trait(rng, side, label):
     """What one person is like, against a word that means the same, the opposite, or something else."""
     person, word = rng.choice(side.names)[0], any_word(rng, side)
-    return Statement(f"{person} is {word}.", _ALL, lambda label: f"{person} is {related_word(rng, side, word, label)}.")
+    return Statement(
+        f"{person} is {word}.",
+        _ALL,
+        lambda label: f"{person} is {related_word(rng, side, word, label)}.",
+    )
 
 
-# What was had, told → what follows, what may be and what cannot be: t and u are things of the category c.
+# What was had, told → what follows, what may be and what cannot be: t and u are things of the
+# category c.
 _KINDS = {
-    "a {t}": {ENTAILMENT: ("a {c}",), NEUTRAL: ("a {u}", "no {u}"), CONTRADICTION: ("no {c}", "no {t}")},
+    "a {t}": {
+        ENTAILMENT: ("a {c}",),
+        NEUTRAL: ("a {u}", "no {u}"),
+        CONTRADICTION: ("no {c}", "no {t}"),
+    },
     "a {t} and a {u}": {ENTAILMENT: ("a {t}", "a {c}"), CONTRADICTION: ("no {t}", "no {c}")},
     "a {c}": {NEUTRAL: ("a {t}", "no {t}"), CONTRADICTION: ("no {c}",)},
     "no {t}": {NEUTRAL: ("a {c}", "no {c}", "a {u}"), CONTRADICTION: ("a {t}",)},
@@ -79,12 +101,20 @@ _ASKED = ("a {t}", "no {t}", "a {c}", "no {c}")
 
 
 def kind_of_thing(rng, side, label):
-    """A thing against its category: a plum is a fruit, a fruit need not be a plum, no fruit means no plum."""
+    """A thing against its category: a plum is a fruit, a fruit need not be a plum, no fruit means
+    no plum.
+    """
     person = rng.choice(side.names)[0]
     category, (_, did, _) = rng.choice(list(side.things)), rng.choice(words.GETTING)
     names = dict(zip("tu", rng.sample(side.things[category], 2), strict=True), c=category)
     forms = [rng.choice(_ASKED)] if label is not None else _ASKED
-    told = rng.choice([told for told, asked in _KINDS.items() if label is None or set(_as_t(asked.get(label, ()))) & set(forms)])
+    told = rng.choice(
+        [
+            told
+            for told, asked in _KINDS.items()
+            if label is None or set(_as_t(asked.get(label, ()))) & set(forms)
+        ]
+    )
 
     def ask(label):
         fitting = [form for form in _KINDS[told][label] if _as_t([form])[0] in forms]
@@ -100,19 +130,27 @@ def _as_t(forms):
 INFERENCE = {trait: 4, kind_of_thing: 1}
 
 
-# --- paraphrase ------------------------------------------------------------------------------------------------
+# --- paraphrase
+# ------------------------------------------------------------------------------------------------
 
 _BOTH = (DIFFERENT, SAME)
 
 
 def deed(rng, side, label):
-    """Who did what to whom, active and passive; with a verb that means the same, or with another."""
+    """Who did what to whom, active and passive.
+
+    With a verb that means the same, or with another.
+    """
     one, two = rng.sample(side.trades, 2)
     (did, same), (another, _) = (rng.sample(deeds, 2) for deeds in rng.sample(words.DEEDS, 2))
 
     def ask(label):
         verb = same if label == SAME else another
-        return f"The {two} was {verb} by the {one}." if rng.random() < 0.5 else f"The {one} {verb} the {two}."
+        return (
+            f"The {two} was {verb} by the {one}."
+            if rng.random() < 0.5
+            else f"The {one} {verb} the {two}."
+        )
 
     return Statement(f"The {one} {did} the {two}.", _BOTH, ask)
 
@@ -131,7 +169,8 @@ def portrait(rng, side, label):
 PARAPHRASE = {portrait: 3, deed: 1}
 
 
-# --- words -----------------------------------------------------------------------------------------------------
+# --- words
+# -----------------------------------------------------------------------------------------------------
 
 
 def any_word(rng, side) -> str:
@@ -146,11 +185,18 @@ def related_word(rng, side, word: str, label: int) -> str:
         return rng.choice([same for same in side.poles[number][pole] if same != word])
     if label == CONTRADICTION:
         return rng.choice(side.poles[number][1 - pole])
-    return rng.choice(rng.choice(rng.choice([poles for index, poles in enumerate(side.poles) if index != number])))
+    return rng.choice(
+        rng.choice(rng.choice([poles for index, poles in enumerate(side.poles) if index != number]))
+    )
 
 
 def _pole_of(side, word):
-    return next((number, pole) for number, poles in enumerate(side.poles) for pole in (0, 1) if word in poles[pole])
+    return next(
+        (number, pole)
+        for number, poles in enumerate(side.poles)
+        for pole in (0, 1)
+        if word in poles[pole]
+    )
 
 
 def lower(sentence):

@@ -1,15 +1,20 @@
-"""The laboratory's data sets, in the native columns of the real sets they stand for (MNLI, PAWS, SocialIQa, XSum, ARC, HellaSwag)."""
+"""The laboratory's data sets, in the native columns of the real sets they stand for (MNLI, PAWS,
+SocialIQa, XSum, ARC, HellaSwag).
+"""
 
 from amuro_jax.errors import ConfigError
 from amuro_jax.lab import held, relations, stories, words
 from amuro_jax.lab.corpus import QUESTIONS
 from amuro_jax.lab.world import INSIDE, OUTSIDE, World, stream
 
-SHOT_ROWS = 32  # rows of the training split of the multiple-choice sets, from which only shots are taken
+SHOT_ROWS = (
+    32  # rows of the training split of the multiple-choice sets, from which only shots are taken
+)
 
 
 def make_sets(world: World, train_rows: int, test_rows: int) -> dict[str, dict[str, list[dict]]]:
-    """{set: {split: rows}}; labels are balanced, and no text of a test split stands in its training split.
+    """{set: {split: rows}}; labels are balanced, and no text of a test split stands in its training
+    split.
 
     Tests of pairs compare words that no training row compares (`held`).
 
@@ -17,12 +22,21 @@ def make_sets(world: World, train_rows: int, test_rows: int) -> dict[str, dict[s
         ConfigError: more rows asked for than the world has.
     """
     sets = {}
-    for name, make in {"lab_nli": _nli, "lab_paraphrase": _paraphrase, "lab_question": _question, "lab_summary": _summary}.items():
+    for name, make in {
+        "lab_nli": _nli,
+        "lab_paraphrase": _paraphrase,
+        "lab_question": _question,
+        "lab_summary": _summary,
+    }.items():
         texts = set()  # of both splits
         test = _distinct(world.seed, name, make, (INSIDE, False), test_rows, texts, held.for_test)
-        train = _distinct(world.seed, f"{name}/train", make, (INSIDE, False), train_rows, texts, held.for_training)
+        train = _distinct(
+            world.seed, f"{name}/train", make, (INSIDE, False), train_rows, texts, held.for_training
+        )
         sets[name] = {"train": _numbered(name, train), "test": _numbered(name, test)}
-        other = _distinct(world.seed, f"{name}_ood", make, (OUTSIDE, True), test_rows, set(), held.for_test)
+        other = _distinct(
+            world.seed, f"{name}_ood", make, (OUTSIDE, True), test_rows, set(), held.for_test
+        )
         sets[f"{name}_ood"] = {"test": _numbered(name, other)}
     sets["lab_attributes"] = _split(_attributes(world), test_rows, "lab_attributes")
     sets["lab_events"] = _split(_events(world), test_rows, "lab_events")
@@ -30,7 +44,9 @@ def make_sets(world: World, train_rows: int, test_rows: int) -> dict[str, dict[s
 
 
 def _distinct(seed, name, make, side, count, texts, fits):
-    """`count` rows that fit, of texts not yet among `texts`, which grows: the labels take turns, then the rows are shuffled."""
+    """`count` rows that fit, of texts not yet among `texts`, which grows: the labels take turns,
+    then the rows are shuffled.
+    """
     rng, rows = stream(seed, name), []
     for _ in range(50 * count):
         row, told = make(rng, *side, len(rows))
@@ -40,7 +56,11 @@ def _distinct(seed, name, make, side, count, texts, fits):
         if len(rows) == count:
             rng.shuffle(rows)
             return rows
-    raise ConfigError(f"the world has fewer than {count} different rows of {name}", where="config.train_rows", hint="ask for fewer rows")
+    raise ConfigError(
+        f"the world has fewer than {count} different rows of {name}",
+        where="config.train_rows",
+        hint="ask for fewer rows",
+    )
 
 
 def _nli(rng, side, other, number):
@@ -59,7 +79,12 @@ def _question(rng, side, other, number):
     question, right, wrong = stories.ask(rng, story, side)
     place = number % 3
     answers = wrong[:place] + [right] + wrong[place:]
-    row = {"context": context, "question": question, **dict(zip(("answerA", "answerB", "answerC"), answers, strict=True)), "label": str(place + 1)}
+    row = {
+        "context": context,
+        "question": question,
+        **dict(zip(("answerA", "answerB", "answerC"), answers, strict=True)),
+        "label": str(place + 1),
+    }
     return row, (context,)
 
 
@@ -81,13 +106,22 @@ def _numbered(name, rows):
 
 def _split(rows, test_rows, name):
     if len(rows) < test_rows + SHOT_ROWS:
-        raise ConfigError(f"{name} has {len(rows)} rows, {test_rows} + {SHOT_ROWS} are asked for", where="config.test_rows", hint="ask for fewer")
+        raise ConfigError(
+            f"{name} has {len(rows)} rows, {test_rows} + {SHOT_ROWS} are asked for",
+            where="config.test_rows",
+            hint="ask for fewer",
+        )
     return {"train": rows[test_rows : test_rows + SHOT_ROWS], "test": rows[:test_rows]}
 
 
 def _attributes(world):
     rng = stream(world.seed, "lab_attributes")
-    keys = [(creature, attribute, number) for creature, facts in world.creatures.items() for attribute in facts for number in range(2)]
+    keys = [
+        (creature, attribute, number)
+        for creature, facts in world.creatures.items()
+        for attribute in facts
+        for number in range(2)
+    ]
     rng.shuffle(keys)
     return [_attribute_row(rng, world, *key) for key in keys]
 
@@ -107,7 +141,12 @@ def _attribute_row(rng, world, creature, attribute, number):
 
 def _events(world):
     rng = stream(world.seed, "lab_events")
-    keys = [(activity, step, person) for activity in words.SCRIPTS for step in (1, 2, 3) for person in INSIDE.names]
+    keys = [
+        (activity, step, person)
+        for activity in words.SCRIPTS
+        for step in (1, 2, 3)
+        for person in INSIDE.names
+    ]
     rng.shuffle(keys)
     return [_event_row(rng, number, *key) for number, key in enumerate(keys)]
 
@@ -116,7 +155,9 @@ def _event_row(rng, number, activity, step, person):
     """The next step, against one of the same activity at another time and two of other activities."""
     steps, (name, pronoun) = words.SCRIPTS[activity], person
     others = rng.sample([other for other in words.SCRIPTS if other != activity], 2)
-    endings = [rng.choice([steps[index] for index in range(4) if index != step])] + [rng.choice(words.SCRIPTS[other]) for other in others]
+    endings = [rng.choice([steps[index] for index in range(4) if index != step])] + [
+        rng.choice(words.SCRIPTS[other]) for other in others
+    ]
     place = rng.randrange(4)
     endings.insert(place, steps[step])
     told = f"{name} {steps[0]}. " + "".join(f"Then {pronoun} {done}. " for done in steps[1:step])

@@ -1,4 +1,7 @@
-"""Short stories: what happened, told in a few sentences; their summary; questions about them with right and wrong answers."""
+"""Short stories: what happened, told in a few sentences.
+
+Their summary; questions about them with right and wrong answers.
+"""
 
 import dataclasses
 
@@ -9,7 +12,8 @@ _PRONOUNS = {"she": ("she", "her"), "he": ("he", "him")}
 
 @dataclasses.dataclass(frozen=True)
 class Story:
-    """What happened: `actor` went to `place`, got `thing` (a `getting` row of words), `friend` felt `feeling` and was given it.
+    """What happened: `actor` went to `place`, got `thing` (a `getting` row of words), `friend` felt
+    `feeling` and was given it.
 
     Attributes:
         actor, friend: (name, pronoun).
@@ -29,26 +33,58 @@ def make_story(rng, side) -> Story:
     """A story from the words of `side`."""
     actor, friend = rng.sample(side.names, 2)
     thing = rng.choice([thing for things in side.things.values() for thing in things])
-    return Story(actor, friend, rng.choice(side.places), rng.choice(side.times), thing, rng.choice(words.GETTING), rng.choice(words.FEELINGS))
+    return Story(
+        actor,
+        friend,
+        rng.choice(side.places),
+        rng.choice(side.times),
+        thing,
+        rng.choice(words.GETTING),
+        rng.choice(words.FEELINGS),
+    )
 
 
 def _fields(story):
     he, him = _PRONOUNS[story.actor[1]]
     friend_he, friend_him = _PRONOUNS[story.friend[1]]
     return {
-        "A": story.actor[0], "he": he, "He": he.capitalize(), "him": him,
-        "B": story.friend[0], "b": friend_he, "bhim": friend_him,
-        "place": story.place, "time": story.time, "Time": story.time.capitalize(), "thing": story.thing,
-        "verb": story.getting[0], "did": story.getting[1], "same": story.getting[2], "feeling": story.feeling,
-    }  # fmt: skip
+        "A": story.actor[0],
+        "he": he,
+        "He": he.capitalize(),
+        "him": him,
+        "B": story.friend[0],
+        "b": friend_he,
+        "bhim": friend_him,
+        "place": story.place,
+        "time": story.time,
+        "Time": story.time.capitalize(),
+        "thing": story.thing,
+        "verb": story.getting[0],
+        "did": story.getting[1],
+        "same": story.getting[2],
+        "feeling": story.feeling,
+    }
 
 
-_OPENINGS = ("{A} went to the {place} {time}.", "{Time}, {A} walked to the {place}.", "{A} came to the {place} {time}.")
+_OPENINGS = (
+    "{A} went to the {place} {time}.",
+    "{Time}, {A} walked to the {place}.",
+    "{A} came to the {place} {time}.",
+)
 _MIDDLES = ("There {he} {did} a {thing}.", "{He} {did} a {thing} there.", "{He} {same} a {thing}.")
-_TURNS = ("{B} was {feeling}, so {A} gave {bhim} the {thing}.", "{A} saw that {B} was {feeling} and gave {bhim} the {thing}.")
+_TURNS = (
+    "{B} was {feeling}, so {A} gave {bhim} the {thing}.",
+    "{A} saw that {B} was {feeling} and gave {bhim} the {thing}.",
+)
 _ENDINGS = ("Then {he} went home.", "{B} thanked {him}.", "They talked all day.", "{B} smiled.")
-_OTHER_OPENINGS = ("{Time}, {A} was seen at the {place}.", "The people at the {place} saw {A} {time}.")
-_OTHER_TURNS = ("As {B} was {feeling}, the {thing} was for {bhim}.", "{B} got the {thing} from {A}, because {b} was {feeling}.")
+_OTHER_OPENINGS = (
+    "{Time}, {A} was seen at the {place}.",
+    "The people at the {place} saw {A} {time}.",
+)
+_OTHER_TURNS = (
+    "As {B} was {feeling}, the {thing} was for {bhim}.",
+    "{B} got the {thing} from {A}, because {b} was {feeling}.",
+)
 
 
 def tell(rng, story: Story, other: bool = False, ending: bool = True) -> str:
@@ -75,7 +111,11 @@ _QUESTIONS = {
 def ask(rng, story: Story, side) -> tuple[str, str, list[str]]:
     """(question, right answer, two wrong answers): the kind of the answers tells what is asked."""
     about = rng.choice(list(_QUESTIONS))
-    right = {"place": f"to the {story.place}", "friend": story.friend[0], "thing": f"a {story.thing}"}.get(about) or getattr(story, about)
+    right = {
+        "place": f"to the {story.place}",
+        "friend": story.friend[0],
+        "thing": f"a {story.thing}",
+    }.get(about) or getattr(story, about)
     wrong = rng.sample([answer for answer in _answers(about, story, side) if answer != right], 2)
     return _QUESTIONS[about].format(**_fields(story)), right, wrong
 

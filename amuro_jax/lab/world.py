@@ -1,6 +1,7 @@
 """The laboratory's world: its seed fixes what is true of it. Pure Python, no jax.
 
-Randomness is a stream per name (`stream(seed, "corpus")`), so that one part can grow without moving another.
+Randomness is a stream per name (`stream(seed, "corpus")`), so that one part can grow without moving
+another.
 """
 
 import dataclasses
@@ -36,8 +37,22 @@ class Side:
         return {thing: category for category, things in self.things.items() for thing in things}
 
 
-INSIDE = Side(words.NAMES, words.POLES, {k: v[0] for k, v in words.THINGS.items()}, words.PLACES, words.TIMES, words.TRADES)
-OUTSIDE = Side(words.OTHER_NAMES, words.POLES, {k: v[1] for k, v in words.THINGS.items()}, words.OTHER_PLACES, words.OTHER_TIMES, words.OTHER_TRADES)
+INSIDE = Side(
+    words.NAMES,
+    words.POLES,
+    {k: v[0] for k, v in words.THINGS.items()},
+    words.PLACES,
+    words.TIMES,
+    words.TRADES,
+)
+OUTSIDE = Side(
+    words.OTHER_NAMES,
+    words.POLES,
+    {k: v[1] for k, v in words.THINGS.items()},
+    words.OTHER_PLACES,
+    words.OTHER_TIMES,
+    words.OTHER_TRADES,
+)
 EVERYTHING = Side(
     words.NAMES + words.OTHER_NAMES,
     words.POLES,
@@ -50,7 +65,10 @@ EVERYTHING = Side(
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """What is true: creature → attribute → value. Everything else (meanings, kinds of things, scripts) is in `words`."""
+    """What is true: creature → attribute → value.
+
+    Everything else (meanings, kinds of things, scripts) is in `words`.
+    """
 
     seed: int
     creatures: dict[str, dict[str, str]]
@@ -60,8 +78,16 @@ def make_world(seed: int, creatures: int) -> World:
     """The world of a seed: invented creatures, each with one value of every attribute."""
     rng = stream(seed, "creatures")
     names = rng.sample(_syllables(), creatures)
-    columns = {attribute: _evenly(rng, values, creatures) for attribute, values in words.ATTRIBUTES.items()}
-    return World(seed, {name: {attribute: column[index] for attribute, column in columns.items()} for index, name in enumerate(names)})
+    columns = {
+        attribute: _evenly(rng, values, creatures) for attribute, values in words.ATTRIBUTES.items()
+    }
+    return World(
+        seed,
+        {
+            name: {attribute: column[index] for attribute, column in columns.items()}
+            for index, name in enumerate(names)
+        },
+    )
 
 
 def _evenly(rng, values, count):

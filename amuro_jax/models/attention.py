@@ -1,4 +1,6 @@
-"""Attention of queries over one or more blocks of keys, under the mask rule of `layout`: one function, and one choice of how."""
+"""Attention of queries over one or more blocks of keys, under the mask rule of `layout`: one
+function, and one choice of how.
+"""
 
 import dataclasses
 
@@ -12,10 +14,12 @@ from amuro_jax.models.layout import Layout
 
 @flax.struct.dataclass
 class KeyBlock:
-    """Keys and values [X, G, S, K] with their layout [X, S] and slots [S]; X is the batch, or 1 where all lines share them.
+    """Keys and values [X, G, S, K] with their layout [X, S] and slots [S]; X is the batch, or 1
+    where all lines share them.
 
     `shared`: a prefix that every real token sees.
-    `rows`: (first, end) of the lines whose keys these are; None: of all. For decoding steps on CPU alone.
+    `rows`: (first, end) of the lines whose keys these are; None: of all. For decoding steps on CPU
+        alone.
     """
 
     key: jnp.ndarray
@@ -31,11 +35,15 @@ class How:
     """How attention is computed. Static: part of a program's key.
 
     Attributes:
-        name: xla (all heads at once) | blocked (a few key heads at a time, so that scores stay in a CPU's cache) |
-            trees (TPU kernel for every mask rule of `layout`; heads that it is not made for go to splash) |
-            splash (TPU kernel for prefixes and segments) | cudnn (GPU kernel, 16-bit). A kernel leaves to XLA what it is not made for.
+        name: xla (all heads at once) | blocked (a few key heads at a time, so that scores stay in a
+            CPU's cache) |
+            trees (TPU kernel for every mask rule of `layout`; heads that it is not made for go to
+            splash) |
+            splash (TPU kernel for prefixes and segments) | cudnn (GPU kernel, 16-bit). A kernel
+            leaves to XLA what it is not made for.
         mesh: devices over which a kernel is spread; XLA's need none.
-        segments: every own token sees earlier tokens of the same `enter` alone (plain, padded and packed layouts; no trees).
+        segments: every own token sees earlier tokens of the same `enter` alone (plain, padded and
+            packed layouts; no trees).
     """
 
     name: str = "xla"
@@ -46,7 +54,8 @@ class How:
 def best(platform: str, dtype, mesh: Mesh | None = None) -> How:
     """The best way of a platform: the only place that decides.
 
-    Kernels take 16-bit numbers only: a run in fp32 asks for exactness, and XLA keeps its precision setting where kernels do not.
+    Kernels take 16-bit numbers only: a run in fp32 asks for exactness, and XLA keeps its precision
+    setting where kernels do not.
     On CPU heads are not worked on one by one where the mesh splits them.
     """
     small = jnp.dtype(dtype).itemsize == 2
@@ -57,7 +66,9 @@ def best(platform: str, dtype, mesh: Mesh | None = None) -> How:
     return How("cudnn" if platform in ("gpu", "cuda") and small else "xla", mesh)
 
 
-def attend(query_BTHK, layout: Layout, slot_T, blocks: list[KeyBlock], window=None, how: How = How()):
+def attend(
+    query_BTHK, layout: Layout, slot_T, blocks: list[KeyBlock], window=None, how: How = How()
+):
     """Softmax attention over all blocks together; fp32 scores and softmax.
 
     Args:

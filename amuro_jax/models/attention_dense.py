@@ -1,4 +1,7 @@
-"""Attention written out in XLA operations: all heads at once, or one key head at a time; and one block alone, for `attention_kernels`."""
+"""Attention written out in XLA operations: all heads at once, or one key head at a time.
+
+And one block alone, for `attention_kernels`.
+"""
 
 import functools
 
@@ -7,7 +10,9 @@ import jax.numpy as jnp
 
 from amuro_jax.models.layout import visible
 
-AT_ONCE = 4  # key heads of `head_by_head` that may run beside each other: what one of them does alone leaves cores idle
+# key heads of `head_by_head` that may run beside each other: what one of them does alone leaves
+# cores idle
+AT_ONCE = 4
 MASKED = -1e30  # finite: a query that sees nothing (padding) gets a harmless mean, not a NaN
 
 
@@ -17,7 +22,9 @@ def all_heads(query_BTHK, layout, slot_T, blocks, window):
     groups = blocks[0].key.shape[1]
     query = query_BTHK.reshape(batch, length, groups, heads // groups, width)
     scores = [_scores(query, layout, slot_T, block, window) for block in blocks]
-    weights = jax.nn.softmax(jnp.concatenate(scores, axis=-1) if len(scores) > 1 else scores[0], axis=-1).astype(query.dtype)
+    weights = jax.nn.softmax(
+        jnp.concatenate(scores, axis=-1) if len(scores) > 1 else scores[0], axis=-1
+    ).astype(query.dtype)
     total, start = None, 0
     for block in blocks:
         size = block.slot.shape[0]
@@ -27,22 +34,30 @@ def all_heads(query_BTHK, layout, slot_T, blocks, window):
 
 
 def one_block(query_BTHK, layout, slot_T, block, window=None):
-    """Softmax attention over one block alone, to be joined with others: fp32 (mixed [B, T, H, K], log of the softmax's sum [B, T, H])."""
+    """Softmax attention over one block alone, to be joined with others: fp32 (mixed [B, T, H, K],
+    log of the softmax's sum [B, T, H]).
+    """
     batch, length, heads, width = query_BTHK.shape
     groups = block.key.shape[1]
     query = query_BTHK.reshape(batch, length, groups, heads // groups, width)
     scores = _scores(query, layout, slot_T, block, window)
     total = jax.nn.logsumexp(scores, axis=-1, keepdims=True)
     mixed = _weighted(jnp.exp(scores - total).astype(query.dtype), block.value)
-    return mixed.reshape(batch, length, heads, width), total[..., 0].transpose(0, 3, 1, 2).reshape(batch, length, heads)
+    return mixed.reshape(batch, length, heads, width), total[..., 0].transpose(0, 3, 1, 2).reshape(
+        batch, length, heads
+    )
 
 
 def _scores(query, layout, slot_T, block, window):
     scale = query.shape[-1] ** -0.5
     if block.key.shape[0] == 1 and query.shape[0] > 1:
-        scores = jnp.einsum("btgrk,gsk->bgrts", query, block.key[0], preferred_element_type=jnp.float32)
+        scores = jnp.einsum(
+            "btgrk,gsk->bgrts", query, block.key[0], preferred_element_type=jnp.float32
+        )
     else:
-        scores = jnp.einsum("btgrk,bgsk->bgrts", query, block.key, preferred_element_type=jnp.float32)
+        scores = jnp.einsum(
+            "btgrk,bgsk->bgrts", query, block.key, preferred_element_type=jnp.float32
+        )
     seen = visible(layout, slot_T, block.layout, block.slot, window)
     return jnp.where(seen[:, None, None], scores * scale, MASKED)
 
@@ -55,25 +70,44 @@ def _weighted(weights, value):
 
 def head_by_head(query_BTHK, layout, slot_T, blocks, window):
     """See `attention.attend`; scores of a few key heads at a time."""
-    # Measured on CPU (8 lines of 128 tokens, prefix 448, 12 heads of 64): 15 ms for one head at a time, against 53 ms for all at once.
+    # Measured on CPU (8 lines of 128 tokens, prefix 448, 12 heads of 64): 15 ms for one head at a
+    # time, against 53 ms for all at once.
     batch, length, heads, width = query_BTHK.shape
     groups = blocks[0].key.shape[1]
     if length == 1:
-        return _by_rows(query_BTHK.reshape(batch, groups, heads // groups, width), layout, slot_T, blocks, window).reshape(query_BTHK.shape)
+        return _by_rows(
+            query_BTHK.reshape(batch, groups, heads // groups, width),
+            layout,
+            slot_T,
+            blocks,
+            window,
+        ).reshape(query_BTHK.shape)
     seen = [visible(layout, slot_T, block.layout, block.slot, window)[:, None] for block in blocks]
-    query = query_BTHK.reshape(batch, length, groups, heads // groups, width).transpose(2, 0, 3, 1, 4)
+    query = query_BTHK.reshape(batch, length, groups, heads // groups, width).transpose(
+        2, 0, 3, 1, 4
+    )
     pairs = [(block.key.swapaxes(0, 1), block.value.swapaxes(0, 1)) for block in blocks]
     step = lambda _, each: (None, _one_head(each[0], seen, each[1]))  # noqa: E731
     _, mixed = jax.lax.scan(step, None, (query, pairs), unroll=min(AT_ONCE, groups))
-    return mixed.astype(query_BTHK.dtype).transpose(1, 3, 0, 2, 4).reshape(batch, length, heads, width)
+    return (
+        mixed.astype(query_BTHK.dtype).transpose(1, 3, 0, 2, 4).reshape(batch, length, heads, width)
+    )
 
 
 def _one_head(query_BRTK, seen, pairs):
     scale = query_BRTK.shape[-1] ** -0.5
-    scores = [jnp.where(mask, _lines(query_BRTK, key, "brtk,bsk->brts") * scale, MASKED) for mask, (key, _) in zip(seen, pairs, strict=True)]
-    highest = functools.reduce(jnp.maximum, [jnp.max(score, axis=-1, keepdims=True) for score in scores])
+    scores = [
+        jnp.where(mask, _lines(query_BRTK, key, "brtk,bsk->brts") * scale, MASKED)
+        for mask, (key, _) in zip(seen, pairs, strict=True)
+    ]
+    highest = functools.reduce(
+        jnp.maximum, [jnp.max(score, axis=-1, keepdims=True) for score in scores]
+    )
     weights = [jnp.exp(score - highest) for score in scores]
-    mixed = [_lines(weight.astype(query_BRTK.dtype), value, "brts,bsk->brtk") for weight, (_, value) in zip(weights, pairs, strict=True)]
+    mixed = [
+        _lines(weight.astype(query_BRTK.dtype), value, "brts,bsk->brtk")
+        for weight, (_, value) in zip(weights, pairs, strict=True)
+    ]
     return sum(mixed) / sum(jnp.sum(weight, axis=-1, keepdims=True) for weight in weights)
 
 
@@ -89,20 +123,32 @@ def _by_rows(query_BGRK, layout, slot_T, blocks, window):
             return jax.tree.map(lambda leaf: leaf[first:end], tree)
 
         mine = [block for block in blocks if block.rows in (None, (first, end))]
-        mine = [block if block.rows or block.key.shape[0] == 1 else cut(block).replace(slot=block.slot) for block in mine]
+        mine = [
+            block if block.rows or block.key.shape[0] == 1 else cut(block).replace(slot=block.slot)
+            for block in mine
+        ]
         mixed.append(_one_token(cut(query_BGRK), cut(layout), slot_T, mine, window))
     return jnp.concatenate(mixed)
 
 
 def _one_token(query_BGRK, layout, slot_T, blocks, window):
-    # A decoding step reads every key once. Products head by head over [B, G, S, K] run at the speed of memory; other orders are slower.
+    # A decoding step reads every key once. Products head by head over [B, G, S, K] run at the speed
+    # of memory; other orders are slower.
     scale = query_BGRK.shape[-1] ** -0.5
     seen = [visible(layout, slot_T, block.layout, block.slot, window)[:, None] for block in blocks]
-    scores = [jnp.where(mask, _dot(query_BGRK, block.key) * scale, MASKED) for mask, block in zip(seen, blocks, strict=True)]
-    highest = functools.reduce(jnp.maximum, [jnp.max(score, axis=-1, keepdims=True) for score in scores])
+    scores = [
+        jnp.where(mask, _dot(query_BGRK, block.key) * scale, MASKED)
+        for mask, block in zip(seen, blocks, strict=True)
+    ]
+    highest = functools.reduce(
+        jnp.maximum, [jnp.max(score, axis=-1, keepdims=True) for score in scores]
+    )
     weights = [jnp.exp(score - highest) for score in scores]
     total = sum(jnp.sum(weight, axis=-1, keepdims=True) for weight in weights)
-    mixed = sum(_mix(weight.astype(query_BGRK.dtype), block.value) for weight, block in zip(weights, blocks, strict=True))
+    mixed = sum(
+        _mix(weight.astype(query_BGRK.dtype), block.value)
+        for weight, block in zip(weights, blocks, strict=True)
+    )
     return (mixed / total).astype(query_BGRK.dtype)
 
 
@@ -114,7 +160,9 @@ def _dot(query_BGRK, key):
 
 def _mix(weight_BGRS, value):
     if value.shape[0] == 1:
-        return jnp.einsum("bgrs,gsk->bgrk", weight_BGRS, value[0], preferred_element_type=jnp.float32)
+        return jnp.einsum(
+            "bgrs,gsk->bgrk", weight_BGRS, value[0], preferred_element_type=jnp.float32
+        )
     return jnp.einsum("bgrs,bgsk->bgrk", weight_BGRS, value, preferred_element_type=jnp.float32)
 
 
@@ -122,5 +170,7 @@ def _lines(left, right_BSK, equation):
     """The product by line, or one matrix product where all lines share the right side; fp32."""
     if right_BSK.shape[0] == 1 and left.shape[0] > 1:
         right = right_BSK[0] if equation.endswith("k") else right_BSK[0].T
-        return jnp.matmul(left.reshape(-1, left.shape[-1]), right, preferred_element_type=jnp.float32).reshape(*left.shape[:-1], -1)
+        return jnp.matmul(
+            left.reshape(-1, left.shape[-1]), right, preferred_element_type=jnp.float32
+        ).reshape(*left.shape[:-1], -1)
     return jnp.einsum(equation, left, right_BSK, preferred_element_type=jnp.float32)

@@ -1,9 +1,14 @@
-"""Fused attention: our own kernel (`attention_trees`) and splash on TPU, cudnn on GPU. `choose` says what each is made for.
+"""Fused attention: our own kernel (`attention_trees`) and splash on TPU, cudnn on GPU. `choose`
+says what each is made for.
 
-splash knows causality and segments, not trees. So each block of keys stands by itself, and the blocks are joined through the
-sums of their softmaxes. A shared prefix is seen by every real query: all lines together are one long query over it, the
-kernel's plain case. Own tokens in segments are its causal case. Own tokens in trees are packed lines, which are short: XLA
-writes their part out. cudnn takes any mask, but rounds the sums to 16 bits: there all blocks stand in one call.
+splash knows causality and segments, not trees. So each block of keys stands by itself, and the
+blocks are joined through the
+sums of their softmaxes. A shared prefix is seen by every real query: all lines together are one
+long query over it, the
+kernel's plain case. Own tokens in segments are its causal case. Own tokens in trees are packed
+lines, which are short: XLA
+writes their part out. cudnn takes any mask, but rounds the sums to 16 bits: there all blocks stand
+in one call.
 """
 
 import dataclasses
@@ -26,22 +31,40 @@ def choose(query_BTHK, blocks, window, how):
     """The kernel that `how` names, or one in its place that can take this; None: XLA's own."""
     if how.name.startswith("trees") and not made_for(query_BTHK, blocks):
         how = dataclasses.replace(how, name=how.name.replace("trees", "splash"))
-    return KERNELS[how.name] if how.name.startswith("trees") or (how.name in KERNELS and _suits(query_BTHK, blocks, window, how)) else None
+    return (
+        KERNELS[how.name]
+        if how.name.startswith("trees")
+        or (how.name in KERNELS and _suits(query_BTHK, blocks, window, how))
+        else None
+    )
 
 
 def _suits(query_BTHK, blocks, window, how) -> bool:
     """Whether splash or cudnn can take this: several new tokens, and heads and lengths it knows.
 
-    splash: no window (it differs between the layers of a scan, the kernel's is fixed), no cache, and a shared prefix or segments.
+    splash: no window (it differs between the layers of a scan, the kernel's is fixed), no cache,
+        and a shared prefix or segments.
     cudnn: heads of a multiple of 8 up to 128, even numbers of queries and keys.
     """
     _, length, _, width = query_BTHK.shape
     keys = [block.key.shape[2] for block in blocks]
     if how.name.startswith("cudnn"):
-        return length > 1 and length % 2 == 0 and sum(keys) % 2 == 0 and width % 8 == 0 and width <= 128
+        return (
+            length > 1
+            and length % 2 == 0
+            and sum(keys) % 2 == 0
+            and width % 8 == 0
+            and width <= 128
+        )
     prefixed = len(blocks) == 2 and blocks[0].shared
     fits = width <= LANES or width % LANES == 0
-    return window is None and length > 1 and (len(blocks) == 1 or prefixed) and fits and (prefixed or how.segments)
+    return (
+        window is None
+        and length > 1
+        and (len(blocks) == 1 or prefixed)
+        and fits
+        and (prefixed or how.segments)
+    )
 
 
 def splash(query_BTHK, layout, slot_T, blocks, window, how, interpret=False):
@@ -49,25 +72,52 @@ def splash(query_BTHK, layout, slot_T, blocks, window, how, interpret=False):
     parts = []
     if len(blocks) == 2:
         prefix = blocks[0]
-        keys = jnp.where(prefix.layout.enter >= 0, 0, -2)  # padding of queries and padding of keys do not meet either
+        keys = jnp.where(
+            prefix.layout.enter >= 0, 0, -2
+        )  # padding of queries and padding of keys do not meet either
         run = functools.partial(_over_prefix, interpret=interpret)
-        parts.append(_spread(run, how, query_BTHK, prefix.key, prefix.value, jnp.where(layout.enter >= 0, 0, -1), keys))
+        parts.append(
+            _spread(
+                run,
+                how,
+                query_BTHK,
+                prefix.key,
+                prefix.value,
+                jnp.where(layout.enter >= 0, 0, -1),
+                keys,
+            )
+        )
     own = blocks[-1]
     if how.segments:
         keys = jnp.where(own.layout.enter >= 0, own.layout.enter, -2)
-        parts.append(_spread(functools.partial(_causal, interpret=interpret), how, query_BTHK, own.key, own.value, layout.enter, keys))
+        parts.append(
+            _spread(
+                functools.partial(_causal, interpret=interpret),
+                how,
+                query_BTHK,
+                own.key,
+                own.value,
+                layout.enter,
+                keys,
+            )
+        )
     else:
         parts.append(one_block(query_BTHK, layout, slot_T, own))
     return join(parts).astype(query_BTHK.dtype)
 
 
 def join(parts):
-    """One softmax over all blocks from (mixed [B, T, H, K], log of the sum [B, T, H]) of each; fp32."""
+    """One softmax over all blocks from (mixed [B, T, H, K], log of the sum [B, T, H]) of each.
+
+    Fp32.
+    """
     if len(parts) == 1:
         return parts[0][0]
     highest = functools.reduce(jnp.maximum, [total for _, total in parts])
     shares = [jnp.exp(total - highest)[..., None] for _, total in parts]
-    return sum(mixed.astype(jnp.float32) * share for (mixed, _), share in zip(parts, shares, strict=True)) / sum(shares)
+    return sum(
+        mixed.astype(jnp.float32) * share for (mixed, _), share in zip(parts, shares, strict=True)
+    ) / sum(shares)
 
 
 def _over_prefix(query_BTHK, key_1GSK, value_1GSK, segment_BT, segment_1S, interpret):
@@ -82,11 +132,16 @@ def _over_prefix(query_BTHK, key_1GSK, value_1GSK, segment_BT, segment_1S, inter
 def _causal(query_BTHK, key_BGTK, value_BGTK, segment_BT, segment_BS, interpret):
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
-    return _run(masks.CausalMask, query_BTHK, key_BGTK, value_BGTK, segment_BT, segment_BS, interpret)
+    return _run(
+        masks.CausalMask, query_BTHK, key_BGTK, value_BGTK, segment_BT, segment_BS, interpret
+    )
 
 
 def _run(mask, query, key, value, segment, key_segment, interpret):
-    """[B, T, H, K] → (mixed, log of the sum); padded to the kernel's blocks with what nothing sees."""
+    """[B, T, H, K] → (mixed, log of the sum).
+
+    Padded to the kernel's blocks with what nothing sees.
+    """
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
@@ -97,14 +152,22 @@ def _run(mask, query, key, value, segment, key_segment, interpret):
     rows, columns = _block(query.shape[2]), _block(key.shape[2])
     sizes = kernels.BlockSizes(block_q=rows, block_kv=columns, block_kv_compute=columns)
     every = masks.MultiHeadMask([mask((query.shape[2], key.shape[2]))] * heads)
-    kernel = kernels.make_splash_mha_single_device(every, block_sizes=sizes, save_residuals=True, interpret=interpret)
+    kernel = kernels.make_splash_mha_single_device(
+        every, block_sizes=sizes, save_residuals=True, interpret=interpret
+    )
     mixed, (total,) = jax.vmap(kernel)(query, key, value, kernels.SegmentIds(segment, key_segment))
     return mixed.swapaxes(1, 2)[:, :length], total.swapaxes(1, 2)[:, :length]
 
 
 def _pad(array, axis, fill):
     extra = -array.shape[axis] % LANES
-    return jnp.pad(array, [(0, extra if i == axis else 0) for i in range(array.ndim)], constant_values=fill) if extra else array
+    return (
+        jnp.pad(
+            array, [(0, extra if i == axis else 0) for i in range(array.ndim)], constant_values=fill
+        )
+        if extra
+        else array
+    )
 
 
 def _block(length):
@@ -116,37 +179,60 @@ def cudnn(query_BTHK, layout, slot_T, blocks, window, how, implementation="cudnn
     batch = query_BTHK.shape[0]
 
     def joined(parts, axis):
-        return jnp.concatenate([jnp.broadcast_to(part, (batch, *part.shape[1:])) for part in parts], axis)
+        return jnp.concatenate(
+            [jnp.broadcast_to(part, (batch, *part.shape[1:])) for part in parts], axis
+        )
 
-    key, value = joined([block.key for block in blocks], 2), joined([block.value for block in blocks], 2)
-    seen = joined([visible(layout, slot_T, block.layout, block.slot, window) for block in blocks], 2)
+    key, value = (
+        joined([block.key for block in blocks], 2),
+        joined([block.value for block in blocks], 2),
+    )
+    seen = joined(
+        [visible(layout, slot_T, block.layout, block.slot, window) for block in blocks], 2
+    )
 
     def run(query, key, value, seen, _):
         key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
-        return (jax.nn.dot_product_attention(query, key, value, mask=seen[:, None], implementation=implementation),)
+        return (
+            jax.nn.dot_product_attention(
+                query, key, value, mask=seen[:, None], implementation=implementation
+            ),
+        )
 
     return _spread(run, how, query_BTHK, key, value, seen, layout.enter)[0]
 
 
 def _spread(run, how, query, key, value, of_query, of_key):
-    """`run` on each device for its own lines and heads: the compiler cannot split what it cannot look into."""
+    """`run` on each device for its own lines and heads: the compiler cannot split what it cannot
+    look into.
+    """
     inputs = (query, key, value, of_query, of_key)
     if how.mesh is None or how.mesh.size == 1:
         return run(*inputs)
     split = all(count % how.mesh.shape["tensor"] == 0 for count in (query.shape[2], key.shape[1]))
     heads = "heads" if split else None  # else every device has all heads
-    axes = [("batch", None, heads, None), *[("batch", heads, None, None)] * 2, *[("batch", None, None)] * 2]
-    places = [sharding.spec(names[: part.ndim], part.shape, how.mesh) for names, part in zip(axes, inputs, strict=True)]
+    axes = [
+        ("batch", None, heads, None),
+        *[("batch", heads, None, None)] * 2,
+        *[("batch", None, None)] * 2,
+    ]
+    places = [
+        sharding.spec(names[: part.ndim], part.shape, how.mesh)
+        for names, part in zip(axes, inputs, strict=True)
+    ]
     out = jax.eval_shape(run, *inputs)
     out_places = tuple(PartitionSpec(*places[0][: part.ndim]) for part in out)
-    return jax.shard_map(run, mesh=how.mesh, in_specs=tuple(places), out_specs=out_places, check_vma=False)(*inputs)
+    return jax.shard_map(
+        run, mesh=how.mesh, in_specs=tuple(places), out_specs=out_places, check_vma=False
+    )(*inputs)
 
 
 KERNELS = {
     "trees": trees,
     "splash": splash,
     "cudnn": cudnn,
-    # The same code without the machines, for tests: TPU kernels interpreted, cudnn's interface answered by XLA.
+    # The same code without the machines, for tests: TPU kernels interpreted, cudnn's interface
+    # answered by XLA.
     "trees_interpreted": functools.partial(trees, interpret=True),
     "splash_interpreted": functools.partial(splash, interpret=True),
     "cudnn_by_xla": functools.partial(cudnn, implementation="xla"),

@@ -1,8 +1,12 @@
-"""Attention for TPU in one pass over the keys (pallas): scores live in tiles on the chip, the mask is computed there from the layout.
+"""Attention for TPU in one pass over the keys (pallas): scores live in tiles on the chip, the mask
+is computed there from the layout.
 
-The splash kernel of `attention_kernels` knows causality and equality of segments. Neither says that a token sees its ancestors in
-a prefix tree, nor a window that differs between the layers of a scan; so the mask rule of `layout` is evaluated here, per tile.
-Blocks of keys are walked one after another and never copied together: a prefix that all lines share stays on the chip while the
+The splash kernel of `attention_kernels` knows causality and equality of segments. Neither says that
+a token sees its ancestors in
+a prefix tree, nor a window that differs between the layers of a scan; so the mask rule of `layout`
+is evaluated here, per tile.
+Blocks of keys are walked one after another and never copied together: a prefix that all lines share
+stays on the chip while the
 lines of one head pass by. The rest is the online softmax of FlashAttention (arXiv 2205.14135).
 """
 
@@ -23,7 +27,9 @@ SHORTEST = 32  # queries: a decoding step has one, and is bound by what it reads
 
 
 def suits(query_BTHK, blocks) -> bool:
-    """Whether the kernel is made for this: heads of a multiple of 128 channels, and more than a few queries."""
+    """Whether the kernel is made for this: heads of a multiple of 128 channels, and more than a few
+    queries.
+    """
     _, length, _, width = query_BTHK.shape
     return width % LANES == 0 and length >= SHORTEST and not any(block.rows for block in blocks)
 
@@ -38,7 +44,9 @@ def trees(query_BTHK, layout, slot_T, blocks, window, how, interpret=False):
 
 def _split(run, mesh, query_BTHK, layout, blocks, window):
     """`run` on every device for its own lines and heads; a shared prefix is whole on each."""
-    even = not any(heads % mesh.shape["tensor"] for heads in (query_BTHK.shape[2], blocks[0].key.shape[1]))
+    even = not any(
+        heads % mesh.shape["tensor"] for heads in (query_BTHK.shape[2], blocks[0].key.shape[1])
+    )
     heads = "heads" if even else None
 
     def placed(array, *axes):
@@ -52,7 +60,13 @@ def _split(run, mesh, query_BTHK, layout, blocks, window):
         return b.replace(key=key, value=key, layout=lines(b.layout), slot=PartitionSpec())
 
     query, alone = placed(query_BTHK, "batch", None, heads, None), PartitionSpec()
-    places = (query, lines(layout), alone, [block(b) for b in blocks], None if window is None else alone)
+    places = (
+        query,
+        lines(layout),
+        alone,
+        [block(b) for b in blocks],
+        None if window is None else alone,
+    )
     return jax.shard_map(run, mesh=mesh, in_specs=places, out_specs=query, check_vma=False)
 
 
@@ -60,8 +74,14 @@ def _on_one_device(query_BTHK, layout, slot_T, blocks, window, interpret):
     from jax.experimental import pallas as pl
     from jax.experimental.pallas import tpu as pltpu
 
-    of_query = jnp.stack([*jnp.broadcast_arrays(layout.enter, layout.position, slot_T[None])], axis=-1).astype(jnp.int32)
-    real, query_BTHK, of_query = query_BTHK.shape[1], _padded(query_BTHK, 1), _padded(of_query, 1, -1)
+    of_query = jnp.stack(
+        [*jnp.broadcast_arrays(layout.enter, layout.position, slot_T[None])], axis=-1
+    ).astype(jnp.int32)
+    real, query_BTHK, of_query = (
+        query_BTHK.shape[1],
+        _padded(query_BTHK, 1),
+        _padded(of_query, 1, -1),
+    )
     batch, length, heads, width = query_BTHK.shape
     repeat = heads // blocks[0].key.shape[1]
     tile = _tile(length, QUERY_TILE)
@@ -70,7 +90,10 @@ def _on_one_device(query_BTHK, layout, slot_T, blocks, window, interpret):
         return b, i, h
 
     inputs, spans, start = [query_BTHK.reshape(batch, length, heads * width), of_query], [], 0
-    specs = [pl.BlockSpec((1, tile, width), of_line), pl.BlockSpec((1, tile, 3), lambda h, b, i, j, *_: (b, i, 0))]
+    specs = [
+        pl.BlockSpec((1, tile, width), of_line),
+        pl.BlockSpec((1, tile, 3), lambda h, b, i, j, *_: (b, i, 0)),
+    ]
     for block in blocks:
         marks = (block.layout.enter, block.layout.leave, block.layout.position, block.slot[None])
         marks = _padded(jnp.stack([*jnp.broadcast_arrays(*marks)], axis=1).astype(jnp.int32), 2, -1)
@@ -79,7 +102,11 @@ def _on_one_device(query_BTHK, layout, slot_T, blocks, window, interpret):
         tiles = key.shape[2] // size
         of_keys, of_marks = _key_maps(start, tiles, key.shape[0] == 1, repeat)
         inputs += [key, value, marks]
-        specs += [pl.BlockSpec((1, 1, size, width), of_keys), pl.BlockSpec((1, 1, size, width), of_keys), pl.BlockSpec((1, 4, size), of_marks)]
+        specs += [
+            pl.BlockSpec((1, 1, size, width), of_keys),
+            pl.BlockSpec((1, 1, size, width), of_keys),
+            pl.BlockSpec((1, 4, size), of_marks),
+        ]
         spans.append((start, start + tiles))
         start += tiles
     grid = pltpu.PrefetchScalarGridSpec(
@@ -93,7 +120,9 @@ def _on_one_device(query_BTHK, layout, slot_T, blocks, window, interpret):
         functools.partial(_kernel, tuple(spans), width**-0.5),
         grid_spec=grid,
         out_shape=jax.ShapeDtypeStruct(inputs[0].shape, query_BTHK.dtype),
-        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel", "parallel", "arbitrary")),
+        compiler_params=pltpu.CompilerParams(
+            dimension_semantics=("parallel", "parallel", "parallel", "arbitrary")
+        ),
         interpret=interpret,
         name="tree_attention",
     )
@@ -102,9 +131,18 @@ def _on_one_device(query_BTHK, layout, slot_T, blocks, window, interpret):
 
 
 def _padded(array, axis, fill=0):
-    """`array` with `axis` filled up to a multiple of 128; marks of -1 are seen by nothing and see nothing."""
+    """`array` with `axis` filled up to a multiple of 128.
+
+    Marks of -1 are seen by nothing and see nothing.
+    """
     more = -array.shape[axis] % LANES
-    return jnp.pad(array, [(0, more if i == axis else 0) for i in range(array.ndim)], constant_values=fill) if more else array
+    return (
+        jnp.pad(
+            array, [(0, more if i == axis else 0) for i in range(array.ndim)], constant_values=fill
+        )
+        if more
+        else array
+    )
 
 
 def _tile(length, largest):
@@ -113,7 +151,10 @@ def _tile(length, largest):
 
 
 def _key_maps(start, tiles, shared, repeat):
-    """Index maps of one block's tiles; outside its span a block stays at its nearest tile, which costs no transfer."""
+    """Index maps of one block's tiles.
+
+    Outside its span a block stays at its nearest tile, which costs no transfer.
+    """
 
     def keys(h, b, i, j, *_):
         return 0 if shared else b, h // repeat, jnp.clip(j - start, 0, tiles - 1), 0
@@ -141,7 +182,9 @@ def _kernel(spans, scale, window_ref, query_ref, of_query_ref, *refs):
 
         @pl.when((step >= start) & (step < end))
         def _(part=part):
-            _add_tile(scale, window_ref, query_ref, of_query_ref, *part, highest_ref, total_ref, mixed_ref)
+            _add_tile(
+                scale, window_ref, query_ref, of_query_ref, *part, highest_ref, total_ref, mixed_ref
+            )
 
     @pl.when(step == spans[-1][1] - 1)
     def _():
@@ -149,17 +192,40 @@ def _kernel(spans, scale, window_ref, query_ref, of_query_ref, *refs):
         out_ref[0] = (mixed_ref[...] / jnp.where(total == 0, 1, total)).astype(out_ref.dtype)
 
 
-def _add_tile(scale, window_ref, query_ref, of_query_ref, key_ref, value_ref, of_key_ref, highest_ref, total_ref, mixed_ref):
+def _add_tile(
+    scale,
+    window_ref,
+    query_ref,
+    of_query_ref,
+    key_ref,
+    value_ref,
+    of_key_ref,
+    highest_ref,
+    total_ref,
+    mixed_ref,
+):
     from jax.experimental import pallas as pl
 
     enter, position, slot = (of_query_ref[0, :, i : i + 1] for i in range(3))
     enter_k, leave_k, position_k, slot_k = (of_key_ref[0, i : i + 1, :] for i in range(4))
-    seen = (slot_k <= slot) & (enter_k <= enter) & (enter < leave_k) & (position - position_k < window_ref[0])
+    seen = (
+        (slot_k <= slot)
+        & (enter_k <= enter)
+        & (enter < leave_k)
+        & (position - position_k < window_ref[0])
+    )
 
-    @pl.when(jnp.max(seen.astype(jnp.int32)) > 0)  # causality, windows and segments leave whole tiles unseen
+    @pl.when(
+        jnp.max(seen.astype(jnp.int32)) > 0
+    )  # causality, windows and segments leave whole tiles unseen
     def _():
         contract_width = (((1,), (1,)), ((), ()))
-        scores = jax.lax.dot_general(query_ref[0], key_ref[0, 0], contract_width, preferred_element_type=jnp.float32) * scale
+        scores = (
+            jax.lax.dot_general(
+                query_ref[0], key_ref[0, 0], contract_width, preferred_element_type=jnp.float32
+            )
+            * scale
+        )
         scores = jnp.where(seen, scores, MASKED)
         before = highest_ref[...]
         highest = jnp.maximum(before, jnp.max(scores, axis=1, keepdims=True))
@@ -167,4 +233,6 @@ def _add_tile(scale, window_ref, query_ref, of_query_ref, key_ref, value_ref, of
         fade = jnp.exp(before - highest)
         highest_ref[...] = highest
         total_ref[...] = total_ref[...] * fade + jnp.sum(weights, axis=1, keepdims=True)
-        mixed_ref[...] = mixed_ref[...] * fade + jnp.dot(weights.astype(value_ref.dtype), value_ref[0, 0], preferred_element_type=jnp.float32)
+        mixed_ref[...] = mixed_ref[...] * fade + jnp.dot(
+            weights.astype(value_ref.dtype), value_ref[0, 0], preferred_element_type=jnp.float32
+        )

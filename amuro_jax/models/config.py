@@ -12,8 +12,10 @@ class Rope:
     Attributes:
         theta: base of the wavelengths.
         kind: default | linear | llama3 | yarn (HF `rope_type`).
-        factor, low_freq_factor, high_freq_factor, original_max_length: llama3 and yarn (HF names, spelled out).
-        beta_fast, beta_slow, attention_factor, truncate: yarn; `attention_factor` multiplies cos and sin (0: 0.1 ln(factor) + 1).
+        factor, low_freq_factor, high_freq_factor, original_max_length: llama3 and yarn (HF names,
+            spelled out).
+        beta_fast, beta_slow, attention_factor, truncate: yarn; `attention_factor` multiplies cos
+            and sin (0: 0.1 ln(factor) + 1).
     """
 
     theta: float = 10000.0
@@ -37,8 +39,10 @@ class ModelConfig:
         vocab_size: rows of the embedding, padding rows included.
         head_dim: K; hidden_size need not be num_heads × head_dim.
         norm: layernorm | rmsnorm; `norm_scale`, `norm_bias`: whether it has those parameters.
-        norm_cast_first: RMSNorm casts to the compute dtype before the multiply by its scale (llama), not after (olmo2).
-        norm_position: pre (on the sub-layer's input) | post (on its output, before the residual add).
+        norm_cast_first: RMSNorm casts to the compute dtype before the multiply by its scale
+            (llama), not after (olmo2).
+        norm_position: pre (on the sub-layer's input) | post (on its output, before the residual
+            add).
         parallel_residual: attention and MLP read the same input (gpt_neox).
         qk_norm: RMSNorm over the whole query and key width, before the head split.
         clip_qkv: clamp of queries, keys and values to ±value, or None.
@@ -85,11 +89,19 @@ class ModelConfig:
 
     def __post_init__(self):
         if self.num_heads % self.num_kv_heads:
-            raise CheckpointError(f"{self.num_heads} query heads cannot share {self.num_kv_heads} key/value heads", where="model config")
+            raise CheckpointError(
+                f"{self.num_heads} query heads cannot share {self.num_kv_heads} key/value heads",
+                where="model config",
+            )
         if self.sliding_layers and len(self.sliding_layers) != self.num_layers:
-            raise CheckpointError(f"{len(self.sliding_layers)} layer types for {self.num_layers} layers", where="model config: layer_types")
+            raise CheckpointError(
+                f"{len(self.sliding_layers)} layer types for {self.num_layers} layers",
+                where="model config: layer_types",
+            )
         if any(self.sliding_layers) and not self.window:
-            raise CheckpointError("sliding layers without a window size", where="model config: sliding_window")
+            raise CheckpointError(
+                "sliding layers without a window size", where="model config: sliding_window"
+            )
 
     @property
     def rotary_dim(self) -> int:
@@ -102,7 +114,13 @@ class ModelConfig:
         d, f, kv = self.hidden_size, self.mlp_size, self.num_kv_heads * self.head_dim
         q = self.num_heads * self.head_dim
         norm = d * (self.norm_scale + self.norm_bias)
-        attention = d * (q + 2 * kv) + q * d + self.attention_bias * (q + 2 * kv) + self.attention_out_bias * d + self.qk_norm * (q + kv)
+        attention = (
+            d * (q + 2 * kv)
+            + q * d
+            + self.attention_bias * (q + 2 * kv)
+            + self.attention_out_bias * d
+            + self.qk_norm * (q + kv)
+        )
         mlp = d * f * (2 + self.gated_mlp) + self.mlp_bias * ((1 + self.gated_mlp) * f + d)
         embeddings = self.vocab_size * d * (1 if self.tie_embeddings else 2)
         return self.num_layers * (attention + mlp + 2 * norm) + norm + embeddings
@@ -126,4 +144,6 @@ class ModelConfig:
         try:
             return cls(**values)
         except TypeError as error:
-            raise CheckpointError(f"not a model configuration of this version: {error}", where="model.json") from error
+            raise CheckpointError(
+                f"not a model configuration of this version: {error}", where="model.json"
+            ) from error

@@ -17,7 +17,8 @@ from amuro_jax.models.rope import layer_frequencies, turns
 class KeyValues:
     """Keys and values of all layers, rope applied, with the layout [B, S] of their tokens.
 
-    [L, B, G, S, K], or a tuple with one array for each part of the layers: [n, B, G, S, K], or [B, G, S, K] of a layer alone.
+    [L, B, G, S, K], or a tuple with one array for each part of the layers: [n, B, G, S, K], or [B,
+    G, S, K] of a layer alone.
     """
 
     key: jnp.ndarray
@@ -36,7 +37,10 @@ def part_name(start: int, size: int) -> str:
 
 
 class Layer(nn.Module):
-    """One layer. Carries x; gives back the new keys and values where they are kept. `asked`: see `forward`."""
+    """One layer. Carries x; gives back the new keys and values where they are kept.
+
+    `asked`: see `forward`.
+    """
 
     config: ModelConfig
     dtype: jnp.dtype
@@ -49,14 +53,19 @@ class Layer(nn.Module):
         slot = jnp.arange(x.shape[1]) + (0 if offset is None else offset)
 
         def attention(y):
-            mixed, kept = Attention(c, self.dtype, self.attention, name="attention")(y, layout, slot, turns, per_layer, earlier, asked)
+            mixed, kept = Attention(c, self.dtype, self.attention, name="attention")(
+                y, layout, slot, turns, per_layer, earlier, asked
+            )
             return mixed, kept if self.keep else None
 
         def wanted(y):
             return y if asked is None else jnp.take_along_axis(y, asked[:, :, None], axis=1)
 
         mlp = Mlp(c, self.dtype, name="mlp")
-        norm_a, norm_m = width_norm(c, self.dtype, "attention_norm"), width_norm(c, self.dtype, "mlp_norm")
+        norm_a, norm_m = (
+            width_norm(c, self.dtype, "attention_norm"),
+            width_norm(c, self.dtype, "mlp_norm"),
+        )
         if c.norm_position == "post":
             mixed, kept = attention(x)
             x = wanted(x) + norm_a(mixed)
@@ -73,7 +82,10 @@ class Layer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Tokens → final hidden states, and the keys and values asked for. `parts`: see `parameters.split_layers`."""
+    """Tokens → final hidden states, and the keys and values asked for.
+
+    `parts`: see `parameters.split_layers`.
+    """
 
     config: ModelConfig
     dtype: jnp.dtype = jnp.float32
@@ -84,9 +96,16 @@ class Decoder(nn.Module):
     parts: tuple[int, ...] | None = None
 
     @nn.compact
-    def __call__(self, tokens_BT, layout, shared=None, past=None, cache=None, offset=None, asked=None):
+    def __call__(
+        self, tokens_BT, layout, shared=None, past=None, cache=None, offset=None, asked=None
+    ):
         c = self.config
-        table = self.param("embedding", partitioned(nn.initializers.normal(0.02), "vocab", "embed"), (c.vocab_size, c.hidden_size), jnp.float32)
+        table = self.param(
+            "embedding",
+            partitioned(nn.initializers.normal(0.02), "vocab", "embed"),
+            (c.vocab_size, c.hidden_size),
+            jnp.float32,
+        )
         if not c.tie_embeddings:
             init = partitioned(nn.initializers.normal(c.hidden_size**-0.5), "embed", "vocab")
             self.param("unembedding", init, (c.hidden_size, c.vocab_size), jnp.float32)
@@ -94,7 +113,11 @@ class Decoder(nn.Module):
         layer = nn.remat(Layer, prevent_cse=False) if self.remat == "full" else Layer
         settings = (c, self.dtype, self.keep or cache is not None, self.attention)
         given = {"shared": shared, "past": past, "cache": cache}
-        earlier = {name: _each(lambda cache: cache.layout, part) for name, part in given.items() if part is not None}
+        earlier = {
+            name: _each(lambda cache: cache.layout, part)
+            for name, part in given.items()
+            if part is not None
+        }
         if cache is not None:
             earlier["cache"] = _until(cache.layout, offset)
         rest, kept = (layout, turns(c, layout.position, self.dtype), earlier, offset), []
@@ -108,10 +131,17 @@ class Decoder(nn.Module):
             kept.append(new)
         if asked is not None and x.shape[1] != asked.shape[1]:
             x = jnp.take_along_axis(x, asked[:, :, None], axis=1)
-        kept = () if kept[0] is None else kept[0] if self.parts is None else tuple(zip(*kept, strict=True))
+        kept = (
+            ()
+            if kept[0] is None
+            else kept[0]
+            if self.parts is None
+            else tuple(zip(*kept, strict=True))
+        )
         hidden = width_norm(c, self.dtype, "final_norm")(x)
         if cache is not None:
-            # Written once, after all layers have read it: a buffer that the scan over layers carries is copied in every one of them.
+            # Written once, after all layers have read it: a buffer that the scan over layers
+            # carries is copied in every one of them.
             return hidden, write(cache, KeyValues(*kept, layout), offset)
         return hidden, KeyValues(*kept, layout) if self.keep else None
 
@@ -132,13 +162,22 @@ class Decoder(nn.Module):
         kinds, number = layer_frequencies(c)
         inputs = {"turn": jnp.asarray(number)} if len(kinds) > 1 else {}
         if any(c.sliding_layers):
-            inputs["window"] = jnp.asarray([c.window if slides else np.iinfo(np.int32).max for slides in c.sliding_layers], jnp.int32)
+            inputs["window"] = jnp.asarray(
+                [c.window if slides else np.iinfo(np.int32).max for slides in c.sliding_layers],
+                jnp.int32,
+            )
         given = {name: part for name, part in given.items() if part is not None}
         if self.parts is None:
             return inputs | {name: (part.key, part.value) for name, part in given.items()}
         number = [first for first, _ in spans(self.parts)].index(start)
-        inputs = {name: value[start] if size == 1 else value[start : start + size] for name, value in inputs.items()}
-        return inputs | {name: _each(lambda cache: (cache.key[number], cache.value[number]), part) for name, part in given.items()}
+        inputs = {
+            name: value[start] if size == 1 else value[start : start + size]
+            for name, value in inputs.items()
+        }
+        return inputs | {
+            name: _each(lambda cache: (cache.key[number], cache.value[number]), part)
+            for name, part in given.items()
+        }
 
 
 def _each(function, part):
@@ -147,13 +186,20 @@ def _each(function, part):
 
 
 def _until(layout: Layout, offset) -> Layout:
-    """The layout of a buffer before `offset`; what stands at later slots is to be overwritten, and seen by nothing."""
+    """The layout of a buffer before `offset`.
+
+    What stands at later slots is to be overwritten, and seen by nothing.
+    """
     later = jnp.arange(layout.enter.shape[1])[None] >= offset
-    return Layout(layout.position, jnp.where(later, -1, layout.enter), jnp.where(later, -1, layout.leave))
+    return Layout(
+        layout.position, jnp.where(later, -1, layout.enter), jnp.where(later, -1, layout.leave)
+    )
 
 
 def slot_axis(part) -> int:
-    """The axis of a KeyValues' array that counts slots: keys and values are [..., S, K], layouts [B, S]."""
+    """The axis of a KeyValues' array that counts slots: keys and values are [..., S, K], layouts
+    [B, S].
+    """
     return part.ndim - 2 if part.ndim > 2 else 1
 
 
@@ -161,6 +207,8 @@ def write(cache: KeyValues, new: KeyValues, offset) -> KeyValues:
     """The buffer with `new` in it, from slot `offset` on."""
 
     def put(buffer, part):
-        return jax.lax.dynamic_update_slice_in_dim(buffer, jnp.asarray(part, buffer.dtype), offset, axis=slot_axis(buffer))
+        return jax.lax.dynamic_update_slice_in_dim(
+            buffer, jnp.asarray(part, buffer.dtype), offset, axis=slot_axis(buffer)
+        )
 
     return jax.tree.map(put, cache, new)

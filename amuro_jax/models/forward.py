@@ -29,20 +29,24 @@ def forward(
     """Hidden states after the final norm, and keys and values.
 
     Args:
-        params: the parameter tree of docs/architecture.md, or what `parameters.split_layers` makes of it.
+        params: the parameter tree of docs/architecture.md, or what `parameters.split_layers` makes
+            of it.
         tokens_BT: int32 token ids; ids of padding are read but seen by nothing.
         layout: [B, T], see `models.layout`.
         dtype: compute dtype; norms, rope (by family), softmax and sums are fp32.
         shared: read-only prefix, batch 1; seen by all.
-        past: read-only earlier tokens of each line, batch B; seen where their layout says so. A tuple of them holds some lines each, for one
+        past: read-only earlier tokens of each line, batch B; seen where their layout says so. A
+            tuple of them holds some lines each, for one
             new token per line, layers alone, and `blocked` attention.
-        cache: buffer of fixed capacity, written at slots [offset, offset + T) and attended over whole.
+        cache: buffer of fixed capacity, written at slots [offset, offset + T) and attended over
+            whole.
         offset: int scalar, with `cache` only.
         remat: none | full, recompute each layer in the backward pass.
         keep: without `cache`, give back the new keys and values.
         unroll: layers per step of the scan.
         attention: see `models.attention.best`.
-        asked: int32 [B, A], places in each line whose hidden states are wanted; None: all. A last layer that stands
+        asked: int32 [B, A], places in each line whose hidden states are wanted; None: all. A last
+            layer that stands
             alone then works on those only, once their attention is known.
 
     Returns:
@@ -50,7 +54,9 @@ def forward(
         Keys and values are split as the parameters' layers are.
     """
     decoder = Decoder(config, jnp.dtype(dtype), remat, keep, unroll, attention, parts_of(params))
-    return decoder.apply({"params": to_linen(params)}, tokens_BT, layout, shared, past, cache, offset, asked)
+    return decoder.apply(
+        {"params": to_linen(params)}, tokens_BT, layout, shared, past, cache, offset, asked
+    )
 
 
 def logits(params: dict, hidden, config: ModelConfig, columns=None):
@@ -58,19 +64,32 @@ def logits(params: dict, hidden, config: ModelConfig, columns=None):
     if config.tie_embeddings:
         table = params["embed"]["embedding"]
         table = table if columns is None else jnp.take(table, columns, axis=0)
-        return jnp.einsum("...d,vd->...v", hidden, table.astype(hidden.dtype), preferred_element_type=jnp.float32)
+        return jnp.einsum(
+            "...d,vd->...v", hidden, table.astype(hidden.dtype), preferred_element_type=jnp.float32
+        )
     kernel = params["unembed"]["kernel"]
     kernel = kernel if columns is None else jnp.take(kernel, columns, axis=1)
-    return jnp.einsum("...d,dv->...v", hidden, kernel.astype(hidden.dtype), preferred_element_type=jnp.float32)
+    return jnp.einsum(
+        "...d,dv->...v", hidden, kernel.astype(hidden.dtype), preferred_element_type=jnp.float32
+    )
 
 
-def empty_cache(config: ModelConfig, batch: int, capacity: int, dtype, parts: tuple[int, ...] | None = None) -> KeyValues:
-    """A cache that holds nothing, split as the layers are; call it inside jit, where it costs no second trace."""
+def empty_cache(
+    config: ModelConfig, batch: int, capacity: int, dtype, parts: tuple[int, ...] | None = None
+) -> KeyValues:
+    """A cache that holds nothing, split as the layers are.
+
+    Call it inside jit, where it costs no second trace.
+    """
     one = (batch, config.num_kv_heads, capacity, config.head_dim)
     shapes = [one if size == 1 else (size, *one) for size in parts or ()]
 
     def buffer():
-        return tuple(jnp.zeros(shape, dtype) for shape in shapes) if parts else jnp.zeros((config.num_layers, *one), dtype)
+        return (
+            tuple(jnp.zeros(shape, dtype) for shape in shapes)
+            if parts
+            else jnp.zeros((config.num_layers, *one), dtype)
+        )
 
     hidden = jnp.full((batch, capacity), -1, jnp.int32)
     return KeyValues(buffer(), buffer(), Layout(jnp.zeros_like(hidden), hidden, hidden))

@@ -1,4 +1,7 @@
-"""Norms, attention and MLP of one layer. Parameter names and shapes are those of docs/architecture.md."""
+"""Norms, attention and MLP of one layer.
+
+Parameter names and shapes are those of docs/architecture.md.
+"""
 
 import flax.linen as nn
 import jax
@@ -18,7 +21,8 @@ ACTIVATIONS = {
 }
 
 
-# What own tokens may see besides each other: a prefix of all lines, earlier tokens of each line, a buffer that the own tokens go into.
+# What own tokens may see besides each other: a prefix of all lines, earlier tokens of each line, a
+# buffer that the own tokens go into.
 EARLIER = ("shared", "past", "cache")
 
 
@@ -33,7 +37,10 @@ def kernel_init(fan_in: int):
 
 
 class Norm(nn.Module):
-    """LayerNorm or RMSNorm in fp32, with or without scale and bias; [..., width] → the compute dtype."""
+    """LayerNorm or RMSNorm in fp32, with or without scale and bias.
+
+    [..., width] → the compute dtype.
+    """
 
     kind: str
     eps: float
@@ -52,21 +59,35 @@ class Norm(nn.Module):
         if self.cast_first:
             x = x.astype(self.dtype)
         if self.scale:
-            scale = self.param("scale", partitioned(nn.initializers.ones, self.axis), (x.shape[-1],), jnp.float32)
+            scale = self.param(
+                "scale", partitioned(nn.initializers.ones, self.axis), (x.shape[-1],), jnp.float32
+            )
             x = x * scale.astype(x.dtype)
         if self.bias:
-            bias = self.param("bias", partitioned(nn.initializers.zeros, self.axis), (x.shape[-1],), jnp.float32)
+            bias = self.param(
+                "bias", partitioned(nn.initializers.zeros, self.axis), (x.shape[-1],), jnp.float32
+            )
             x = x + bias.astype(x.dtype)
         return x.astype(self.dtype)
 
 
 def width_norm(config: ModelConfig, dtype, name: str) -> Norm:
     """The family's norm over the model width."""
-    return Norm(config.norm, config.norm_eps, config.norm_scale, config.norm_bias, config.norm_cast_first, dtype, name=name)
+    return Norm(
+        config.norm,
+        config.norm_eps,
+        config.norm_scale,
+        config.norm_bias,
+        config.norm_cast_first,
+        dtype,
+        name=name,
+    )
 
 
 class Projection(nn.Module):
-    """Contracts the last `len(inputs)` axes of x with a kernel [*inputs, *outputs], optional bias [*outputs]."""
+    """Contracts the last `len(inputs)` axes of x with a kernel [*inputs, *outputs], optional bias
+    [*outputs].
+    """
 
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
@@ -79,14 +100,22 @@ class Projection(nn.Module):
         fan_in = 1
         for size in self.inputs:
             fan_in *= size
-        kernel = self.param("kernel", partitioned(kernel_init(fan_in), *self.axes), (*self.inputs, *self.outputs), jnp.float32)
+        kernel = self.param(
+            "kernel",
+            partitioned(kernel_init(fan_in), *self.axes),
+            (*self.inputs, *self.outputs),
+            jnp.float32,
+        )
         lead = x.shape[: x.ndim - len(self.inputs)]
-        # Two axes, not three: the weight's gradient then contracts one axis, which XLA does 1.7 times faster on CPU.
+        # Two axes, not three: the weight's gradient then contracts one axis, which XLA does 1.7
+        # times faster on CPU.
         y = jnp.dot(x.reshape(-1, fan_in), kernel.astype(self.dtype).reshape(fan_in, -1))
         y = y.reshape(*lead, *self.outputs)
         if self.bias:
             axes = self.axes[len(self.inputs) :]
-            y = y + self.param("bias", partitioned(nn.initializers.zeros, *axes), self.outputs, jnp.float32).astype(self.dtype)
+            y = y + self.param(
+                "bias", partitioned(nn.initializers.zeros, *axes), self.outputs, jnp.float32
+            ).astype(self.dtype)
         return y
 
 
@@ -99,11 +128,27 @@ class Attention(nn.Module):
 
     def _project(self, x, name, heads, axis):
         c = self.config
-        projection = Projection((c.hidden_size,), (heads, c.head_dim), ("embed", axis, "head_dim"), c.attention_bias, self.dtype, name=name)
+        projection = Projection(
+            (c.hidden_size,),
+            (heads, c.head_dim),
+            ("embed", axis, "head_dim"),
+            c.attention_bias,
+            self.dtype,
+            name=name,
+        )
         y = projection(x)
         if c.qk_norm and name != "value":
             flat = y.reshape(*y.shape[:-2], heads * c.head_dim)
-            norm = Norm("rmsnorm", c.norm_eps, True, False, c.norm_cast_first, self.dtype, axis, name=f"{name}_norm")
+            norm = Norm(
+                "rmsnorm",
+                c.norm_eps,
+                True,
+                False,
+                c.norm_cast_first,
+                self.dtype,
+                axis,
+                name=f"{name}_norm",
+            )
             y = norm(flat).reshape(y.shape)
         return y if c.clip_qkv is None else jnp.clip(y, -c.clip_qkv, c.clip_qkv)
 
@@ -113,7 +158,8 @@ class Attention(nn.Module):
 
         Args:
             turns: from `rope.turns`.
-            per_layer: what differs between layers: number of the turn, window, and keys and values of what `earlier` names.
+            per_layer: what differs between layers: number of the turn, window, and keys and values
+                of what `earlier` names.
             earlier: name → layout, or a tuple of those of some lines each.
         """
         c = self.config
@@ -126,16 +172,42 @@ class Attention(nn.Module):
         blocks = []
         for name in (name for name in EARLIER if name in earlier):
             split = isinstance(earlier[name], tuple)
-            parts, first = zip(per_layer[name], earlier[name], strict=True) if split else [(per_layer[name], earlier[name])], 0
+            parts, first = (
+                zip(per_layer[name], earlier[name], strict=True)
+                if split
+                else [(per_layer[name], earlier[name])],
+                0,
+            )
             for pair, seen in parts:
                 slots, end = jnp.arange(seen.enter.shape[1]), first + seen.enter.shape[0]
-                slots = slots if name == "cache" else slots - len(slots)  # a cache counts with the own tokens, the others end before slot 0
-                blocks.append(KeyBlock(*pair, seen, slots, shared=name == "shared", rows=(first, end) if split else None))
+                slots = (
+                    slots if name == "cache" else slots - len(slots)
+                )  # a cache counts with the own tokens, the others end before slot 0
+                blocks.append(
+                    KeyBlock(
+                        *pair,
+                        seen,
+                        slots,
+                        shared=name == "shared",
+                        rows=(first, end) if split else None,
+                    )
+                )
                 first = end
         blocks.append(KeyBlock(key, value, layout, slot_T))
         mixed = attend(query, layout, slot_T, blocks, per_layer.get("window"), self.attention)
-        mixed = mixed if asked_BA is None else jnp.take_along_axis(mixed, asked_BA[:, :, None, None], axis=1)
-        out = Projection((c.num_heads, c.head_dim), (c.hidden_size,), ("heads", "head_dim", "embed"), c.attention_out_bias, self.dtype, name="out")
+        mixed = (
+            mixed
+            if asked_BA is None
+            else jnp.take_along_axis(mixed, asked_BA[:, :, None, None], axis=1)
+        )
+        out = Projection(
+            (c.num_heads, c.head_dim),
+            (c.hidden_size,),
+            ("heads", "head_dim", "embed"),
+            c.attention_out_bias,
+            self.dtype,
+            name="out",
+        )
         return out(mixed), (key, value)
 
 
@@ -148,8 +220,18 @@ class Mlp(nn.Module):
     @nn.compact
     def __call__(self, x):
         c = self.config
-        wide = {"inputs": (c.hidden_size,), "outputs": (c.mlp_size,), "axes": ("embed", "mlp"), "bias": c.mlp_bias, "dtype": self.dtype}
+        wide = {
+            "inputs": (c.hidden_size,),
+            "outputs": (c.mlp_size,),
+            "axes": ("embed", "mlp"),
+            "bias": c.mlp_bias,
+            "dtype": self.dtype,
+        }
         activation = ACTIVATIONS[c.activation]
         up = Projection(**wide, name="up")(x)
-        hidden = activation(Projection(**wide, name="gate")(x)) * up if c.gated_mlp else activation(up)
-        return Projection((c.mlp_size,), (c.hidden_size,), ("mlp", "embed"), c.mlp_bias, self.dtype, name="down")(hidden)
+        hidden = (
+            activation(Projection(**wide, name="gate")(x)) * up if c.gated_mlp else activation(up)
+        )
+        return Projection(
+            (c.mlp_size,), (c.hidden_size,), ("mlp", "embed"), c.mlp_bias, self.dtype, name="down"
+        )(hidden)

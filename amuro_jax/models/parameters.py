@@ -1,4 +1,7 @@
-"""The parameter tree: declared once by the decoder; shapes, axis names, initial values and flat names follow from it."""
+"""The parameter tree: declared once by the decoder.
+
+Shapes, axis names, initial values and flat names follow from it.
+"""
 
 import functools
 
@@ -32,7 +35,10 @@ def to_linen(params: dict) -> dict:
     inner["embedding"] = params["embed"]["embedding"]
     if isinstance(inner["layers"], tuple):
         parts = parts_of(params)
-        inner |= {part_name(start, size): layers for (start, size), layers in zip(spans(parts), inner.pop("layers"), strict=True)}
+        inner |= {
+            part_name(start, size): layers
+            for (start, size), layers in zip(spans(parts), inner.pop("layers"), strict=True)
+        }
     if "unembed" in params:
         inner["unembedding"] = params["unembed"]["kernel"]
     return inner
@@ -46,7 +52,9 @@ def split_layers(params: dict, parts: tuple[int, ...]) -> dict:
     """
 
     def part(start, size):
-        return jax.tree.map(lambda leaf: leaf[start] if size == 1 else leaf[start : start + size], params["layers"])
+        return jax.tree.map(
+            lambda leaf: leaf[start] if size == 1 else leaf[start : start + size], params["layers"]
+        )
 
     return params | {"layers": tuple(part(*span) for span in spans(parts))}
 
@@ -55,9 +63,19 @@ def apart(params: dict) -> dict:
     """Split parameters with every layer by itself."""
 
     def ones(part, size):
-        return [part] if size == 1 else [jax.tree.map(lambda leaf, i=i: leaf[i], part) for i in range(size)]
+        return (
+            [part]
+            if size == 1
+            else [jax.tree.map(lambda leaf, i=i: leaf[i], part) for i in range(size)]
+        )
 
-    return params | {"layers": tuple(one for part, size in zip(params["layers"], parts_of(params), strict=True) for one in ones(part, size))}
+    return params | {
+        "layers": tuple(
+            one
+            for part, size in zip(params["layers"], parts_of(params), strict=True)
+            for one in ones(part, size)
+        )
+    }
 
 
 def parts_of(params: dict) -> tuple[int, ...] | None:
@@ -75,25 +93,39 @@ def _from_linen(tree: dict) -> dict:
 @functools.cache
 def _boxed(config: ModelConfig):
     def init():
-        return Decoder(config).init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32), plain(2))["params"]
+        return Decoder(config).init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32), plain(2))[
+            "params"
+        ]
 
     return jax.eval_shape(init)
 
 
-def abstract_params(config: ModelConfig, dtype=jnp.float32, parts: tuple[int, ...] | None = None) -> dict:
-    """Tree of `ShapeDtypeStruct` of every parameter, as `split_layers` has them where `parts` are given."""
+def abstract_params(
+    config: ModelConfig, dtype=jnp.float32, parts: tuple[int, ...] | None = None
+) -> dict:
+    """Tree of `ShapeDtypeStruct` of every parameter, as `split_layers` has them where `parts` are
+    given.
+    """
     shapes = _from_linen(nn.meta.unbox(_boxed(config)))
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), shapes)
-    return shapes if parts is None else jax.eval_shape(lambda tree: split_layers(tree, parts), shapes)
+    return (
+        shapes if parts is None else jax.eval_shape(lambda tree: split_layers(tree, parts), shapes)
+    )
 
 
 def logical_axes(config: ModelConfig, parts: tuple[int, ...] | None = None) -> dict:
-    """Same tree, each leaf the tuple of its logical axis names (layers, vocab, embed, heads, kv_heads, head_dim, mlp)."""
+    """Same tree, each leaf the tuple of its logical axis names (layers, vocab, embed, heads,
+    kv_heads, head_dim, mlp).
+    """
     specs = nn.get_partition_spec(_boxed(config))
-    axes = jax.tree.map(tuple, _from_linen(specs), is_leaf=lambda leaf: isinstance(leaf, jax.sharding.PartitionSpec))
+    axes = jax.tree.map(
+        tuple, _from_linen(specs), is_leaf=lambda leaf: isinstance(leaf, jax.sharding.PartitionSpec)
+    )
     if parts is None:
         return axes
-    alone = jax.tree.map(lambda leaf: leaf[1:], axes["layers"], is_leaf=lambda leaf: isinstance(leaf, tuple))
+    alone = jax.tree.map(
+        lambda leaf: leaf[1:], axes["layers"], is_leaf=lambda leaf: isinstance(leaf, tuple)
+    )
     return axes | {"layers": tuple(alone if size == 1 else axes["layers"] for size in parts)}
 
 
@@ -102,6 +134,8 @@ def init_params(config: ModelConfig, seed: int) -> dict:
 
     @jax.jit
     def init(key):
-        return nn.meta.unbox(Decoder(config).init(key, jnp.zeros((1, 2), jnp.int32), plain(2))["params"])
+        return nn.meta.unbox(
+            Decoder(config).init(key, jnp.zeros((1, 2), jnp.int32), plain(2))["params"]
+        )
 
     return _from_linen(init(jax.random.key(seed)))

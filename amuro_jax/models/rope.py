@@ -1,4 +1,5 @@
-"""Rotary position embeddings: inverse frequencies of every scaling kind, and the rotation (half-split, as in HF).
+"""Rotary position embeddings: inverse frequencies of every scaling kind, and the rotation
+(half-split, as in HF).
 
 Sources: HF `modeling_rope_utils.py`; YaRN, arXiv 2309.00071; Llama 3.1 frequency scaling.
 """
@@ -19,7 +20,9 @@ def frequencies(rope: Rope, dim: int) -> tuple[np.ndarray, float]:
     Raises:
         CheckpointError: an unknown kind of scaling.
     """
-    inverse = (1.0 / rope.theta ** (np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim))).astype(np.float32)
+    inverse = (
+        1.0 / rope.theta ** (np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim))
+    ).astype(np.float32)
     if rope.kind == "default":
         return inverse, 1.0
     if rope.kind == "linear":
@@ -27,22 +30,39 @@ def frequencies(rope: Rope, dim: int) -> tuple[np.ndarray, float]:
     if rope.kind == "llama3":
         return _llama3(rope, inverse), 1.0
     if rope.kind == "yarn":
-        return _yarn(rope, inverse, dim), rope.attention_factor or _yarn_attention_factor(rope.factor)
-    raise CheckpointError(f"unknown rope scaling {rope.kind!r}", where="model config: rope", hint="known: default, linear, llama3, yarn")
+        return _yarn(rope, inverse, dim), rope.attention_factor or _yarn_attention_factor(
+            rope.factor
+        )
+    raise CheckpointError(
+        f"unknown rope scaling {rope.kind!r}",
+        where="model config: rope",
+        hint="known: default, linear, llama3, yarn",
+    )
 
 
 def _llama3(rope, inverse):
     wavelength = 2 * math.pi / inverse
-    long, short = rope.original_max_length / rope.low_freq_factor, rope.original_max_length / rope.high_freq_factor
-    smooth = (rope.original_max_length / wavelength - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)
+    long, short = (
+        rope.original_max_length / rope.low_freq_factor,
+        rope.original_max_length / rope.high_freq_factor,
+    )
+    smooth = (rope.original_max_length / wavelength - rope.low_freq_factor) / (
+        rope.high_freq_factor - rope.low_freq_factor
+    )
     between = (1 - smooth) * inverse / rope.factor + smooth * inverse
-    scaled = np.where(wavelength > long, inverse / rope.factor, np.where(wavelength < short, inverse, between))
+    scaled = np.where(
+        wavelength > long, inverse / rope.factor, np.where(wavelength < short, inverse, between)
+    )
     return scaled.astype(np.float32)
 
 
 def _yarn(rope, inverse, dim):
     def channel(rotations):
-        return dim * math.log(rope.original_max_length / (rotations * 2 * math.pi)) / (2 * math.log(rope.theta))
+        return (
+            dim
+            * math.log(rope.original_max_length / (rotations * 2 * math.pi))
+            / (2 * math.log(rope.theta))
+        )
 
     low, high = channel(rope.beta_fast), channel(rope.beta_slow)
     if rope.truncate:
@@ -57,15 +77,21 @@ def _yarn_attention_factor(factor):
 
 
 def layer_frequencies(config: ModelConfig) -> tuple[list[tuple[np.ndarray, float]], np.ndarray]:
-    """The different (inverse frequencies fp32 [R], factor on cos and sin) of a model's layers, and the number of each layer's [L]."""
+    """The different (inverse frequencies fp32 [R], factor on cos and sin) of a model's layers, and
+    the number of each layer's [L].
+    """
     if config.sliding_rope is None or not any(config.sliding_layers):
         return [frequencies(config.rope, config.rotary_dim)], np.zeros(config.num_layers, np.int32)
-    kinds = [frequencies(config.rope, config.rotary_dim), frequencies(config.sliding_rope, config.rotary_dim)]
+    kinds = [
+        frequencies(config.rope, config.rotary_dim),
+        frequencies(config.sliding_rope, config.rotary_dim),
+    ]
     return kinds, np.asarray(config.sliding_layers, np.int32)
 
 
 def turns(config: ModelConfig, position_BT, dtype):
-    """cos and sin of position × frequency, [U, B, T, R] for U different frequencies; fp32, or `dtype` where the family rotates in it.
+    """cos and sin of position × frequency, [U, B, T, R] for U different frequencies; fp32, or
+    `dtype` where the family rotates in it.
 
     Made once for all layers: they cost many times what the rotation does.
     """
@@ -75,12 +101,17 @@ def turns(config: ModelConfig, position_BT, dtype):
     angle = position_BT[None, :, :, None].astype(jnp.float32) * inverse
     cos, sin = jnp.cos(angle) * factor, jnp.sin(angle) * factor
     tables = (cos, sin) if config.rope_in_fp32 else (cos.astype(dtype), sin.astype(dtype))
-    return jax.lax.platform_dependent(tables, cpu=_through_products, default=jax.lax.optimization_barrier)
+    return jax.lax.platform_dependent(
+        tables, cpu=_through_products, default=jax.lax.optimization_barrier
+    )
 
 
 def _through_products(tables):
-    # XLA for CPU drops the barrier, and would make cos and sin anew in each use: a product with the identity, exact, it does not look into.
-    return jax.tree.map(lambda table: jnp.matmul(table, jnp.eye(table.shape[-1], dtype=table.dtype)), tables)
+    # XLA for CPU drops the barrier, and would make cos and sin anew in each use: a product with the
+    # identity, exact, it does not look into.
+    return jax.tree.map(
+        lambda table: jnp.matmul(table, jnp.eye(table.shape[-1], dtype=table.dtype)), tables
+    )
 
 
 def rotate(x_BTHK, cos_BTR, sin_BTR):

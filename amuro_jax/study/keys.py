@@ -1,4 +1,7 @@
-"""What determines a number: the content key of each cell. Where the work is done (mesh, folders) is no part of it."""
+"""What determines a number: the content key of each cell.
+
+Where the work is done (mesh, folders) is no part of it.
+"""
 
 import dataclasses
 
@@ -12,9 +15,26 @@ TRAIN_RULES = 1  # raised when the same recipe would give other parameters
 SCORE_RULES = 1  # raised when the same model would get another number
 
 _RECIPE = (
-    "task", "protocol", "quirks", "format", "rows", "data_seed", "epochs", "batch_size", "micro_batch_size", "learning_rate", "warmup_fraction",
-    "weight_decay", "adam_b1", "adam_b2", "adam_eps", "clip_norm", "max_length", "seed", "dtype",
-)  # fmt: skip
+    "task",
+    "protocol",
+    "quirks",
+    "format",
+    "rows",
+    "data_seed",
+    "epochs",
+    "batch_size",
+    "micro_batch_size",
+    "learning_rate",
+    "warmup_fraction",
+    "weight_decay",
+    "adam_b1",
+    "adam_b2",
+    "adam_eps",
+    "clip_norm",
+    "max_length",
+    "seed",
+    "dtype",
+)
 
 
 def train_key(model_hash: str, recipe: TrainConfig, tokenizer: str) -> str:
@@ -22,13 +42,34 @@ def train_key(model_hash: str, recipe: TrainConfig, tokenizer: str) -> str:
     task = get_task(recipe.task)
     data = sources.dataset_checksum(task, sources.train_split(task, recipe.data_root))
     chosen = {name: getattr(recipe, name) for name in _RECIPE} | _definition(recipe.task)
-    return files.content_key({"train": TRAIN_RULES, "model": model_hash, "recipe": chosen, "data": data, "tokenizer": tokenizer})
+    return files.content_key(
+        {
+            "train": TRAIN_RULES,
+            "model": model_hash,
+            "recipe": chosen,
+            "data": data,
+            "tokenizer": tokenizer,
+        }
+    )
 
 
 def score_key(model_key: str, spec: ScoreSpec, config: StudyConfig, tokenizer: str) -> str:
-    """Key of one score: model, set with its checksum, format, shots, protocol with switches, method, bootstrap."""
+    """Key of one score: model, set with its checksum, format, shots, protocol with switches,
+    method, bootstrap.
+    """
     score = config.score
-    asked = {name: getattr(score, name) for name in ("method", "rows", "shot_seed", "max_new_tokens", "bootstrap", "bootstrap_seed", "dtype")}
+    asked = {
+        name: getattr(score, name)
+        for name in (
+            "method",
+            "rows",
+            "shot_seed",
+            "max_new_tokens",
+            "bootstrap",
+            "bootstrap_seed",
+            "dtype",
+        )
+    }
     where = {"task": spec.task, "format": spec.format, "shots": spec.shots} | _definition(spec.task)
     protocol = protocols.resolve(score.protocol, score.quirks)
     return files.content_key(
@@ -45,13 +86,18 @@ def score_key(model_key: str, spec: ScoreSpec, config: StudyConfig, tokenizer: s
 
 
 def _definition(name):
-    """What a user's task file says: another text is another set, whatever the file is called. Registered sets go by TRAIN_RULES and SCORE_RULES."""
+    """What a user's task file says: another text is another set, whatever the file is called.
+
+    Registered sets go by TRAIN_RULES and SCORE_RULES.
+    """
     task = get_task(name)
     return {"task": dataclasses.asdict(task)} if task.name != name else {}
 
 
 def data_checksums(name: str, config: StudyConfig) -> dict[str, str]:
-    """Split → SHA-256 of the rows that are scored, and of those that give the shots where they are another file."""
+    """Split → SHA-256 of the rows that are scored, and of those that give the shots where they are
+    another file.
+    """
     task, protocol = get_task(name), protocols.resolve(config.score.protocol, config.score.quirks)
     test = sources.test_split(task, protocol, config.data_root)
     found = {test.name: sources.dataset_checksum(task, test)}

@@ -1,4 +1,6 @@
-"""One process at a time on one study folder: a lease file that names its holder and is taken over when the holder is gone."""
+"""One process at a time on one study folder: a lease file that names its holder and is taken over
+when the holder is gone.
+"""
 
 import contextlib
 import json
@@ -31,7 +33,14 @@ def lease(workdir):
 
 
 def _take(path):
-    mine = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "born": _born(os.getpid()), "since": time.time()})
+    mine = json.dumps(
+        {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "born": _born(os.getpid()),
+            "since": time.time(),
+        }
+    )
     for _ in range(3):
         try:
             with path.open("x") as stream:
@@ -59,7 +68,9 @@ def _living_holder(path):
 
 
 def _born(pid):
-    """Start time of a process (Linux: clock ticks since boot), so that a reused number is not taken for it; None where it is gone."""
+    """Start time of a process (Linux: clock ticks since boot), so that a reused number is not taken
+    for it; None where it is gone.
+    """
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:

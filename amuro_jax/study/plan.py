@@ -1,4 +1,6 @@
-"""The work of a study: its models and cells with keys, what is done, and an estimate of what is left."""
+"""The work of a study: its models and cells with keys, what is done, and an estimate of what is
+left.
+"""
 
 import collections
 import dataclasses
@@ -6,7 +8,8 @@ from pathlib import Path
 
 from amuro_jax import files
 from amuro_jax.config import FineTune, StudyConfig, to_dict
-from amuro_jax.study import grid, store
+from amuro_jax.results import store
+from amuro_jax.study import grid
 from amuro_jax.study.grid import ScoreSpec
 
 PLAN = "study.json"
@@ -32,7 +35,13 @@ def models_of(config: StudyConfig, revisions) -> list[Model]:
     made = []
     for revision in revisions:
         base = Model(revision.name, revision.revision, revision.step, revision.tokens)
-        made += [base, *(dataclasses.replace(base, tuned_on=fine_tune.task) for fine_tune in config.fine_tunes)]
+        made += [
+            base,
+            *(
+                dataclasses.replace(base, tuned_on=fine_tune.task)
+                for fine_tune in config.fine_tunes
+            ),
+        ]
     return made
 
 
@@ -48,12 +57,14 @@ def specs_of(config: StudyConfig, model: Model) -> list[ScoreSpec]:
 
 @dataclasses.dataclass
 class Plan:
-    """What a study asks for: `<workdir>/study.json`. The report and `--dry_run` read it; keys are known once a checkpoint was opened.
+    """What a study asks for: `<workdir>/study.json`. The report and `--dry_run` read it; keys are
+    known once a checkpoint was opened.
 
     Attributes:
         name, config: the study and its resolved configuration.
         checkpoints: names in the order of training.
-        cells: one dict per wanted score with model, specification, owner, group and key (None: not known yet).
+        cells: one dict per wanted score with model, specification, owner, group and key (None: not
+            known yet).
     """
 
     name: str
@@ -77,12 +88,18 @@ def make_plan(config: StudyConfig, revisions) -> Plan:
     about = {entry.task: entry for entry in reversed(config.evals)}
     cells = [
         {
-            "checkpoint": model.revision, "step": model.step, "tokens": model.tokens, "tuned_on": model.tuned_on, **dataclasses.asdict(spec),
-            "of": about[spec.task].of, "group": about[spec.task].group, "key": None,
+            "checkpoint": model.revision,
+            "step": model.step,
+            "tokens": model.tokens,
+            "tuned_on": model.tuned_on,
+            **dataclasses.asdict(spec),
+            "of": about[spec.task].of,
+            "group": about[spec.task].group,
+            "key": None,
         }
         for model in models_of(config, revisions)
         for spec in specs_of(config, model)
-    ]  # fmt: skip
+    ]
     made = Plan(config.name, to_dict(config), [revision.revision for revision in revisions], cells)
     before = read_plan(config.workdir)
     if before and before.config == made.config:
@@ -98,18 +115,31 @@ def identity(cell: dict) -> tuple:
 
 
 def describe(config: StudyConfig, revisions) -> str:
-    """What `--dry_run` prints: every cell with its state, counts, and an estimate from the finished cells' times."""
+    """What `--dry_run` prints: every cell with its state, counts, and an estimate from the finished
+    cells' times.
+    """
     made, models = make_plan(config, revisions), models_of(config, revisions)
-    done = {identity(cell) for cell in made.cells if cell["key"] and store.is_done(config.workdir, cell["key"])}
+    done = {
+        identity(cell)
+        for cell in made.cells
+        if cell["key"] and store.is_done(config.workdir, cell["key"])
+    }
     lines, left = [], {"train": collections.Counter(), "score": collections.Counter()}
     for model in models:
         specs = specs_of(config, model)
-        todo = [spec for spec in specs if (model.revision, model.tuned_on, spec.task, spec.format, spec.shots) not in done]
+        todo = [
+            spec
+            for spec in specs
+            if (model.revision, model.tuned_on, spec.task, spec.format, spec.shots) not in done
+        ]
         left["score"].update(spec.task for spec in todo)
         left["train"].update([model.tuned_on] if model.tuned_on and todo else [])
         if model.tuned_on:
             lines.append(f"  {'to do' if todo else 'done':<6} train  {model.label()}")
-        lines += [f"  {'to do' if spec in todo else 'done':<6} score  {model.label():<40} {spec.role:<16} {spec.label()}" for spec in specs]
+        lines += [
+            f"  {'to do' if spec in todo else 'done':<6} score  {model.label():<40} {spec.role:<16} {spec.label()}"
+            for spec in specs
+        ]
     head = f"{len(revisions)} checkpoints × {1 + len(config.fine_tunes)} models, {len(made.cells)} scores; "
     head += f"to do: {left['train'].total()} fine-tunings, {left['score'].total()} scores"
     before = read_plan(config.workdir)
@@ -119,14 +149,26 @@ def describe(config: StudyConfig, revisions) -> str:
 
 
 def _estimate(config, left):
-    """Seconds of finished cells times what is left of each set; while either kind has none, how many rows there are to train on and to score."""
+    """Seconds of finished cells times what is left of each set.
+
+    While either kind has none, how many rows there are to train on and to score.
+    """
     if not left["train"] and not left["score"]:
         return "estimate: nothing is left to do"
     seconds = _seconds(config.workdir)
     if all(seconds[kind] for kind in left if left[kind]):
-        rest = sum(count * _mean(seconds[kind], task) for kind in left for task, count in left[kind].items())
+        rest = sum(
+            count * _mean(seconds[kind], task)
+            for kind in left
+            for task, count in left[kind].items()
+        )
         return f"estimate: {rest / 60:.1f} minutes, from the finished cells' mean times (no compilation counted)"
-    rows = sum(left["train"][entry.task] * (entry.rows or config.train.rows) * (entry.epochs or config.train.epochs) for entry in config.fine_tunes)
+    rows = sum(
+        left["train"][entry.task]
+        * (entry.rows or config.train.rows)
+        * (entry.epochs or config.train.epochs)
+        for entry in config.fine_tunes
+    )
     each = f"{config.score.rows:,} rows at most" if config.score.rows else "all rows of its set"
     wait = " and a fine-tuning" if left["train"] else ""
     return f"estimate: {rows:,} rows to train on, {left['score'].total()} scores of {each} each; a time follows after the first finished score{wait}"
@@ -134,11 +176,17 @@ def _estimate(config, left):
 
 def _seconds(workdir) -> dict:
     """{kind: {set: [seconds of each finished cell]}}, without what was spent on compilation."""
-    compiled = {line["key"]: line["compiles"]["seconds"] for line in store.read_log(workdir) if "compiles" in line}
+    compiled = {
+        line["key"]: line["compiles"]["seconds"]
+        for line in store.read_log(workdir)
+        if "compiles" in line
+    }
     found = {"train": collections.defaultdict(list), "score": collections.defaultdict(list)}
     for kind, by_task in found.items():
         for record in store.records(workdir, kind):
-            task = record["model"]["tuned_on"] if kind == "train" else record["specification"]["task"]
+            task = (
+                record["model"]["tuned_on"] if kind == "train" else record["specification"]["task"]
+            )
             by_task[task].append(max(0.0, record["seconds"] - compiled.get(record["key"], 0.0)))
     return found
 

@@ -16,7 +16,8 @@ class Batch:
     """One optimiser step's rows. B rows of T tokens; N predicted tokens per row at most.
 
     Attributes:
-        tokens, position, enter, leave: int32 [B, T]; the last three are the layout (docs/architecture.md).
+        tokens, position, enter, leave: int32 [B, T]; the last three are the layout
+            (docs/architecture.md).
         source: int32 [B, N], position whose hidden state predicts the target.
         target: int32 [B, N], the token to predict.
         weight: float32 [B, N], its share of the loss; 0 for padding.
@@ -50,18 +51,24 @@ def fit_size(size: int, ladder: tuple[int, ...]) -> int:
     return next((step for step in ladder if step >= size), -(-size // 1024) * 1024)
 
 
-def pad_batch(examples: list[TrainExample], rows: int, targets: int, weigh_examples: bool = False) -> Batch:
+def pad_batch(
+    examples: list[TrainExample], rows: int, targets: int, weigh_examples: bool = False
+) -> Batch:
     """Rows padded on the right to one length, and to `rows` rows.
 
     Args:
         targets: N; at least the most predicted tokens of any example.
-        weigh_examples: weights are 1 / (predicted tokens of the example), so that the loss is a mean of per-example means
+        weigh_examples: weights are 1 / (predicted tokens of the example), so that the loss is a
+            mean of per-example means
             (quirk 15); else 1, a mean over tokens.
     """
     length = fit_size(max(len(example.tokens) for example in examples), LENGTHS)
     line = np.zeros((rows, length), np.int32)
     fields = {"tokens": line, "position": line.copy(), "enter": line - 1, "leave": line - 1}
-    fields |= {"source": np.zeros((rows, targets), np.int32), "target": np.zeros((rows, targets), np.int32)}
+    fields |= {
+        "source": np.zeros((rows, targets), np.int32),
+        "target": np.zeros((rows, targets), np.int32),
+    }
     fields["weight"] = np.zeros((rows, targets), np.float32)
     for row, example in enumerate(examples):
         size = len(example.tokens)
@@ -71,34 +78,61 @@ def pad_batch(examples: list[TrainExample], rows: int, targets: int, weigh_examp
         predicted = predicted_positions(example)
         fields["source"][row, : len(predicted)] = predicted - 1
         fields["target"][row, : len(predicted)] = example.tokens[predicted]
-        fields["weight"][row, : len(predicted)] = 1 / len(predicted) if weigh_examples and len(predicted) else 1
+        fields["weight"][row, : len(predicted)] = (
+            1 / len(predicted) if weigh_examples and len(predicted) else 1
+        )
     return Batch(**fields)
 
 
 def predicted_positions(example: TrainExample) -> np.ndarray:
-    """Positions of the tokens that the model learns to predict; the first token has nothing before it."""
+    """Positions of the tokens that the model learns to predict.
+
+    The first token has nothing before it.
+    """
     return np.flatnonzero(example.loss_mask[1:]) + 1
 
 
 class Batches:
-    """Batch number `step` (from 0) of a training run, for any step: what makes a resumed run the same run."""
+    """Batch number `step` (from 0) of a training run, for any step: what makes a resumed run the
+    same run.
+    """
 
-    def __init__(self, examples: list[TrainExample], batch_size: int, epochs: int, seed: int, multiple: int = 1, weigh_examples: bool = False):
+    def __init__(
+        self,
+        examples: list[TrainExample],
+        batch_size: int,
+        epochs: int,
+        seed: int,
+        multiple: int = 1,
+        weigh_examples: bool = False,
+    ):
         """`multiple`: rows are padded to a multiple of it (shards × micro-batches)."""
-        self.examples, self.batch_size, self.seed, self.weigh_examples = examples, batch_size, seed, weigh_examples
+        self.examples, self.batch_size, self.seed, self.weigh_examples = (
+            examples,
+            batch_size,
+            seed,
+            weigh_examples,
+        )
         self.rows = -(-batch_size // multiple) * multiple
         self.per_epoch = steps_per_epoch(len(examples), batch_size)
         self.total = self.per_epoch * epochs
-        self.targets = fit_size(max(len(predicted_positions(example)) for example in examples), TARGETS)
+        self.targets = fit_size(
+            max(len(predicted_positions(example)) for example in examples), TARGETS
+        )
 
     def __getitem__(self, step: int) -> Batch:
         return pad_batch(self._chosen(step), self.rows, self.targets, self.weigh_examples)
 
     def tokens_before(self, step: int) -> int:
         """Tokens of all batches before `step`."""
-        return sum(len(example.tokens) for earlier in range(step) for example in self._chosen(earlier))
+        return sum(
+            len(example.tokens) for earlier in range(step) for example in self._chosen(earlier)
+        )
 
     def _chosen(self, step):
         epoch, place = divmod(step, self.per_epoch)
         order = epoch_order(len(self.examples), self.seed, epoch)
-        return [self.examples[index] for index in order[place * self.batch_size : (place + 1) * self.batch_size]]
+        return [
+            self.examples[index]
+            for index in order[place * self.batch_size : (place + 1) * self.batch_size]
+        ]

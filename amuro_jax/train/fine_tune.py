@@ -21,7 +21,9 @@ from amuro_jax.train.step import State, Step, make_step
 
 @dataclasses.dataclass(frozen=True)
 class FineTuned:
-    """Result of one run: parameters, optimiser steps, last logged loss, tokens seen (before a restart too), seconds of this process."""
+    """Result of one run: parameters, optimiser steps, last logged loss, tokens seen (before a
+    restart too), seconds of this process.
+    """
 
     params: dict
     steps: int
@@ -32,16 +34,22 @@ class FineTuned:
 
 def step_of(recipe: TrainConfig, config: ModelConfig, mesh=None) -> Step:
     """The compiled step of a recipe; the same object for every recipe of the same shape."""
-    optimizer = Optimizer(recipe.adam_b1, recipe.adam_b2, recipe.adam_eps, recipe.weight_decay, recipe.clip_norm)
+    optimizer = Optimizer(
+        recipe.adam_b1, recipe.adam_b2, recipe.adam_eps, recipe.weight_decay, recipe.clip_norm
+    )
     micro = recipe.batch_size // recipe.micro_batch_size if recipe.micro_batch_size else 1
     return make_step(config, optimizer, recipe.dtype, recipe.remat, micro, mesh)
 
 
-def batches_of(recipe: TrainConfig, examples: list[TrainExample], mesh=None, weigh_examples: bool = False) -> Batches:
+def batches_of(
+    recipe: TrainConfig, examples: list[TrainExample], mesh=None, weigh_examples: bool = False
+) -> Batches:
     """The run's batches; rows divide evenly over micro-batches and the mesh."""
     micro = recipe.batch_size // recipe.micro_batch_size if recipe.micro_batch_size else 1
     shards = sharding.batch_divisor(mesh) if mesh is not None else 1
-    return Batches(examples, recipe.batch_size, recipe.epochs, recipe.seed, micro * shards, weigh_examples)
+    return Batches(
+        examples, recipe.batch_size, recipe.epochs, recipe.seed, micro * shards, weigh_examples
+    )
 
 
 def fine_tune(
@@ -59,15 +67,20 @@ def fine_tune(
 
     Args:
         params: fp32 tree, on `mesh` where there is one.
-        workdir: where metrics and resumable states go; None keeps nothing, and a killed run starts again.
-        weigh_examples: the loss is the mean of per-example means (quirk 15), not the mean over tokens.
+        workdir: where metrics and resumable states go; None keeps nothing, and a killed run starts
+            again.
+        weigh_examples: the loss is the mean of per-example means (quirk 15), not the mean over
+            tokens.
 
     Raises:
         DataError: no examples, or an example longer than the model's context.
         AmuroError: the loss is not finite.
     """
     _check(examples, config)
-    step, batches = step_of(recipe, config, mesh), batches_of(recipe, examples, mesh, weigh_examples)
+    step, batches = (
+        step_of(recipe, config, mesh),
+        batches_of(recipe, examples, mesh, weigh_examples),
+    )
     rate = linear_schedule(recipe.learning_rate, batches.total, recipe.warmup_fraction)
     state, start = _resume(step, params, workdir)
     run = _Run(recipe, batches, workdir, start, description)
@@ -82,11 +95,17 @@ def _check(examples, config):
     if not examples:
         raise DataError("no training examples", where="training set")
     if not any(example.loss_mask[1:].any() for example in examples):
-        raise DataError("no example has a token to learn", where="training set", hint="completions are empty, or cut off by max_length")
+        raise DataError(
+            "no example has a token to learn",
+            where="training set",
+            hint="completions are empty, or cut off by max_length",
+        )
     longest = max(examples, key=lambda example: len(example.tokens))
     if len(longest.tokens) > config.max_length:
         raise DataError(
-            f"{len(longest.tokens)} tokens, the model's context is {config.max_length}", where=f"row {longest.row}", hint="lower max_length"
+            f"{len(longest.tokens)} tokens, the model's context is {config.max_length}",
+            where=f"row {longest.row}",
+            hint="lower max_length",
         )
 
 
@@ -101,7 +120,11 @@ def _resume(step: Step, params, workdir) -> tuple[State, int]:
 def latest_state(workdir) -> tuple[Path, int] | None:
     """(path, step) of the newest complete state under `<workdir>/state`, None where there is none."""
     folder = Path(workdir) / "state"
-    names = [name for name in (os.listdir(folder) if folder.is_dir() else []) if name.startswith("step_") and name[5:].isdigit()]
+    names = [
+        name
+        for name in (os.listdir(folder) if folder.is_dir() else [])
+        if name.startswith("step_") and name[5:].isdigit()
+    ]
     if not names:
         return None
     name = max(names, key=lambda name: int(name[5:]))
@@ -114,7 +137,9 @@ class _Run:
     def __init__(self, recipe, batches, workdir, start, description):
         self.recipe, self.batches, self.workdir, self.start = recipe, batches, workdir, start
         self.metrics = MetricsWriter(workdir, start) if workdir else None
-        self.bar = progress_bar(batches.total, description, initial=start, leave=workdir is not None)
+        self.bar = progress_bar(
+            batches.total, description, initial=start, leave=workdir is not None
+        )
         self.tokens, self.loss, self.began = 0, float("nan"), time.perf_counter()
         self.save_every = recipe.save_every or batches.per_epoch
 
@@ -130,11 +155,21 @@ class _Run:
         values = {name: float(value) for name, value in metrics.items()}
         self.loss = values["loss"]
         if not np.isfinite(self.loss):
-            raise ConfigError(f"the loss is {self.loss} at step {number}", where="training", hint="lower the learning rate, or clip gradients")
+            raise ConfigError(
+                f"the loss is {self.loss} at step {number}",
+                where="training",
+                hint="lower the learning rate, or clip gradients",
+            )
         speed = self.tokens / (time.perf_counter() - self.began)
         self.bar.set_postfix_str(f"loss {self.loss:.3f}, {speed:,.0f} tokens/s")
         if self.metrics:
-            self.metrics.write(number, **values, learning_rate=rate, epoch=number / self.batches.per_epoch, tokens_per_second=speed)
+            self.metrics.write(
+                number,
+                **values,
+                learning_rate=rate,
+                epoch=number / self.batches.per_epoch,
+                tokens_per_second=speed,
+            )
 
     def finish(self, state):
         jax.block_until_ready(state.params)
@@ -142,7 +177,9 @@ class _Run:
         if self.metrics:
             self.metrics.close()
         tokens = self.batches.tokens_before(self.start) + self.tokens
-        return FineTuned(state.params, self.batches.total, self.loss, tokens, time.perf_counter() - self.began)
+        return FineTuned(
+            state.params, self.batches.total, self.loss, tokens, time.perf_counter() - self.began
+        )
 
 
 def save_state(workdir, state: State, number: int) -> None:

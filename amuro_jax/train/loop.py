@@ -1,4 +1,7 @@
-"""A training run from a configuration to a model folder: opens, encodes, fine-tunes, saves; finished work is not done again."""
+"""A training run from a configuration to a model folder: opens, encodes, fine-tunes, saves.
+
+Finished work is not done again.
+"""
 
 import datetime
 from pathlib import Path
@@ -35,7 +38,9 @@ def train(config: TrainConfig) -> Path:
     model_config, tokenizer = checkpoint.read_config(base), Tokenizer.load(base / "tokenizer")
     if warning := check_eos(tokenizer, where=base):
         raise ConfigError(
-            warning, where="tokenizer", hint="a model trained on it would never stop: mend eos_token_id in the checkpoint's config.json"
+            warning,
+            where="tokenizer",
+            hint="a model trained on it would never stop: mend eos_token_id in the checkpoint's config.json",
         )
     limit = min(config.max_length, model_config.max_length)
     examples = encoding.encode_training_set(
@@ -51,10 +56,21 @@ def train(config: TrainConfig) -> Path:
     mesh = sharding.whole_mesh(config.mesh)
     params = checkpoint.load_params(base, model_config, mesh=mesh, dtype=jnp.float32)
     result = fine_tune(
-        params, model_config, examples, config, mesh=mesh, workdir=workdir, weigh_examples=protocol.loss_mean_per_example, description=config.task
+        params,
+        model_config,
+        examples,
+        config,
+        mesh=mesh,
+        workdir=workdir,
+        weigh_examples=protocol.loss_mean_per_example,
+        description=config.task,
     )
     split = sources.train_split(task, config.data_root)
-    data = {"split": split.name, "sha256": sources.dataset_checksum(task, split), "rows": len(examples)}
+    data = {
+        "split": split.name,
+        "sha256": sources.dataset_checksum(task, split),
+        "rows": len(examples),
+    }
     provenance = provenance_of(config, base, tokenizer, protocol, data, examples, result)
     checkpoint.save_model(out, result.params, model_config, base / "tokenizer", provenance)
     checkpoint.remove(workdir / "state")
@@ -74,12 +90,22 @@ def claim_workdir(workdir: Path, config: TrainConfig) -> None:
     theirs = files.read_json(path)
     for name, value in mine.items():
         if name not in PLACES and theirs.get(name) != value:
-            raise ConfigError(f"{name} is {value!r}, the run in this folder has {theirs.get(name)!r}", where=path, hint="choose another workdir")
+            raise ConfigError(
+                f"{name} is {value!r}, the run in this folder has {theirs.get(name)!r}",
+                where=path,
+                hint="choose another workdir",
+            )
 
 
-def provenance_of(config: TrainConfig, base, tokenizer, protocol, data: dict, examples, result) -> dict:
+def provenance_of(
+    config: TrainConfig, base, tokenizer, protocol, data: dict, examples, result
+) -> dict:
     """What determines the fine-tuned parameters, and when they were made."""
-    recipe = {name: value for name, value in to_dict(config).items() if name not in (*PLACES, "checkpoint")}
+    recipe = {
+        name: value
+        for name, value in to_dict(config).items()
+        if name not in (*PLACES, "checkpoint")
+    }
     return {
         "form": "fine_tuned",
         "parents": [checkpoint.model_hash(base)],

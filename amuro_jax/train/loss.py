@@ -1,4 +1,7 @@
-"""Cross entropy of the predicted tokens, as (sum, weight) in fp32; the vocabulary is projected at those positions only."""
+"""Cross entropy of the predicted tokens, as (sum, weight) in fp32.
+
+The vocabulary is projected at those positions only.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -7,11 +10,13 @@ from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.forward import forward, logits
 from amuro_jax.models.layout import Layout
 
-CHUNK = 128  # predicted positions per row whose logits exist at once; longer rows are chunked and recomputed
+# predicted positions per row whose logits exist at once; longer rows are chunked and recomputed
+CHUNK = 128
 
 
 def loss_sums(params: dict, batch: dict, *, config: ModelConfig, dtype, remat: str):
-    """Weighted sum of −log p(target) over a (micro-)batch, with (sum of weights, weighted hits of the argmax).
+    """Weighted sum of −log p(target) over a (micro-)batch, with (sum of weights, weighted hits of
+    the argmax).
 
     Args:
         batch: the arrays of `train.batches.Batch`.

@@ -8,7 +8,10 @@ import optax
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """What shapes the update besides the learning rate, which is an argument of each step. Hashable: a key of compiled steps."""
+    """What shapes the update besides the learning rate, which is an argument of each step.
+
+    Hashable: a key of compiled steps.
+    """
 
     b1: float = 0.9
     b2: float = 0.999
@@ -17,7 +20,9 @@ class Optimizer:
     clip_norm: float = 0.0
 
     def transform(self) -> optax.GradientTransformation:
-        """Gradient → descent direction before the learning rate: clip by global norm, Adam, decoupled weight decay on matrices."""
+        """Gradient → descent direction before the learning rate: clip by global norm, Adam,
+        decoupled weight decay on matrices.
+        """
         parts = [optax.clip_by_global_norm(self.clip_norm)] if self.clip_norm else []
         parts.append(optax.scale_by_adam(b1=self.b1, b2=self.b2, eps=self.eps))
         if self.weight_decay:
@@ -26,11 +31,15 @@ class Optimizer:
 
 
 def _matrices(params):
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key in ("kernel", "embedding"), params)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: path[-1].key in ("kernel", "embedding"), params
+    )
 
 
 def linear_schedule(peak: float, total: int, warmup_fraction: float):
-    """step (from 0) → learning rate: rises over ceil(total × fraction) steps, then falls linearly to zero (HF `linear`)."""
+    """step (from 0) → learning rate: rises over ceil(total × fraction) steps, then falls linearly
+    to zero (HF `linear`).
+    """
     warmup = -(-int(round(total * warmup_fraction * 1e6)) // 1_000_000)
 
     def rate(step: int) -> float:

@@ -1,6 +1,6 @@
 """The laboratory of the default study.
 
-    amuro lab --config=configs/lab/default.py --config.out=work/lab
+amuro lab --config=configs/lab/default.py --config.out=work/lab
 """
 
 from amuro_jax.config import LabConfig

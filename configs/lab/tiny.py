@@ -1,6 +1,6 @@
 """A laboratory for tests: every stage in seconds; its model learns next to nothing.
 
-    amuro lab --config=configs/lab/tiny.py --config.out=/tmp/lab
+amuro lab --config=configs/lab/tiny.py --config.out=/tmp/lab
 """
 
 from amuro_jax.config import LabConfig, LabModel
@@ -9,7 +9,9 @@ from amuro_jax.config import LabConfig, LabModel
 def get_config() -> LabConfig:
     """Two narrow layers, 64 steps, small sets."""
     return LabConfig(
-        model=LabModel(hidden_size=32, num_layers=2, num_heads=2, mlp_size=64, vocab_size=512, max_length=512),
+        model=LabModel(
+            hidden_size=32, num_layers=2, num_heads=2, mlp_size=64, vocab_size=512, max_length=512
+        ),
         creatures=8,
         corpus_documents=1500,
         train_rows=64,

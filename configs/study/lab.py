@@ -1,10 +1,14 @@
-"""The default study on the default laboratory: every checkpoint × four fine-tuning sets, in-domain, out-of-domain, cross-task, three formats.
+"""The default study on the default laboratory: every checkpoint × four fine-tuning sets, in-domain,
+out-of-domain, cross-task, three formats.
 
   amuro lab --config=configs/lab/default.py --config.out=work/lab
-  amuro study --config=configs/study/lab.py --config.suite=work/lab/checkpoints --config.data_root=work/lab/data --config.workdir=work/study
+  amuro study --config=configs/study/lab.py --config.suite=work/lab/checkpoints \\
+    --config.data_root=work/lab/data --config.workdir=work/study
 
-Expect (docs/lab.md has the figures): multiple choice rises over pre-training; NLI and paraphrase stay near the majority until they are fine-tuned,
-and fine-tuning raises them only from checkpoints that have learned the words: the early ones cannot answer what training rows do not compare.
+Expect (docs/lab.md has the figures): multiple choice rises over pre-training; NLI and paraphrase
+stay near the majority until they are fine-tuned,
+and fine-tuning raises them only from checkpoints that have learned the words: the early ones cannot
+answer what training rows do not compare.
 """
 
 from amuro_jax.config import EvalSet, FineTune, ScoreConfig, StudyConfig, TrainConfig

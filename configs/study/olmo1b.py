@@ -1,12 +1,19 @@
-"""The published grid on OLMo-1B: eight pre-training checkpoints × five fine-tuning sets × all test sets, three formats, four shots.
+"""The published grid on OLMo-1B: eight pre-training checkpoints × five fine-tuning sets × all test
+sets, three formats, four shots.
 
-  amuro study --config=configs/study/olmo1b.py --config.workdir=work/olmo1b --config.disk_budget_gb=60 --config.score.mesh=data:-1
+  amuro study --config=configs/study/olmo1b.py --config.workdir=work/olmo1b \\
+    --config.disk_budget_gb=60 --config.score.mesh=data:-1
 
-Needs the network (checkpoints and data sets come from the Hub; --config.data_root=FOLDER takes local data instead) and accelerators: the
-published study cost 1,067 A100-hours. --dry_run lists every cell first; a share of it: --config.select=1000,738000. Expect, from the published
-tables: fine-tuning gains on MNLI, Paws, XSum and SocialIQa grow from .06 at step 1000 to about .29 from step 342000 on; multiple choice
-changes by less than .05 after Tulu; classification → generation transfer −61 %, generation → classification about 0. Those numbers were made
-under the published protocol (--config.score.protocol=paper --config.train.protocol=paper); this file's default is `strict`.
+Needs the network (checkpoints and data sets come from the Hub; --config.data_root=FOLDER takes
+local data instead) and accelerators: the
+published study cost 1,067 A100-hours. --dry_run lists every cell first; a share of it:
+--config.select=1000,738000. Expect, from the published
+tables: fine-tuning gains on MNLI, Paws, XSum and SocialIQa grow from .06 at step 1000 to about .29
+from step 342000 on; multiple choice
+changes by less than .05 after Tulu; classification → generation transfer −61 %, generation →
+classification about 0. Those numbers were made
+under the published protocol (--config.score.protocol=paper --config.train.protocol=paper); this
+file's default is `strict`.
 """
 
 from amuro_jax.config import EvalSet, FineTune, ScoreConfig, StudyConfig, TrainConfig
@@ -44,8 +51,20 @@ def get_config() -> StudyConfig:
             EvalSet("gpt3nli", "out_of_domain", "mnli_matched"),
             EvalSet("qqp", "out_of_domain", "paws"),
             EvalSet("stsb", "out_of_domain", "paws"),
-            *(EvalSet(name, "multiple_choice", "tulu") for name in ("arc_easy", "arc_challenge", "openbookqa", "hellaswag", "boolq", "sciq_choice")),
+            *(
+                EvalSet(name, "multiple_choice", "tulu")
+                for name in (
+                    "arc_easy",
+                    "arc_challenge",
+                    "openbookqa",
+                    "hellaswag",
+                    "boolq",
+                    "sciq_choice",
+                )
+            ),
         ],
-        train=TrainConfig(rows=6000, epochs=3, batch_size=8, learning_rate=2e-6, dtype="bfloat16", max_length=2048),
+        train=TrainConfig(
+            rows=6000, epochs=3, batch_size=8, learning_rate=2e-6, dtype="bfloat16", max_length=2048
+        ),
         score=ScoreConfig(max_new_tokens=60, bootstrap=3000, dtype="bfloat16"),
     )

@@ -1,8 +1,11 @@
-"""OLMo-1B on mnli_matched: the study's recipe (arXiv 2408.06663, Table 2): 6,000 rows, 3 epochs, batch 8, lr 2e-6.
+"""OLMo-1B on mnli_matched: the study's recipe (arXiv 2408.06663, Table 2): 6,000 rows, 3 epochs,
+batch 8, lr 2e-6.
 
-  amuro train --config=configs/train/olmo1b_mnli.py --config.checkpoint=allenai/OLMo-1B-hf@main --config.workdir=work/mnli
+  amuro train --config=configs/train/olmo1b_mnli.py --config.checkpoint=allenai/OLMo-1B-hf@main \\
+    --config.workdir=work/mnli
 
-2,250 steps. The study reports about .79 accuracy on MNLI matched from the final checkpoint (Table 3).
+2,250 steps. The study reports about .79 accuracy on MNLI matched from the final checkpoint (Table
+3).
 For a small device: --config.micro_batch_size=1 --config.remat=full.
 """
 

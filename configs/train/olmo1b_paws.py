@@ -1,6 +1,8 @@
-"""OLMo-1B on paws: the study's recipe (arXiv 2408.06663, Table 2): 6,000 rows, 3 epochs, batch 8, lr 2e-6.
+"""OLMo-1B on paws: the study's recipe (arXiv 2408.06663, Table 2): 6,000 rows, 3 epochs, batch 8,
+lr 2e-6.
 
-  amuro train --config=configs/train/olmo1b_paws.py --config.checkpoint=allenai/OLMo-1B-hf@main --config.workdir=work/paws
+  amuro train --config=configs/train/olmo1b_paws.py --config.checkpoint=allenai/OLMo-1B-hf@main \\
+    --config.workdir=work/paws
 
 2,250 steps. The study reports about .88 accuracy on PAWS from the final checkpoint (Table 3).
 For a small device: --config.micro_batch_size=1 --config.remat=full.

@@ -1,4 +1,6 @@
-"""A server that speaks as much of the Hub's protocol as a download needs, and can misbehave in the ways networks do."""
+"""A server that speaks as much of the Hub's protocol as a download needs, and can misbehave in the
+ways networks do.
+"""
 
 import contextlib
 import hashlib
@@ -14,15 +16,23 @@ class Hub:
     """Serves one repository at `revisions`; every revision has the same files.
 
     Attributes:
-        cut_after: bytes of a file's body after which the connection is dropped, once per entry of `cuts`.
+        cut_after: bytes of a file's body after which the connection is dropped, once per entry of
+            `cuts`.
         cuts: file names whose next download is cut.
         lies: file names of which other bytes are sent than the Hub's record says.
         log: (method, path, Range header) of every request.
     """
 
-    def __init__(self, folder, repository="org/model", revisions=("main", "step1000-tokens4B", "step2000-tokens8B")):
+    def __init__(
+        self,
+        folder,
+        repository="org/model",
+        revisions=("main", "step1000-tokens4B", "step2000-tokens8B"),
+    ):
         self.repository, self.revisions = repository, dict.fromkeys(revisions, COMMIT)
-        self.contents = {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}
+        self.contents = {
+            path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()
+        }
         self.records = {name: self.record(name, data) for name, data in self.contents.items()}
         self.cuts, self.lies, self.log, self.cut_after = [], [], [], 1000
         self.token = None
@@ -31,7 +41,12 @@ class Hub:
     def record(name, data):
         if name.endswith((".safetensors", ".bin")):
             digest = hashlib.sha256(data).hexdigest()
-            return {"rfilename": name, "size": len(data), "blobId": "0" * 40, "lfs": {"sha256": digest, "size": len(data), "pointerSize": 134}}
+            return {
+                "rfilename": name,
+                "size": len(data),
+                "blobId": "0" * 40,
+                "lfs": {"sha256": digest, "size": len(data), "pointerSize": 134},
+            }
         blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
         return {"rfilename": name, "size": len(data), "blobId": blob}
 
@@ -65,8 +80,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
             return self.answer(401, b"{}", X_Error_Code="GatedRepo", X_Error_Message="ask")
         if path == f"/api/models/{hub.repository}/refs":
-            branches = [{"name": name, "ref": f"refs/heads/{name}", "targetCommit": commit} for name, commit in hub.revisions.items()]
-            return self.answer(200, json.dumps({"branches": branches, "tags": [], "converts": []}).encode())
+            branches = [
+                {"name": name, "ref": f"refs/heads/{name}", "targetCommit": commit}
+                for name, commit in hub.revisions.items()
+            ]
+            return self.answer(
+                200, json.dumps({"branches": branches, "tags": [], "converts": []}).encode()
+            )
         api, resolve = f"/api/models/{hub.repository}", f"/{hub.repository}/resolve/"
         if path == api or path.startswith(f"{api}/revision/"):
             return self.info(hub, path)
@@ -78,7 +98,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         revision = path.split("/revision/")[1] if "/revision/" in path else "main"
         if revision not in hub.revisions and revision != COMMIT:
             return self.answer(404, b"{}", X_Error_Code="RevisionNotFound")
-        value = {"id": hub.repository, "modelId": hub.repository, "sha": COMMIT, "siblings": list(hub.records.values()), "tags": []}
+        value = {
+            "id": hub.repository,
+            "modelId": hub.repository,
+            "sha": COMMIT,
+            "siblings": list(hub.records.values()),
+            "tags": [],
+        }
         return self.answer(200, json.dumps(value).encode())
 
     def file(self, hub, revision, name):
@@ -87,7 +113,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = hub.contents[name]
         if name in hub.lies:
             body = body[:-1] + bytes([body[-1] ^ 1])
-        first = int(self.headers["Range"].split("=")[1].split("-")[0]) if self.headers.get("Range") else 0
+        first = (
+            int(self.headers["Range"].split("=")[1].split("-")[0])
+            if self.headers.get("Range")
+            else 0
+        )
         self.send_response(206 if first else 200)
         self.send_header("ETag", f'"{hub.etag(name)}"')
         self.send_header("X-Repo-Commit", COMMIT)

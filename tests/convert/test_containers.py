@@ -1,4 +1,7 @@
-"""Containers: what is read equals what torch and safetensors read; what is damaged or hostile is refused by name."""
+"""Containers: what is read equals what torch and safetensors read.
+
+What is damaged or hostile is refused by name.
+"""
 
 import collections
 import io
@@ -36,7 +39,11 @@ def assert_same(table, state):
     for name, tensor in state.items():
         assert table[name].shape == tuple(tensor.shape)
         mine = tensors.read(table[name])
-        assert mine.tobytes() == tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else mine.size == 0
+        assert (
+            mine.tobytes() == tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+            if tensor.numel()
+            else mine.size == 0
+        )
 
 
 def test_safetensors_written_by_the_library_is_read_bit_for_bit(tmp_path):
@@ -47,7 +54,14 @@ def test_safetensors_written_by_the_library_is_read_bit_for_bit(tmp_path):
 def test_torch_zip_with_views_and_shared_storages(tmp_path):
     state = states()
     base = torch.arange(24.0).reshape(4, 6)
-    state |= {"whole": base, "transposed": base.T, "row": base[2], "column": base[:, 3], "block": base[1:3, 2:5], "expanded": base[:1].expand(1, 6)}
+    state |= {
+        "whole": base,
+        "transposed": base.T,
+        "row": base[2],
+        "column": base[:, 3],
+        "block": base[1:3, 2:5],
+        "expanded": base[:1].expand(1, 6),
+    }
     torch.save(collections.OrderedDict(state), tmp_path / "pytorch_model.bin")
     table = containers.read_table(tmp_path)
     assert_same(table, state)
@@ -59,7 +73,10 @@ def test_parameters_and_state_dict_of_a_module(tmp_path):
     torch.save(module.state_dict(), tmp_path / "a.bin")
     torch.save(dict(module.named_parameters()), tmp_path / "b.bin")
     for name in ("a.bin", "b.bin"):
-        assert np.array_equal(tensors.read(torch_zip.read_table(tmp_path / name)["weight"]), module.weight.detach().numpy())
+        assert np.array_equal(
+            tensors.read(torch_zip.read_table(tmp_path / name)["weight"]),
+            module.weight.detach().numpy(),
+        )
 
 
 def test_malicious_pickle_is_refused_by_the_name_of_its_global(tmp_path):
@@ -82,10 +99,27 @@ def write_zip(path, data, entries=()):
             archive.writestr(f"archive/{name}", value)
 
 
-@pytest.mark.parametrize("name", ["posix.system", "builtins.eval", "builtins.getattr", "torch.load", "torch._utils._rebuild_tensor"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "posix.system",
+        "builtins.eval",
+        "builtins.getattr",
+        "torch.load",
+        "torch._utils._rebuild_tensor",
+    ],
+)
 def test_stack_global_is_refused_too(tmp_path, name):
     module, attribute = name.rsplit(".", 1)
-    code = b"\x80\x04\x8c" + bytes([len(module)]) + module.encode() + b"\x8c" + bytes([len(attribute)]) + attribute.encode() + b"\x93)R."
+    code = (
+        b"\x80\x04\x8c"
+        + bytes([len(module)])
+        + module.encode()
+        + b"\x8c"
+        + bytes([len(attribute)])
+        + attribute.encode()
+        + b"\x93)R."
+    )
     write_zip(tmp_path / "x.bin", code)
     with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
         torch_zip.read_table(tmp_path / "x.bin")
@@ -112,7 +146,11 @@ def test_view_outside_its_storage_is_refused(tmp_path):
     data = {name.split("/", 1)[1]: source.read(name) for name in source.namelist()}
     bad = data["data.pkl"].replace(b"K\x08\x85", b"K\x09\x85", 1)
     assert bad != data["data.pkl"]
-    write_zip(tmp_path / "x.bin", bad, [(name, value) for name, value in data.items() if name != "data.pkl"])
+    write_zip(
+        tmp_path / "x.bin",
+        bad,
+        [(name, value) for name, value in data.items() if name != "data.pkl"],
+    )
     with pytest.raises(CheckpointError, match="in a storage of 8"):
         torch_zip.read_table(tmp_path / "x.bin")
 
@@ -123,7 +161,10 @@ def header_file(path, header, data=b""):
     return path
 
 
-GOOD = {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}, "b": {"dtype": "F32", "shape": [1], "data_offsets": [8, 12]}}
+GOOD = {
+    "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+    "b": {"dtype": "F32", "shape": [1], "data_offsets": [8, 12]},
+}
 
 
 @pytest.mark.parametrize(
@@ -142,7 +183,9 @@ GOOD = {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}, "b": {"dtyp
 )
 def test_bad_safetensors_headers(tmp_path, change, message):
     with pytest.raises(CheckpointError, match=message) as error:
-        safetensors.read_header(header_file(tmp_path / "m.safetensors", {**GOOD, **change}, b"\0" * 12))
+        safetensors.read_header(
+            header_file(tmp_path / "m.safetensors", {**GOOD, **change}, b"\0" * 12)
+        )
     assert "m.safetensors" in str(error.value)
 
 
@@ -161,7 +204,12 @@ def test_truncated_and_trailing_bytes(tmp_path):
 
 def test_duplicate_names_and_bad_json(tmp_path):
     twice = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
-    for text, message in ((twice, "duplicate name 'a'"), (b"{nope}", "not valid"), (b"[1,2]", "not an object"), (b"[" * 5000, "not valid")):
+    for text, message in (
+        (twice, "duplicate name 'a'"),
+        (b"{nope}", "not valid"),
+        (b"[1,2]", "not an object"),
+        (b"[" * 5000, "not valid"),
+    ):
         with pytest.raises(CheckpointError, match=message):
             safetensors.read_header(header_file(tmp_path / "m.safetensors", text, b"\0" * 4))
 

@@ -1,4 +1,6 @@
-"""Ten thousand mutated headers and pickles: every one is read or refused cleanly, none is executed, none crashes."""
+"""Ten thousand mutated headers and pickles: every one is read or refused cleanly, none is executed,
+none crashes.
+"""
 
 import builtins
 import io
@@ -17,7 +19,11 @@ from amuro_jax.errors import CheckpointError
 torch = pytest.importorskip("torch", reason="makes the checkpoints")
 
 TOKENS = [b"cos\nsystem\n", b"\x93", b"R", b"b", b"o", b"i", b"\x81", b"(", b"0", b"2", b".", b"Q"]
-TOKENS += [b"j\xff\xff\xff\xff", b"r\xff\xff\xff\xff", b"\x8b\xff\xff\xff\x7f"]  # memo slots and lengths of gigabytes
+TOKENS += [
+    b"j\xff\xff\xff\xff",
+    b"r\xff\xff\xff\xff",
+    b"\x8b\xff\xff\xff\x7f",
+]  # memo slots and lengths of gigabytes
 
 
 @pytest.fixture
@@ -27,7 +33,13 @@ def no_execution(monkeypatch):
     def refuse(*args, **kwargs):
         raise SystemError(f"executed with {args!r}")
 
-    for module, name in ((os, "system"), (os, "popen"), (subprocess, "Popen"), (builtins, "eval"), (builtins, "compile")):
+    for module, name in (
+        (os, "system"),
+        (os, "popen"),
+        (subprocess, "Popen"),
+        (builtins, "eval"),
+        (builtins, "compile"),
+    ):
         monkeypatch.setattr(module, name, refuse)
 
 
@@ -45,7 +57,11 @@ def mutate(data: bytes, random_: random.Random) -> bytes:
         elif kind == 3:
             data[at:at] = random_.choice(TOKENS)
         else:
-            data[at:at] = data[random_.randrange(len(data) + 1) :][: random_.randrange(1, 24)] if data else b"x"
+            data[at:at] = (
+                data[random_.randrange(len(data) + 1) :][: random_.randrange(1, 24)]
+                if data
+                else b"x"
+            )
     return bytes(data)
 
 
@@ -64,12 +80,23 @@ def test_mutated_pickles(no_execution):
 
 
 def test_mutated_safetensors_headers(tmp_path):
-    header = {f"layer.{i}.weight": {"dtype": "F32", "shape": [2, 3], "data_offsets": [24 * i, 24 * i + 24]} for i in range(3)}
+    header = {
+        f"layer.{i}.weight": {
+            "dtype": "F32",
+            "shape": [2, 3],
+            "data_offsets": [24 * i, 24 * i + 24],
+        }
+        for i in range(3)
+    }
     text = json.dumps(header).encode()
     random_, refused, path = random.Random(1), 0, tmp_path / "m.safetensors"
     for _ in range(6000):
         changed = mutate(text, random_)
-        length = len(changed) if random_.random() < 0.8 else random_.choice((0, 1, 2**63, 2**64 - 1, len(changed) + 1, 99_999_999))
+        length = (
+            len(changed)
+            if random_.random() < 0.8
+            else random_.choice((0, 1, 2**63, 2**64 - 1, len(changed) + 1, 99_999_999))
+        )
         path.write_bytes(struct.pack("<Q", length) + changed + b"\0" * 72)
         try:
             for tensor in safetensors.read_header(path).values():

@@ -1,4 +1,7 @@
-"""Downloads against a local server: resumed, checked, recorded, offline, with a token; every failure one clean error."""
+"""Downloads against a local server: resumed, checked, recorded, offline, with a token.
+
+Every failure one clean error.
+"""
 
 import json
 import shutil
@@ -26,17 +29,29 @@ def hub(olmo_hf, monkeypatch):
 def test_download_converts_and_records_the_commit(hub, olmo_converted, tmp_path):
     folder = convert.open_checkpoint("org/model@step1000-tokens4B", tmp_path)
     provenance = checkpoint.read_provenance(folder)
-    assert (provenance["source"], provenance["revision"], provenance["commit"]) == ("org/model", "step1000-tokens4B", COMMIT)
+    assert (provenance["source"], provenance["revision"], provenance["commit"]) == (
+        "org/model",
+        "step1000-tokens4B",
+        COMMIT,
+    )
     mine, theirs = checkpoint.load_params(folder), checkpoint.load_params(olmo_converted)
     assert np.array_equal(mine["embed"]["embedding"], theirs["embed"]["embedding"])
-    assert checkpoint.model_hash(folder) != checkpoint.model_hash(olmo_converted)  # it names another revision
+    assert checkpoint.model_hash(folder) != checkpoint.model_hash(
+        olmo_converted
+    )  # it names another revision
 
 
 def test_connection_cut_in_the_middle_is_resumed_where_it_stopped(hub, tmp_path, monkeypatch):
-    monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 500)  # what is lost of a cut stream: 10 MB
+    monkeypatch.setattr(
+        huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 500
+    )  # what is lost of a cut stream: 10 MB
     hub.cuts.append("model.safetensors")
     convert.open_checkpoint("org/model", tmp_path)
-    ranges = [header for method, path, header in hub.log if method == "GET" and path.endswith("model.safetensors")]
+    ranges = [
+        header
+        for method, path, header in hub.log
+        if method == "GET" and path.endswith("model.safetensors")
+    ]
     assert ranges[0] is None and ranges[1] == "bytes=1000-"
 
 
@@ -44,7 +59,9 @@ def test_file_whose_hash_does_not_match_is_refused_and_deleted(hub, tmp_path):
     hub.lies.append("model.safetensors")
     with pytest.raises(CheckpointError, match=r"sha256 is [0-9a-f]{64}, the Hub says") as error:
         convert.open_checkpoint("org/model", tmp_path)
-    assert "model.safetensors" in str(error.value) and not list(tmp_path.glob("converted/*/model.json"))
+    assert "model.safetensors" in str(error.value) and not list(
+        tmp_path.glob("converted/*/model.json")
+    )
     hub.lies.clear()
     assert convert.open_checkpoint("org/model", tmp_path).is_dir()
 
@@ -70,7 +87,9 @@ def test_offline_uses_what_is_there_and_names_what_is_not(hub, tmp_path):
     hub.log.clear()
     assert convert.open_checkpoint("org/model", tmp_path, offline=True) == folder
     shutil.rmtree(tmp_path / "converted")
-    assert convert.open_checkpoint("org/model", tmp_path, offline=True) == folder  # converted again from the download
+    assert (
+        convert.open_checkpoint("org/model", tmp_path, offline=True) == folder
+    )  # converted again from the download
     assert not hub.log
 
 
@@ -89,7 +108,11 @@ def test_gated_model_needs_a_token(hub, tmp_path):
     with pytest.raises(CheckpointError, match="access to this model"):
         convert.open_checkpoint("org/model", tmp_path, token=False)
     assert convert.open_checkpoint("org/model", tmp_path, token="hf_secret").is_dir()
-    assert "hf_secret" not in json.dumps(checkpoint.read_provenance(convert.open_checkpoint("org/model", tmp_path, token="hf_secret")))
+    assert "hf_secret" not in json.dumps(
+        checkpoint.read_provenance(
+            convert.open_checkpoint("org/model", tmp_path, token="hf_secret")
+        )
+    )
 
 
 def test_revisions_come_from_the_hub_and_are_remembered(hub, tmp_path):

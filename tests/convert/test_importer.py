@@ -40,7 +40,9 @@ def assert_same_params(a, b):
     a, b = flatten(checkpoint.load_params(a)), flatten(checkpoint.load_params(b))
     assert set(a) == set(b)
     for name in a:
-        assert a[name].dtype == b[name].dtype and np.array_equal(np.asarray(a[name]), np.asarray(b[name])), name
+        assert a[name].dtype == b[name].dtype and np.array_equal(
+            np.asarray(a[name]), np.asarray(b[name])
+        ), name
 
 
 def test_orbax_restores_what_is_streamed(olmo_converted):
@@ -63,7 +65,10 @@ def test_torch_bin_single_and_sharded_give_the_same_parameters(olmo_hf, olmo_con
         shutil.copy(olmo_hf / "config.json", target)
     torch.save(state, single / "pytorch_model.bin")
     names = sorted(state)
-    files = {"pytorch_model-00001-of-00002.bin": names[:7], "pytorch_model-00002-of-00002.bin": names[7:]}
+    files = {
+        "pytorch_model-00001-of-00002.bin": names[:7],
+        "pytorch_model-00002-of-00002.bin": names[7:],
+    }
     for file, members in files.items():
         torch.save({name: state[name].clone() for name in members}, sharded / file)
     mapping = {name: file for file, members in files.items() for name in members}
@@ -76,16 +81,25 @@ def test_torch_bin_single_and_sharded_give_the_same_parameters(olmo_hf, olmo_con
 def test_half_precision_is_kept_as_stored(tmp_path, dtype):
     source = builders.save("llama-gqa-llama3", tmp_path / "hf", dtype)
     folder = convert.open_checkpoint(source, tmp_path / "cache")
-    assert {leaf.dtype.name for leaf in flatten(checkpoint.load_params(folder)).values()} == {str(dtype).removeprefix("torch.")}
+    assert {leaf.dtype.name for leaf in flatten(checkpoint.load_params(folder)).values()} == {
+        str(dtype).removeprefix("torch.")
+    }
     exporter.export(folder, tmp_path / "back")
     before, after = containers.read_table(source), containers.read_table(tmp_path / "back")
-    assert all(tensors.read(before[name]).tobytes() == tensors.read(after[name]).tobytes() for name in before)
-    assert json.loads((tmp_path / "back" / "config.json").read_text())["dtype"] == str(dtype).removeprefix("torch.")
+    assert all(
+        tensors.read(before[name]).tobytes() == tensors.read(after[name]).tobytes()
+        for name in before
+    )
+    assert json.loads((tmp_path / "back" / "config.json").read_text())["dtype"] == str(
+        dtype
+    ).removeprefix("torch.")
 
 
 def test_layers_of_mixed_dtype_become_fp32_and_go_back(folder, tmp_path):
     def change(state):
-        state["model.layers.1.mlp.up_proj.weight"] = state["model.layers.1.mlp.up_proj.weight"].bfloat16()
+        state["model.layers.1.mlp.up_proj.weight"] = state[
+            "model.layers.1.mlp.up_proj.weight"
+        ].bfloat16()
 
     change_tensors(folder, change)
     out = convert.open_checkpoint(folder, tmp_path / "cache")
@@ -96,9 +110,13 @@ def test_layers_of_mixed_dtype_become_fp32_and_go_back(folder, tmp_path):
     assert back["model.layers.0.mlp.up_proj.weight"].dtype == np.float32
 
 
-def test_blocks_smaller_than_a_tensor_give_the_same_parameters(olmo_hf, olmo_converted, tmp_path, monkeypatch):
+def test_blocks_smaller_than_a_tensor_give_the_same_parameters(
+    olmo_hf, olmo_converted, tmp_path, monkeypatch
+):
     monkeypatch.setattr(importer, "BLOCK", 1700)
-    monkeypatch.setattr(importer, "CHUNK", 400)  # 48 rows halve to 3, which divides no block of 1700 bytes evenly
+    monkeypatch.setattr(
+        importer, "CHUNK", 400
+    )  # 48 rows halve to 3, which divides no block of 1700 bytes evenly
     assert_same_params(convert.open_checkpoint(olmo_hf, tmp_path), olmo_converted)
     neox = builders.save("gpt_neox", tmp_path / "neox")
     small = convert.open_checkpoint(neox, tmp_path / "small")
@@ -111,15 +129,29 @@ BAD = {
         lambda state: state.pop("model.layers.1.mlp.up_proj.weight"),
         r"1 tensors of the model are missing.*\n.*layers.1.mlp.up_proj.weight \(48, 32\)",
     ),
-    "extra": (lambda state: state.update(surprise=torch.zeros(3)), r"1 in the checkpoint are unknown\n.*surprise float32 \(3,\)"),
+    "extra": (
+        lambda state: state.update(surprise=torch.zeros(3)),
+        r"1 in the checkpoint are unknown\n.*surprise float32 \(3,\)",
+    ),
     "misshaped": (
         lambda state: state.update({"model.layers.0.self_attn.q_proj.weight": torch.zeros(32, 16)}),
         r"q_proj.weight: stored \(32, 16\), the model wants \(32, 32\)",
     ),
-    "integer": (lambda state: state.update({"model.embed_tokens.weight": torch.zeros(96, 32, dtype=torch.int64)}), "stored as int64"),
-    "renamed layer": (lambda state: state.update({"model.layers.9.mlp.up_proj.weight": torch.zeros(48, 32)}), "layers.9"),
-    "untied copy": (lambda state: state.update({"lm_head.weight": torch.zeros(96, 32)}), "ties the embeddings, but lm_head.weight differs"),
-}  # fmt: skip
+    "integer": (
+        lambda state: state.update(
+            {"model.embed_tokens.weight": torch.zeros(96, 32, dtype=torch.int64)}
+        ),
+        "stored as int64",
+    ),
+    "renamed layer": (
+        lambda state: state.update({"model.layers.9.mlp.up_proj.weight": torch.zeros(48, 32)}),
+        "layers.9",
+    ),
+    "untied copy": (
+        lambda state: state.update({"lm_head.weight": torch.zeros(96, 32)}),
+        "ties the embeddings, but lm_head.weight differs",
+    ),
+}
 
 
 @pytest.mark.parametrize("fault", BAD)
@@ -128,11 +160,18 @@ def test_bad_tensors_are_named_with_both_sides_and_nothing_is_left(folder, tmp_p
     change_tensors(folder, change)
     with pytest.raises(CheckpointError, match=message):
         convert.open_checkpoint(folder, tmp_path / "cache")
-    assert not [path for path in (tmp_path / "cache" / "converted").iterdir() if not path.name.endswith(".lock")]
+    assert not [
+        path
+        for path in (tmp_path / "cache" / "converted").iterdir()
+        if not path.name.endswith(".lock")
+    ]
 
 
 def test_tied_copy_that_is_equal_is_accepted(folder, olmo_converted, tmp_path):
-    change_tensors(folder, lambda state: state.update({"lm_head.weight": state["model.embed_tokens.weight"].clone()}))
+    change_tensors(
+        folder,
+        lambda state: state.update({"lm_head.weight": state["model.embed_tokens.weight"].clone()}),
+    )
     assert_same_params(convert.open_checkpoint(folder, tmp_path / "cache"), olmo_converted)
 
 
@@ -140,7 +179,10 @@ CONFIGS = {
     "unknown architecture": ({"model_type": "mamba"}, "unknown architecture 'mamba'"),
     "missing size": ({"hidden_size": ...}, "hidden_size"),
     "wrong kind": ({"hidden_size": "big"}, "wrong kind"),
-    "unknown scaling": ({"rope_scaling": {"type": "dynamic", "factor": 2.0}, "rope_parameters": None}, "unknown rope scaling 'dynamic'"),
+    "unknown scaling": (
+        {"rope_scaling": {"type": "dynamic", "factor": 2.0}, "rope_parameters": None},
+        "unknown rope scaling 'dynamic'",
+    ),
     "quantised": ({"quantization_config": {"quant_method": "gptq"}}, "quantised"),
     "heads": ({"num_key_value_heads": 3}, "4 query heads cannot share 3"),
 }
@@ -150,7 +192,9 @@ CONFIGS = {
 def test_bad_configurations_are_named(folder, tmp_path, fault):
     changes, message = CONFIGS[fault]
     values = json.loads((folder / "config.json").read_text()) | changes
-    (folder / "config.json").write_text(json.dumps({name: value for name, value in values.items() if value is not ...}))
+    (folder / "config.json").write_text(
+        json.dumps({name: value for name, value in values.items() if value is not ...})
+    )
     with pytest.raises(CheckpointError, match=message) as error:
         convert.open_checkpoint(folder, tmp_path / "cache")
     assert "config" in str(error.value.where)
@@ -169,9 +213,20 @@ def test_folder_without_config_or_weights(folder, tmp_path):
 
 
 def limited(script, *arguments, file_bytes):
-    """Runs Python with a limit on the size of any file, which the kernel reports much as it does a full disk."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "LIMIT": str(file_bytes)}
-    return subprocess.run([sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True, env=environment)
+    """Runs Python with a limit on the size of any file, which the kernel reports much as it does a
+    full disk.
+    """
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "LIMIT": str(file_bytes),
+    }
+    return subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
 
 
 SCRIPT = """
@@ -188,7 +243,10 @@ except AmuroError as error:
 """
 
 
-@pytest.mark.parametrize("call", ["importer.convert(sys.argv[1], sys.argv[3])", "exporter.export(sys.argv[2], sys.argv[3])"])
+@pytest.mark.parametrize(
+    "call",
+    ["importer.convert(sys.argv[1], sys.argv[3])", "exporter.export(sys.argv[2], sys.argv[3])"],
+)
 def test_full_disk_is_one_clean_error_and_leaves_nothing(olmo_hf, olmo_converted, tmp_path, call):
     out = tmp_path / "out" / "model"
     run = limited(SCRIPT.format(call=call), olmo_hf, olmo_converted, out, file_bytes=6000)
@@ -214,30 +272,50 @@ def test_chunks_end_where_the_shards_of_a_mesh_end(olmo_hf, tmp_path, monkeypatc
     folder = convert.open_checkpoint(olmo_hf, tmp_path)
     config = checkpoint.read_config(folder)
     shapes = abstract_params(config)
-    placed = flatten(sharding.shardings(logical_axes(config), shapes, sharding.make_mesh("data:2,fsdp:2,tensor:2")))
+    placed = flatten(
+        sharding.shardings(
+            logical_axes(config), shapes, sharding.make_mesh("data:2,fsdp:2,tensor:2")
+        )
+    )
     arrays = store.open_arrays(folder / "params", list(flatten(shapes)))
     for name, leaf in flatten(shapes).items():
         shard = placed[name].shard_shape(leaf.shape)
         chunk = arrays[name].chunk_layout.read_chunk.shape
-        assert all(part % size == 0 for part, size in zip(shard, chunk, strict=True)), (name, shard, chunk)
+        assert all(part % size == 0 for part, size in zip(shard, chunk, strict=True)), (
+            name,
+            shard,
+            chunk,
+        )
 
 
 def test_fine_tuned_parameters_export_too(olmo_converted, tmp_path):
     config = checkpoint.read_config(olmo_converted)
     params = jax.tree.map(lambda leaf: leaf + 1, checkpoint.load_params(olmo_converted))
     provenance = {"parents": [checkpoint.model_hash(olmo_converted)]}
-    checkpoint.save_model(tmp_path / "tuned", params, config, olmo_converted / "tokenizer", provenance)
-    names = exporter.export(tmp_path / "tuned", tmp_path / "hf", dtype="bfloat16", shard_bytes=10_000)
+    checkpoint.save_model(
+        tmp_path / "tuned", params, config, olmo_converted / "tokenizer", provenance
+    )
+    names = exporter.export(
+        tmp_path / "tuned", tmp_path / "hf", dtype="bfloat16", shard_bytes=10_000
+    )
     assert len(names) > 3
     back = convert.open_checkpoint(tmp_path / "hf", tmp_path / "cache")
     for name, leaf in flatten(checkpoint.load_params(back)).items():
         assert leaf.dtype == ml_dtypes.bfloat16
-        assert np.array_equal(np.asarray(leaf), np.asarray(flatten(params)[name]).astype(ml_dtypes.bfloat16)), name
+        assert np.array_equal(
+            np.asarray(leaf), np.asarray(flatten(params)[name]).astype(ml_dtypes.bfloat16)
+        ), name
 
 
 def test_a_config_that_no_longer_describes_the_model_is_not_exported(olmo_converted, tmp_path):
     config = dataclasses.replace(checkpoint.read_config(olmo_converted), eos_id=7)
-    checkpoint.save_model(tmp_path / "other", checkpoint.load_params(olmo_converted), config, olmo_converted / "tokenizer", {})
+    checkpoint.save_model(
+        tmp_path / "other",
+        checkpoint.load_params(olmo_converted),
+        config,
+        olmo_converted / "tokenizer",
+        {},
+    )
     exporter.export(tmp_path / "other", tmp_path / "hf")
     assert json.loads((tmp_path / "hf" / "config.json").read_text())["eos_token_id"] == 7
 
@@ -245,7 +323,12 @@ def test_a_config_that_no_longer_describes_the_model_is_not_exported(olmo_conver
 def test_a_failed_conversion_waits_for_its_writes(tmp_path):
     """Else they would put files back into the folder that is being removed."""
     values = np.zeros((64, 1 << 16), np.float32)
-    with pytest.raises(KeyError), store.open_writer(tmp_path / "params", {"x": (values.shape, values.dtype, (1, 1 << 16))}) as writer:
+    with (
+        pytest.raises(KeyError),
+        store.open_writer(
+            tmp_path / "params", {"x": (values.shape, values.dtype, (1, 1 << 16))}
+        ) as writer,
+    ):
         for row in range(len(values)):
             writer.put("x", (slice(row, row + 1),), values[row : row + 1])
         assert writer._waiting
@@ -254,15 +337,28 @@ def test_a_failed_conversion_waits_for_its_writes(tmp_path):
 
 
 def test_tokenizer_files_travel_and_come_back(folder, tmp_path):
-    texts = {"tokenizer.json": "{}", "tokenizer_config.json": '{"a": 1}', "chat_template.jinja": "{{ x }}", "generation_config.json": "{}"}
+    texts = {
+        "tokenizer.json": "{}",
+        "tokenizer_config.json": '{"a": 1}',
+        "chat_template.jinja": "{{ x }}",
+        "generation_config.json": "{}",
+    }
     for name, text in texts.items():
         (folder / name).write_text(text)
     (folder / "README.md").write_text("not needed")
     out = convert.open_checkpoint(folder, tmp_path / "cache")
     exporter.export(out, tmp_path / "back")
-    assert {path.name for path in (tmp_path / "back").iterdir()} == {*texts, "config.json", "model.safetensors"}
+    assert {path.name for path in (tmp_path / "back").iterdir()} == {
+        *texts,
+        "config.json",
+        "model.safetensors",
+    }
     assert all((tmp_path / "back" / name).read_text() == text for name, text in texts.items())
-    assert set(checkpoint.read_provenance(out)["files"]) == {*texts, "config.json", "model.safetensors"}
+    assert set(checkpoint.read_provenance(out)["files"]) == {
+        *texts,
+        "config.json",
+        "model.safetensors",
+    }
 
 
 def test_the_cache_is_keyed_by_content(folder, tmp_path):
@@ -295,7 +391,9 @@ def test_each_byte_of_the_source_is_read_once(olmo_hf, tmp_path, monkeypatch):
     importer.convert(olmo_hf, tmp_path / "out")
     spans.sort()
     assert all(a[2] == b[1] for a, b in zip(spans, spans[1:], strict=False))
-    assert sum(end - start for _, start, end in spans) == sum(t.nbytes for t in containers.read_table(olmo_hf).values())
+    assert sum(end - start for _, start, end in spans) == sum(
+        t.nbytes for t in containers.read_table(olmo_hf).values()
+    )
 
 
 def test_missing_array_is_named(olmo_converted, tmp_path):

@@ -1,4 +1,6 @@
-"""Every family and variant: the same logits as HF torch, and HF → Orbax → HF without the change of a bit."""
+"""Every family and variant: the same logits as HF torch, and HF → Orbax → HF without the change of
+a bit.
+"""
 
 import json
 
@@ -46,15 +48,26 @@ def bf16_error(params, config, hf, tokens, mask):
 
 
 def test_config_written_from_scratch_loads_the_same_model(variant, tmp_path):
-    """Without the source's config.json, the one written must describe the same model to transformers."""
+    """Without the source's config.json, the one written must describe the same model to
+    transformers.
+    """
     hf = builders.build(variant)
     folder = convert.open_checkpoint(builders.save(variant, tmp_path / "hf"), tmp_path / "cache")
     config = checkpoint.read_config(folder)
     (folder / "tokenizer" / "config.json").unlink()
     exporter.export(folder, tmp_path / "back")
-    assert families.config_from_hf(json.loads((tmp_path / "back" / "config.json").read_text())) == config
-    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "back", attn_implementation="eager").eval()
-    assert families.config_from_hf(json.loads(again.config.to_json_string(use_diff=False))) == config
+    assert (
+        families.config_from_hf(json.loads((tmp_path / "back" / "config.json").read_text()))
+        == config
+    )
+    again = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path / "back", attn_implementation="eager"
+    ).eval()
+    assert (
+        families.config_from_hf(json.loads(again.config.to_json_string(use_diff=False))) == config
+    )
     tokens, masks = verify.example_tokens(config)
-    ours, theirs = (verify.run_reference(m, tokens, masks["left"])[0][masks["left"]] for m in (hf, again))
+    ours, theirs = (
+        verify.run_reference(m, tokens, masks["left"])[0][masks["left"]] for m in (hf, again)
+    )
     assert np.abs(ours - theirs).max() < 1e-4  # sdpa against eager attention

@@ -19,7 +19,9 @@ transformers = pytest.importorskip("transformers", reason="makes the checkpoints
 def series(tmp_path_factory):
     """Four checkpoints of 2 MB that differ."""
     parent = tmp_path_factory.mktemp("series")
-    config = transformers.LlamaConfig(**{**builders.SIZES, "vocab_size": 8192, "num_hidden_layers": 1})
+    config = transformers.LlamaConfig(
+        **{**builders.SIZES, "vocab_size": 8192, "num_hidden_layers": 1}
+    )
     for step in range(1, 5):
         torch.manual_seed(step)
         transformers.LlamaForCausalLM(config).save_pretrained(parent / f"step{step}")
@@ -29,7 +31,9 @@ def series(tmp_path_factory):
 def test_gives_every_folder_in_order(series, tmp_path):
     with Prefetcher(series, tmp_path) as prefetcher:
         paths = list(prefetcher)
-    assert len(set(paths)) == 4 and paths == [door.find_converted(name, tmp_path) for name in series]
+    assert len(set(paths)) == 4 and paths == [
+        door.find_converted(name, tmp_path) for name in series
+    ]
 
 
 def test_the_next_is_converted_while_the_current_is_in_use(series, tmp_path, monkeypatch):
@@ -62,9 +66,15 @@ def test_budget_evicts_what_was_used_and_keeps_what_is_in_use(series, tmp_path):
     assert len(seen) == 4
 
 
-def test_budget_with_room_for_two_still_runs_ahead_and_keeps_what_comes_again(series, tmp_path, monkeypatch):
+def test_budget_with_room_for_two_still_runs_ahead_and_keeps_what_comes_again(
+    series, tmp_path, monkeypatch
+):
     converted, real = [], importer.convert
-    monkeypatch.setattr(importer, "convert", lambda folder, *a, **k: (converted.append(folder), real(folder, *a, **k)))
+    monkeypatch.setattr(
+        importer,
+        "convert",
+        lambda folder, *a, **k: (converted.append(folder), real(folder, *a, **k)),
+    )
     a, b, c, _ = series
     size = max(door.disk_needed(name, tmp_path) for name in series)
     with Prefetcher([a, b, a, c, a], tmp_path, budget=size * 3) as prefetcher:
@@ -76,13 +86,18 @@ def test_budget_with_room_for_two_still_runs_ahead_and_keeps_what_comes_again(se
 def test_finished_names_of_an_earlier_run_are_evicted_first(series, tmp_path):
     old = door.open_checkpoint(series[0], tmp_path)
     size = max(door.disk_needed(name, tmp_path) for name in series)
-    with Prefetcher(series[1:2], tmp_path, budget=int(size * 1.5), finished=series[:1]) as prefetcher:
+    with Prefetcher(
+        series[1:2], tmp_path, budget=int(size * 1.5), finished=series[:1]
+    ) as prefetcher:
         next(prefetcher)
     assert not old.exists() and series[0].is_dir()
 
 
 def test_budget_below_one_checkpoint_is_refused(series, tmp_path):
-    with Prefetcher(series, tmp_path, budget=1000) as prefetcher, pytest.raises(ConfigError, match="disk budget"):
+    with (
+        Prefetcher(series, tmp_path, budget=1000) as prefetcher,
+        pytest.raises(ConfigError, match="disk budget"),
+    ):
         next(prefetcher)
 
 
@@ -101,7 +116,9 @@ def test_a_folder_that_is_converted_already_is_never_deleted(series, tmp_path):
     mine = tmp_path / "mine"
     shutil.copytree(door.open_checkpoint(series[0], tmp_path / "other"), mine)
     size = max(door.disk_needed(name, tmp_path) for name in series)
-    with Prefetcher([mine, series[1], series[2]], tmp_path / "cache", budget=int(size * 1.2)) as prefetcher:
+    with Prefetcher(
+        [mine, series[1], series[2]], tmp_path / "cache", budget=int(size * 1.2)
+    ) as prefetcher:
         for _ in prefetcher:
             pass
     assert door.is_converted(mine)
@@ -110,4 +127,8 @@ def test_a_folder_that_is_converted_already_is_never_deleted(series, tmp_path):
 def test_leaving_early_leaves_nothing_half_written(series, tmp_path):
     with Prefetcher(series, tmp_path) as prefetcher:
         next(prefetcher)
-    assert all(door.is_converted(path) for path in (tmp_path / "converted").iterdir() if not path.name.endswith(".lock"))
+    assert all(
+        door.is_converted(path)
+        for path in (tmp_path / "converted").iterdir()
+        if not path.name.endswith(".lock")
+    )

@@ -13,15 +13,39 @@ from amuro_jax.errors import CheckpointError, ConfigError
         ("allenai/OLMo-1B-hf", "step342000-tokens1435B", 342000, 1435 * 10**9, {}),
         ("allenai/OLMo-7B-0424-hf", "step477000-tokens2000B", 477000, 2000 * 10**9, {}),
         ("allenai/OLMo-2-1124-7B", "stage1-step150-tokens1B", 150, 10**9, {"stage": 1}),
-        ("allenai/OLMo-2-1124-7B", "stage2-ingredient3-step11931-tokens50B", 11931, 50 * 10**9, {"stage": 2, "ingredient": 3}),
+        (
+            "allenai/OLMo-2-1124-7B",
+            "stage2-ingredient3-step11931-tokens50B",
+            11931,
+            50 * 10**9,
+            {"stage": 2, "ingredient": 3},
+        ),
         ("allenai/OLMo-2-1124-7B", "step1000-tokens5B", 1000, 5 * 10**9, {}),
         ("allenai/Olmo-3-1025-7B", "stage3-step11921", 11921, None, {"stage": 3}),
         ("EleutherAI/pythia-160m-deduped", "step512", 512, 512 * 2_097_152, {}),
         ("LLM360/Amber", "ckpt_000", 1, 3_500_000_000, {}),
         ("LLM360/Amber", "ckpt_358", 359, 359 * 3_500_000_000, {}),
-        ("TinyLlama/TinyLlama-1.1B", "TinyLlama/TinyLlama-1.1B-intermediate-step-955k-token-2T", 955000, 2 * 10**12, {}),
-        ("TinyLlama/TinyLlama-1.1B", "TinyLlama/TinyLlama-1.1B-step-50K-105b", 50000, 105 * 10**9, {}),
-        ("allenai/DataDecide-dolma1_7-1B", "step10000-seed-small-aux-2", 10000, None, {"seed": "small-aux-2"}),
+        (
+            "TinyLlama/TinyLlama-1.1B",
+            "TinyLlama/TinyLlama-1.1B-intermediate-step-955k-token-2T",
+            955000,
+            2 * 10**12,
+            {},
+        ),
+        (
+            "TinyLlama/TinyLlama-1.1B",
+            "TinyLlama/TinyLlama-1.1B-step-50K-105b",
+            50000,
+            105 * 10**9,
+            {},
+        ),
+        (
+            "allenai/DataDecide-dolma1_7-1B",
+            "step10000-seed-small-aux-2",
+            10000,
+            None,
+            {"seed": "small-aux-2"},
+        ),
         ("HuggingFaceTB/SmolLM2-1.7B-intermediate-checkpoints", "step-160000", 160000, None, {}),
     ],
 )
@@ -41,7 +65,12 @@ def test_other_branches_are_left_out():
 
 def test_stage_two_stands_after_stage_one_by_tokens_seen():
     suite = suites.find_suite("allenai/OLMo-2-0425-1B")
-    names = ["stage2-ingredient1-step1000-tokens3B", "stage1-step1907359-tokens4001B", "main", "stage1-step0-tokens0B"]
+    names = [
+        "stage2-ingredient1-step1000-tokens3B",
+        "stage1-step1907359-tokens4001B",
+        "main",
+        "stage1-step0-tokens0B",
+    ]
     names.append("stage2-ingredient2-step500-tokens2B")
     found = ordered([parse(name, suite, name) for name in names])
     assert [r.revision for r in found] == [names[3], names[1], names[4], names[0], "main"]
@@ -50,7 +79,12 @@ def test_stage_two_stands_after_stage_one_by_tokens_seen():
 
 def test_main_of_olmo_1b_is_the_last_step():
     suite = suites.find_suite("allenai/OLMo-1B-hf")
-    found = ordered([parse(name, suite, name) for name in ("main", "step738000-tokens3094B", "step1000-tokens4B")])
+    found = ordered(
+        [
+            parse(name, suite, name)
+            for name in ("main", "step738000-tokens3094B", "step1000-tokens4B")
+        ]
+    )
     assert [r.step for r in found] == [1000, 738000, 738020]
 
 
@@ -91,7 +125,9 @@ def test_filters_come_before_the_selection():
     assert [r.step for r in select_revisions(found, "seed=a; every:2")] == [1, 5, 7]
 
 
-@pytest.mark.parametrize("select", ["log:x", "every:0", "step3", "nonsense:3", "seed=z;all", "colour=red;all"])
+@pytest.mark.parametrize(
+    "select", ["log:x", "every:0", "step3", "nonsense:3", "seed=z;all", "colour=red;all"]
+)
 def test_bad_selections_are_named(select):
     with pytest.raises(ConfigError):
         select_revisions(POWERS, select)

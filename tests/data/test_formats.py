@@ -21,57 +21,131 @@ SCIQ = row(context="S.", A="right", B="w1", C="w2", D="w3")
 
 PUBLISHED = [
     ("xsum", "default", row(document="D"), "### Input: D\n ### Summary: "),
-    ("xsum", "instruct", row(document="D"), "Please read the following text: D Provide a summary: "),
+    (
+        "xsum",
+        "instruct",
+        row(document="D"),
+        "Please read the following text: D Provide a summary: ",
+    ),
     ("xsum", "io", row(document="D"), "D"),
     ("cnn", "io", row(document="D"), "### Input: D\n ### Summary: "),
-    ("mnli_matched", "default", row(premise="P", hypothesis="H"), "### Input_1: P\n ### Input_2: H\n ### Inference: "),
-    ("mnli_matched", "instruct", row(premise="P", hypothesis="H"), "Consider the following texts: Text 1: P Text 2: H The relation is "),
+    (
+        "mnli_matched",
+        "default",
+        row(premise="P", hypothesis="H"),
+        "### Input_1: P\n ### Input_2: H\n ### Inference: ",
+    ),
+    (
+        "mnli_matched",
+        "instruct",
+        row(premise="P", hypothesis="H"),
+        "Consider the following texts: Text 1: P Text 2: H The relation is ",
+    ),
     ("mnli_matched", "io", row(premise="P", hypothesis="H"), "P H"),
-    ("paws", "default", row(sentence1="A", sentence2="B"), "### Input_1: A\n ### Input_2: B\n ### Paraphrase Classification: "),
-    ("paws", "instruct", row(sentence1="A", sentence2="B"),
-     "Let\u2019s compare the two sentences: Sentence_1: A Sentence_2: B Are they paraphrasing?: "),
-    ("socialiqa", "default", SOCIAL, "### Input: C.\n ### Answer: Answer A: a1 Answer B: b2Answer C: c3\n ### Question: "),
-    ("socialiqa", "instruct", SOCIAL,
-     "Given the context: C. And the answer: Answer A: a1 Answer B: b2Answer C: c3Generate a suitable question: "),
+    (
+        "paws",
+        "default",
+        row(sentence1="A", sentence2="B"),
+        "### Input_1: A\n ### Input_2: B\n ### Paraphrase Classification: ",
+    ),
+    (
+        "paws",
+        "instruct",
+        row(sentence1="A", sentence2="B"),
+        "Let\u2019s compare the two sentences: Sentence_1: A Sentence_2: B Are they paraphrasing?: ",
+    ),
+    (
+        "socialiqa",
+        "default",
+        SOCIAL,
+        "### Input: C.\n ### Answer: Answer A: a1 Answer B: b2Answer C: c3\n ### Question: ",
+    ),
+    (
+        "socialiqa",
+        "instruct",
+        SOCIAL,
+        "Given the context: C. And the answer: Answer A: a1 Answer B: b2Answer C: c3Generate a suitable question: ",
+    ),
     ("socialiqa", "io", SOCIAL, "C.a1b2c3"),
-    ("sciq", "default", SCIQ, "### Input: S.\n ### Answer: Answer A: right Answer B: w1 Answer C: w2Answer D: w3\n ### Question: "),
-    ("sciq", "instruct", SCIQ,
-     "Given the context: S. And the answer: Answer A: right Answer B: w1Answer C: w2Answer D: w3Generate a suitable question: "),
-    ("tweetqa", "default", row(context="T", A="a"), "### Input: T\n ### Answer: a\n ### Question: "),
-    ("tweetqa", "instruct", row(context="T", A="a"), "Given the context: T And the answer: aGenerate a suitable question: "),
-]  # fmt: skip
+    (
+        "sciq",
+        "default",
+        SCIQ,
+        "### Input: S.\n ### Answer: Answer A: right Answer B: w1 Answer C: w2Answer D: w3\n ### Question: ",
+    ),
+    (
+        "sciq",
+        "instruct",
+        SCIQ,
+        "Given the context: S. And the answer: Answer A: right Answer B: w1Answer C: w2Answer D: w3Generate a suitable question: ",
+    ),
+    (
+        "tweetqa",
+        "default",
+        row(context="T", A="a"),
+        "### Input: T\n ### Answer: a\n ### Question: ",
+    ),
+    (
+        "tweetqa",
+        "instruct",
+        row(context="T", A="a"),
+        "Given the context: T And the answer: aGenerate a suitable question: ",
+    ),
+]
 
 
-@pytest.mark.parametrize("task,name,example,text", PUBLISHED, ids=lambda value: value if isinstance(value, str) and len(value) < 20 else "")
+@pytest.mark.parametrize(
+    "task,name,example,text",
+    PUBLISHED,
+    ids=lambda value: value if isinstance(value, str) and len(value) < 20 else "",
+)
 def test_published_bytes(task, name, example, text):
     assert formats.prompt(example, get_task(task), name, PAPER) == text
 
 
 def test_strict_has_spaces_and_no_trailing_one():
-    assert formats.prompt(SOCIAL, get_task("socialiqa"), "default", STRICT).endswith("Answer A: a1 Answer B: b2 Answer C: c3\n ### Question:")
-    assert formats.prompt(SOCIAL, get_task("socialiqa"), "io", STRICT) == "C. Answer A: a1 Answer B: b2 Answer C: c3"
+    assert formats.prompt(SOCIAL, get_task("socialiqa"), "default", STRICT).endswith(
+        "Answer A: a1 Answer B: b2 Answer C: c3\n ### Question:"
+    )
+    assert (
+        formats.prompt(SOCIAL, get_task("socialiqa"), "io", STRICT)
+        == "C. Answer A: a1 Answer B: b2 Answer C: c3"
+    )
     assert formats.prompt(row(document="D"), get_task("cnn"), "io", STRICT) == "D"
 
 
 def test_strict_shuffles_the_options_of_sciq_and_paper_does_not():
     places = []
     for number in range(40):
-        text = formats.prompt(Example(number, "0", SCIQ.fields, "q"), get_task("sciq"), "default", STRICT)
+        text = formats.prompt(
+            Example(number, "0", SCIQ.fields, "q"), get_task("sciq"), "default", STRICT
+        )
         places.append(next(letter for letter in "ABCD" if f"Answer {letter}: right" in text))
     assert set(places) == set("ABCD")
 
 
-@pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.kind in ("classification", "generation")])
+@pytest.mark.parametrize(
+    "name", [name for name, task in TASKS.items() if task.kind in ("classification", "generation")]
+)
 @pytest.mark.parametrize("base", formats.FORMATS)
 def test_every_set_has_every_format_and_every_perturbation(name, base):
     task = get_task(name)
     own = formats.template_fields(formats.FRAMES[task.frame]["default"])
     fields = {field: f"<{field}>" for field in ("A", "B", "C", "D", *own) if field != "answer"}
     example = row(**{"context": "<context>"} | fields)
-    texts = {variant: formats.prompt(example, task, variant, STRICT) for variant in formats.format_family(base, False)}
+    texts = {
+        variant: formats.prompt(example, task, variant, STRICT)
+        for variant in formats.format_family(base, False)
+    }
     assert all(text == text.rstrip() and "{" not in text for text in texts.values())
-    shown = [field for field in formats.template_fields(formats.FRAMES[task.frame][base]) if field != "answer"]
-    assert all(f"<{field}>" in text for field in shown for text in texts.values())  # a perturbation never touches the row's own text
+    shown = [
+        field
+        for field in formats.template_fields(formats.FRAMES[task.frame][base])
+        if field != "answer"
+    ]
+    assert all(
+        f"<{field}>" in text for field in shown for text in texts.values()
+    )  # a perturbation never touches the row's own text
     if base == "default":
         assert len(set(texts.values())) >= len(texts) - 1  # headings are in title case already
 
@@ -79,29 +153,43 @@ def test_every_set_has_every_format_and_every_perturbation(name, base):
 def test_label_words_change_everywhere_or_nowhere(tmp_path):
     write_rows(tmp_path, "glue_mnli", "train", nli_rows(12))
     write_rows(tmp_path, "glue_mnli", "validation_matched", nli_rows(6, "tree"))
-    query = build_queries(get_task("mnli_matched"), "default~labels=truth", 3, STRICT, data_root=str(tmp_path))[1]
-    assert query.continuations == ((" true", "true"), (" unknown", "unknown"), (" false", "false")) and query.reference == "unknown"
+    query = build_queries(
+        get_task("mnli_matched"), "default~labels=truth", 3, STRICT, data_root=str(tmp_path)
+    )[1]
+    assert (
+        query.continuations == ((" true", "true"), (" unknown", "unknown"), (" false", "false"))
+        and query.reference == "unknown"
+    )
     assert "entailment" not in query.context and query.context.count("### Inference: ") == 3
 
 
 def test_switches_act_alone():
     assert resolve("strict", "+published_templates").name == "strict+published_templates"
     assert resolve("paper", "-no_stop").name == "paper-no_stop"
-    assert formats.prompt(row(document="D"), get_task("xsum"), "default", resolve("strict", "+published_templates")).endswith(": ")
+    assert formats.prompt(
+        row(document="D"), get_task("xsum"), "default", resolve("strict", "+published_templates")
+    ).endswith(": ")
     with pytest.raises(ConfigError, match="unknown quirk"):
         resolve("strict", "no_stop")
 
 
 def test_gold_in_the_prompt_of_llmbar_only_where_asked():
     example = Example(0, "0", {"instruction": "I", "first": "x", "second": "y"}, "2", ("1", "2"), 1)
-    assert formats.prompt(example, get_task("llmbar"), "default", STRICT).endswith("### Better Output:")
-    assert formats.prompt(example, get_task("llmbar"), "default", resolve("strict", "+gold_in_prompt")).endswith("### Better Output: 2")
+    assert formats.prompt(example, get_task("llmbar"), "default", STRICT).endswith(
+        "### Better Output:"
+    )
+    assert formats.prompt(
+        example, get_task("llmbar"), "default", resolve("strict", "+gold_in_prompt")
+    ).endswith("### Better Output: 2")
 
 
 def test_a_format_of_ones_own_and_unknown_ones(monkeypatch):
     monkeypatch.setattr(formats, "_USER", {})
     formats.add_format("mine", {"nli": "P: {premise} H: {hypothesis} R:"})
-    assert formats.prompt(row(premise="p", hypothesis="h"), get_task("mnli_matched"), "mine", STRICT) == "P: p H: h R:"
+    assert (
+        formats.prompt(row(premise="p", hypothesis="h"), get_task("mnli_matched"), "mine", STRICT)
+        == "P: p H: h R:"
+    )
     with pytest.raises(ConfigError, match="no template"):
         formats.template_of(get_task("paws"), "mine", STRICT)
     with pytest.raises(ConfigError, match="unknown format"):

@@ -20,29 +20,55 @@ def queries(name, root, shots=0, protocol=STRICT, format="default"):
 
 
 def test_mmlu_has_groups_and_shots_from_dev(tmp_path):
-    rows = [{"question": f"Q{i}", "subject": f"s{i % 2}", "choices": ["p", "q", "r", "s"], "answer": i % 4} for i in range(6)]
+    rows = [
+        {
+            "question": f"Q{i}",
+            "subject": f"s{i % 2}",
+            "choices": ["p", "q", "r", "s"],
+            "answer": i % 4,
+        }
+        for i in range(6)
+    ]
     write_rows(tmp_path, "mmlu", "test", rows)
     write_rows(tmp_path, "mmlu", "dev", rows)
     query = queries("mmlu", tmp_path, 1)[1]
-    assert (query.group, query.gold, query.reference) == ("s1", 1, "q") and query.context.endswith("\n\nQuestion: Q1\nAnswer:")
+    assert (query.group, query.gold, query.reference) == ("s1", 1, "q") and query.context.endswith(
+        "\n\nQuestion: Q1\nAnswer:"
+    )
     assert queries("mmlu", tmp_path, format="io")[0].context == "Q0"
 
 
 def test_truthfulqa_moves_the_right_answer(tmp_path):
-    rows = [{"question": f"Q{i}", "mc1_targets": {"choices": ["right", "w1", "w2", "w3"], "labels": [1, 0, 0, 0]}} for i in range(30)]
+    rows = [
+        {
+            "question": f"Q{i}",
+            "mc1_targets": {"choices": ["right", "w1", "w2", "w3"], "labels": [1, 0, 0, 0]},
+        }
+        for i in range(30)
+    ]
     write_rows(tmp_path, "truthfulqa", "validation", rows)
     made = queries("truthfulqa", tmp_path)
-    assert {query.gold for query in made} == {0, 1, 2, 3} and {query.reference for query in made} == {"right"}
+    assert {query.gold for query in made} == {0, 1, 2, 3} and {
+        query.reference for query in made
+    } == {"right"}
     assert {query.gold for query in queries("truthfulqa", tmp_path, protocol=PAPER)} == {0}
 
 
 def test_gsm8k_generates_until_a_blank_line(shared):
     query = queries("gsm8k", shared)[0]
-    assert query.metric == "exact_number" and query.new_tokens == 256 and "\n\n" in query.stop and query.reference.endswith("#### 18")
+    assert (
+        query.metric == "exact_number"
+        and query.new_tokens == 256
+        and "\n\n" in query.stop
+        and query.reference.endswith("#### 18")
+    )
 
 
 def test_stsb_scores_become_labels(tmp_path):
-    rows = [{"sentence1": "a", "sentence2": "b", "label": score, "idx": 0} for score in (3.5, 3.6, 5.0, 0.0)]
+    rows = [
+        {"sentence1": "a", "sentence2": "b", "label": score, "idx": 0}
+        for score in (3.5, 3.6, 5.0, 0.0)
+    ]
     write_rows(tmp_path, "glue_stsb", "validation", rows)
     assert [query.reference for query in queries("stsb", tmp_path)] == ["no", "yes", "yes", "no"]
     write_rows(tmp_path, "glue_stsb", "test", [rows[0] | {"label": -1.0}])
@@ -50,11 +76,19 @@ def test_stsb_scores_become_labels(tmp_path):
 
 
 def test_published_hellaswag_is_cleaned(tmp_path):
-    row = {"ind": 1, "activity_label": "Baking", "ctx_a": "Mix [title] the [step] dough.", "ctx_b": "she", "label": "0"}
+    row = {
+        "ind": 1,
+        "activity_label": "Baking",
+        "ctx_a": "Mix [title] the [step] dough.",
+        "ctx_b": "she",
+        "label": "0",
+    }
     row["endings"] = ["bakes  it", "eats"]
     write_rows(tmp_path, "hellaswag", "validation", [row])
     paper = queries("hellaswag", tmp_path, protocol=PAPER)[0]
-    assert paper.context == "Baking: Mix.  the dough. She".replace("  ", " ") and paper.continuations[0] == (" bakes it",)
+    assert paper.context == "Baking: Mix.  the dough. She".replace(
+        "  ", " "
+    ) and paper.continuations[0] == (" bakes it",)
     assert queries("hellaswag", tmp_path)[0].context == "Baking: Mix [title] the [step] dough. she"
 
 
@@ -77,25 +111,52 @@ test: [test]
 
 def test_a_set_of_ones_own(tmp_path):
     (tmp_path / "mine.yaml").write_text(YAML)
-    write_rows(tmp_path, "my_nli", "test", [{"sent_a": "p", "sent_b": "h", "answer": "neutral"}, {"sent_a": "p", "sent_b": "h", "answer": 2}])
+    write_rows(
+        tmp_path,
+        "my_nli",
+        "test",
+        [
+            {"sent_a": "p", "sent_b": "h", "answer": "neutral"},
+            {"sent_a": "p", "sent_b": "h", "answer": 2},
+        ],
+    )
     made = queries(str(tmp_path / "mine.yaml"), tmp_path)
-    assert [q.gold for q in made] == [1, 2] and made[0].context == "### Input_1: p\n ### Input_2: h\n ### Inference:" and made[0].task == "my_nli"
+    assert (
+        [q.gold for q in made] == [1, 2]
+        and made[0].context == "### Input_1: p\n ### Input_2: h\n ### Inference:"
+        and made[0].task == "my_nli"
+    )
 
 
 def test_a_column_called_answer_of_ones_own(tmp_path):
     text = "name: quest\nkind: generation\nfolder: quest\nframe: question\nfields: {context: c, answer: a}\ncompletion: q\ntest: test\n"
     (tmp_path / "quest.yaml").write_text(text)
     write_rows(tmp_path, "quest", "test", [{"c": "Snow fell.", "a": "white", "q": "Which colour?"}])
-    assert queries(str(tmp_path / "quest.yaml"), tmp_path)[0].context == "### Input: Snow fell.\n ### Answer: white\n ### Question:"
+    assert (
+        queries(str(tmp_path / "quest.yaml"), tmp_path)[0].context
+        == "### Input: Snow fell.\n ### Answer: white\n ### Question:"
+    )
 
 
 def test_ones_own_templates_and_options(tmp_path):
     text = "name: quiz\nkind: multiple_choice\nfolder: quiz\nfields: {question: q}\ngold: right\nchoices: [o1, o2]\ntest: test\n"
     text += "templates: {default: 'Quiz: {question} ='}\n"
     (tmp_path / "quiz.yaml").write_text(text)
-    write_rows(tmp_path, "quiz", "test", [{"q": "1+1", "o1": "2", "o2": "3", "right": 0}, {"q": "1+2", "o1": "2", "o2": "3", "right": "3"}])
+    write_rows(
+        tmp_path,
+        "quiz",
+        "test",
+        [
+            {"q": "1+1", "o1": "2", "o2": "3", "right": 0},
+            {"q": "1+2", "o1": "2", "o2": "3", "right": "3"},
+        ],
+    )
     made = queries(str(tmp_path / "quiz.yaml"), tmp_path)
-    assert [q.gold for q in made] == [0, 1] and made[0].context == "Quiz: 1+1 =" and made[0].continuations == ((" 2",), (" 3",))
+    assert (
+        [q.gold for q in made] == [0, 1]
+        and made[0].context == "Quiz: 1+1 ="
+        and made[0].continuations == ((" 2",), (" 3",))
+    )
     write_rows(tmp_path, "quiz", "test", [{"q": "1+1", "o1": "2", "right": 0}])
     with pytest.raises(DataError, match="column 'o2' is missing"):
         queries(str(tmp_path / "quiz.yaml"), tmp_path)
@@ -104,12 +165,16 @@ def test_ones_own_templates_and_options(tmp_path):
 @pytest.mark.parametrize(
     "change,message",
     [
-        (("kind: classification", "kind: guess"), "unknown kind"), (("gold: answer", ""), "gold is missing"),
-        (("frame: nli", "frame: nil"), "known frame"), (("gold:", "golden:"), "unknown name 'golden'"),
-        (("folder: my_nli", ""), "neither hub nor folder"), (("name: my_nli", "name: paws"), "already"),
-        (("frame: nli", "templates: {default: '{premiss}'}"), "names a field 'premiss'"), (("fields: {", "fields: ["), "not YAML"),
+        (("kind: classification", "kind: guess"), "unknown kind"),
+        (("gold: answer", ""), "gold is missing"),
+        (("frame: nli", "frame: nil"), "known frame"),
+        (("gold:", "golden:"), "unknown name 'golden'"),
+        (("folder: my_nli", ""), "neither hub nor folder"),
+        (("name: my_nli", "name: paws"), "already"),
+        (("frame: nli", "templates: {default: '{premiss}'}"), "names a field 'premiss'"),
+        (("fields: {", "fields: ["), "not YAML"),
     ],
-)  # fmt: skip
+)
 def test_faults_of_a_task_file(tmp_path, change, message):
     (tmp_path / "mine.yaml").write_text(YAML.replace(*change))
     with pytest.raises(ConfigError, match=message):

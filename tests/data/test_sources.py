@@ -1,4 +1,7 @@
-"""Rows from files and (through `datasets`) from a Hub-like folder; every fault named by file and line."""
+"""Rows from files and (through `datasets`) from a Hub-like folder.
+
+Every fault named by file and line.
+"""
 
 import json
 from pathlib import Path
@@ -26,14 +29,20 @@ def test_jsonl_parquet_and_arrow_hold_the_same_examples(tmp_path):
     write_rows(tmp_path / "a", "glue_mnli", "validation_matched", rows)
     for name in ("b", "c", "d"):
         (tmp_path / name / "glue_mnli").mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "b" / "glue_mnli" / "validation_matched.parquet")
+    pq.write_table(
+        pa.Table.from_pylist(rows), tmp_path / "b" / "glue_mnli" / "validation_matched.parquet"
+    )
     with pa.OSFile(str(tmp_path / "c" / "glue_mnli" / "validation_matched.arrow"), "wb") as sink:
         with pa.ipc.new_stream(sink, pa.Table.from_pylist(rows).schema) as writer:
             writer.write_table(pa.Table.from_pylist(rows))
     (tmp_path / "d" / "glue_mnli" / "validation_matched.json").write_text(json.dumps(rows))
     examples = [load(tmp_path / name) for name in "abcd"]
     assert examples[0] == examples[1] == examples[2] == examples[3]
-    assert examples[0][4].completion == "neutral" and examples[0][4].row == 4 and examples[0][4].doc_id == "4"
+    assert (
+        examples[0][4].completion == "neutral"
+        and examples[0][4].row == 4
+        and examples[0][4].doc_id == "4"
+    )
 
 
 FAULTS = [
@@ -50,7 +59,9 @@ FAULTS = [
 @pytest.mark.parametrize("line,message", FAULTS, ids=[message[:20] for _, message in FAULTS])
 def test_a_bad_row_is_named_by_file_and_line(tmp_path, line, message):
     path = write_rows(tmp_path, "glue_mnli", "validation_matched", nli_rows(3))
-    path.write_text(path.read_text() + "\n" + line + "\n")  # after a blank line: rows and lines are counted apart
+    path.write_text(
+        path.read_text() + "\n" + line + "\n"
+    )  # after a blank line: rows and lines are counted apart
     with pytest.raises(DataError, match=message) as caught:
         load(tmp_path)
     assert caught.value.where == f"{path}:5"
@@ -79,20 +90,35 @@ def test_a_damaged_parquet_file(tmp_path):
 def test_the_checksum_follows_the_rows(tmp_path):
     write_rows(tmp_path / "a", "glue_mnli", "train", nli_rows(5))
     write_rows(tmp_path / "b", "glue_mnli", "train", nli_rows(6))
-    first, second = (sources.dataset_checksum(MNLI, sources.train_split(MNLI, str(tmp_path / name))) for name in "ab")
+    first, second = (
+        sources.dataset_checksum(MNLI, sources.train_split(MNLI, str(tmp_path / name)))
+        for name in "ab"
+    )
     assert first != second and len(first) == 64
 
 
 def test_rows_through_the_datasets_library(tmp_path):
     write_rows(tmp_path, "hub", "train", nli_rows(4))
-    task = Task("far", "classification", "nli", "mnli", Source(str(tmp_path / "hub"), "far", test=("train",)), MNLI.columns, MNLI.labels)
+    task = Task(
+        "far",
+        "classification",
+        "nli",
+        "mnli",
+        Source(str(tmp_path / "hub"), "far", test=("train",)),
+        MNLI.columns,
+        MNLI.labels,
+    )
     split = sources.find_split(task, ("train",), "")
-    assert split.path is None and [example.gold for example in sources.load_examples(task, split)] == [0, 1, 2, 0]
+    assert split.path is None and [
+        example.gold for example in sources.load_examples(task, split)
+    ] == [0, 1, 2, 0]
     assert len(sources.dataset_checksum(task, split)) == 64
 
 
 def cuts(path):
-    """Lengths at which an Arrow file can be cut without its reader noticing, and one in the middle of a block."""
+    """Lengths at which an Arrow file can be cut without its reader noticing, and one in the middle
+    of a block.
+    """
     with pa.memory_map(str(path)) as stream:
         reader = pa.ipc.MessageReader.open_stream(stream)
         ends = [stream.tell() for _ in iter(reader.read_next_message, None)]
@@ -105,7 +131,9 @@ def test_a_cache_that_lost_its_end_or_some_bytes_is_fetched_again(tmp_path, monk
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     write_rows(tmp_path, "hub", "train", nli_rows(1500))  # more than one block
     good = sources.hub_cache.load(str(tmp_path / "hub"), split="train")
-    path = Path(datasets.load_dataset(str(tmp_path / "hub"), split="train").cache_files[0]["filename"])
+    path = Path(
+        datasets.load_dataset(str(tmp_path / "hub"), split="train").cache_files[0]["filename"]
+    )
     whole = path.read_bytes()
     flipped = whole.replace(good[77]["premise"].encode(), good[77]["premise"].encode()[::-1])
     assert len(good) == 1500 and len(flipped) == len(whole) and flipped != whole
@@ -128,8 +156,15 @@ def test_a_set_published_as_a_script_comes_from_its_parquet_mirror(monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     task = get_task("xlsum")
-    assert sources.load_examples(task, sources.find_split(task, ("test",), ""))[0].completion == "short"
-    found = {"data_files": {"test": "english/*test/*.parquet"}, "revision": "refs/convert/parquet", "split": "test"}
+    assert (
+        sources.load_examples(task, sources.find_split(task, ("test",), ""))[0].completion
+        == "short"
+    )
+    found = {
+        "data_files": {"test": "english/*test/*.parquet"},
+        "revision": "refs/convert/parquet",
+        "split": "test",
+    }
     assert asked[1] == (("csebuetnlp/xlsum",), found)
 
 
@@ -138,7 +173,12 @@ def test_the_registry_is_whole():
     study += " hellaswag boolq sciq_choice llmbar mmlu gsm8k truthfulqa"
     assert set(study.split()) <= set(TASKS)
     for name, task in TASKS.items():
-        assert task.name == name and task.roles and hasattr(sources.readers, task.reader) and task.licence
+        assert (
+            task.name == name
+            and task.roles
+            and hasattr(sources.readers, task.reader)
+            and task.licence
+        )
         assert not task.source.shots_from or task.source.shots_from in TASKS
     with pytest.raises(ConfigError, match="unknown task"):
         get_task("nothing")
@@ -150,4 +190,8 @@ def test_every_local_set_can_be_read(shared):
         for split in dict.fromkeys((task.source.train, *task.source.test)):
             if split and (path := sources.split_path(task, split, str(shared))):
                 read[name, split] = len(sources.load_examples(task, sources.Split(split, path)))
-    assert len({name for name, _ in read}) >= 20 and read["rte", "validation"] == 277 and read["socialiqa", "train"] == 6000
+    assert (
+        len({name for name, _ in read}) >= 20
+        and read["rte", "validation"] == 277
+        and read["socialiqa", "train"] == 6000
+    )

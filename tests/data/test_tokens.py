@@ -30,7 +30,11 @@ def test_offsets_cover_the_text_and_decoding_gives_it_back(text):
 def test_a_saved_tokenizer_is_the_same(tmp_path):
     TOKENIZER.save(tmp_path / "t")
     again = Tokenizer.load(tmp_path / "t")
-    assert again.eos_id == TOKENIZER.eos_id and again.pad_id == TOKENIZER.pad_id and again.encode(" neutral") == TOKENIZER.encode(" neutral")
+    assert (
+        again.eos_id == TOKENIZER.eos_id
+        and again.pad_id == TOKENIZER.pad_id
+        and again.encode(" neutral") == TOKENIZER.encode(" neutral")
+    )
     assert again.fingerprint == TOKENIZER.fingerprint == open_tokenizer(tmp_path / "t").fingerprint
 
 
@@ -49,52 +53,88 @@ def test_the_wrong_eos_is_noticed(tmp_path):
 def test_the_released_tokenizers_end_texts_with_different_ids(shared):
     names = ("allenai_gpt-neox-olmo-dolma-v1_5.json", "allenai_dolma2.json")
     first, second = (Tokenizer.from_file(shared / "tokenizers" / name) for name in names)
-    assert (first.eos_id, first.token(0), first.token(1)) == (50279, "|||IP_ADDRESS|||", "<|padding|>") and second.eos_id == 100257
-    assert "eos id 0 is '|||IP_ADDRESS|||'" in check_eos(Tokenizer.from_file(shared / "tokenizers" / names[0], eos_id=0))
+    assert (first.eos_id, first.token(0), first.token(1)) == (
+        50279,
+        "|||IP_ADDRESS|||",
+        "<|padding|>",
+    ) and second.eos_id == 100257
+    assert "eos id 0 is '|||IP_ADDRESS|||'" in check_eos(
+        Tokenizer.from_file(shared / "tokenizers" / names[0], eos_id=0)
+    )
 
 
 def test_a_chat_template_of_the_checkpoint():
     made = make_tokenizer()
-    made.chat_template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{{ eos_token }}{% endfor %}"
+    made.chat_template = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{{ eos_token }}{% endfor %}"
+    )
     made.chat_template += "{% if add_generation_prompt %}[assistant]{% endif %}"
-    assert render_chat(made, [{"role": "user", "content": "hi"}], generate=True) == "[user]hi<|endoftext|>[assistant]"
+    assert (
+        render_chat(made, [{"role": "user", "content": "hi"}], generate=True)
+        == "[user]hi<|endoftext|>[assistant]"
+    )
 
 
 def encode(root, name="mnli_matched", protocol=STRICT, **options):
-    return encode_training_set(get_task(name), "default", protocol, TOKENIZER, data_root=str(root), **options)
+    return encode_training_set(
+        get_task(name), "default", protocol, TOKENIZER, data_root=str(root), **options
+    )
 
 
 def test_prompt_and_completion_are_tokenised_together_and_the_completion_is_learned(tmp_path):
     write_rows(tmp_path, "glue_mnli", "train", nli_rows(9))
     for example in encode(tmp_path):
         text = TOKENIZER.decode(example.tokens[:-1])
-        assert list(example.tokens) == TOKENIZER.encode(text) + [TOKENIZER.eos_id] and example.loss_mask[-1]
-        assert TOKENIZER.decode(example.tokens[example.loss_mask][:-1]) == " " + ("entailment", "neutral", "contradiction")[example.row % 3]
+        assert (
+            list(example.tokens) == TOKENIZER.encode(text) + [TOKENIZER.eos_id]
+            and example.loss_mask[-1]
+        )
+        assert (
+            TOKENIZER.decode(example.tokens[example.loss_mask][:-1])
+            == " " + ("entailment", "neutral", "contradiction")[example.row % 3]
+        )
         assert text.count("### Inference: ") == 1 and not text.endswith(" ")
 
 
 def test_paper_learns_the_same_text_by_its_own_rule(tmp_path):
     write_rows(tmp_path, "glue_mnli", "train", nli_rows(9))
     strict, paper = encode(tmp_path), encode(tmp_path, protocol=PAPER)
-    assert all((a.tokens == b.tokens).all() and (a.loss_mask == b.loss_mask).all() for a, b in zip(strict, paper, strict=True))
+    assert all(
+        (a.tokens == b.tokens).all() and (a.loss_mask == b.loss_mask).all()
+        for a, b in zip(strict, paper, strict=True)
+    )
 
 
 def test_long_rows_are_cut_in_the_document_and_counted(tmp_path):
-    write_rows(tmp_path, "xsum", "train", [{"document": "grey stone " * 60, "summary": "A stone.", "id": "0"}])
+    write_rows(
+        tmp_path,
+        "xsum",
+        "train",
+        [{"document": "grey stone " * 60, "summary": "A stone.", "id": "0"}],
+    )
     (example,) = encode(tmp_path, "xsum", max_length=40)
     assert len(example.tokens) <= 40 and example.truncated > 0
     assert TOKENIZER.decode(example.tokens).endswith("\n ### Summary: A stone.<|endoftext|>")
 
 
 def test_chat_turns_of_the_assistant_are_learned_with_their_end(tmp_path):
-    turns = [("system", "be brief"), ("user", "no stone?"), ("assistant", "yes stone"), ("user", "grey"), ("assistant", "lies there")]
+    turns = [
+        ("system", "be brief"),
+        ("user", "no stone?"),
+        ("assistant", "yes stone"),
+        ("user", "grey"),
+        ("assistant", "lies there"),
+    ]
     row = {"id": "c", "messages": [{"role": role, "content": content} for role, content in turns]}
     write_rows(tmp_path, "tulu_v2", "train", [row])
     (example,) = encode(tmp_path, "tulu")
     text = "<|system|>\nbe brief\n<|user|>\nno stone?\n<|assistant|>\nyes stone<|endoftext|>\n"
     text += "<|user|>\ngrey\n<|assistant|>\nlies there<|endoftext|>\n"
     assert TOKENIZER.decode(example.tokens) == text
-    assert TOKENIZER.decode(example.tokens[example.loss_mask]) == "yes stone<|endoftext|>lies there<|endoftext|>"
+    assert (
+        TOKENIZER.decode(example.tokens[example.loss_mask])
+        == "yes stone<|endoftext|>lies there<|endoftext|>"
+    )
     (short,) = encode(tmp_path, "tulu", max_length=12)
     assert len(short.tokens) == 12 and short.truncated == len(example.tokens) - 12
 
@@ -110,7 +150,9 @@ def test_label_tokens_of_the_study(shared):
     """Quirk 2: eleven sub-tokens compete under OLMo's tokenizer, ten of them distinct."""
     tokenizer = Tokenizer.from_file(shared / "tokenizers" / "allenai_gpt-neox-olmo-dolma-v1_5.json")
     words = ("entailment", "neutral", "contradiction")
-    pieces = [token for word in words for form in (" " + word, word) for token in tokenizer.encode(form)]
+    pieces = [
+        token for word in words for form in (" " + word, word) for token in tokenizer.encode(form)
+    ]
     assert len(pieces) == 11 and len(set(pieces)) == 10
 
 
@@ -118,8 +160,12 @@ def test_label_tokens_of_the_study(shared):
 @given(st.text(max_size=20), st.lists(st.text(max_size=20), min_size=1, max_size=3))
 def test_a_shared_beginning_changes_no_token(head, tails):
     texts = [f"{head}\n{tail}" for tail in tails]
-    assert TOKENIZER.encode_batch(texts, len(head) + 1) == [TOKENIZER.encode(text) for text in texts]
-    assert TOKENIZER.encode_batch_with_offsets(texts, len(head) + 1) == [TOKENIZER.encode_with_offsets(text) for text in texts]
+    assert TOKENIZER.encode_batch(texts, len(head) + 1) == [
+        TOKENIZER.encode(text) for text in texts
+    ]
+    assert TOKENIZER.encode_batch_with_offsets(texts, len(head) + 1) == [
+        TOKENIZER.encode_with_offsets(text) for text in texts
+    ]
 
 
 @pytest.mark.parametrize("name", ["allenai_gpt-neox-olmo-dolma-v1_5.json", "allenai_dolma2.json"])
@@ -128,10 +174,23 @@ def test_a_shared_beginning_of_real_prompts(shared, name):
 
     tokenizer = Tokenizer.from_file(shared / "tokenizers" / name)
     for format in ("default", "io"):
-        queries = build_queries(get_task("rte"), format, 4, STRICT, tokenizer, data_root=str(shared))
+        queries = build_queries(
+            get_task("rte"), format, 4, STRICT, tokenizer, data_root=str(shared)
+        )
         texts = [query.context for query in queries]
         assert tokenizer._separable(texts[0], queries[0].shared)
-        assert tokenizer.encode_batch(texts, queries[0].shared) == [tokenizer.encode(text) for text in texts]
-    pairs = [("stone", "  lies"), ("stone", "\n\n lies"), ("stone\n", "lies"), ("stone\n", "  lies"), ("stone  ", "lies"), ("a?", "\u0301b")]
+        assert tokenizer.encode_batch(texts, queries[0].shared) == [
+            tokenizer.encode(text) for text in texts
+        ]
+    pairs = [
+        ("stone", "  lies"),
+        ("stone", "\n\n lies"),
+        ("stone\n", "lies"),
+        ("stone\n", "  lies"),
+        ("stone  ", "lies"),
+        ("a?", "\u0301b"),
+    ]
     for head, tail in pairs:
-        assert tokenizer.encode_batch([f"{head}\n{tail}"], len(head) + 1) == [tokenizer.encode(f"{head}\n{tail}")]
+        assert tokenizer.encode_batch([f"{head}\n{tail}"], len(head) + 1) == [
+            tokenizer.encode(f"{head}\n{tail}")
+        ]

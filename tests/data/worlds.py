@@ -1,4 +1,6 @@
-"""Small sets on disk in the columns of real ones, and a byte-level tokenizer learned from a few words."""
+"""Small sets on disk in the columns of real ones, and a byte-level tokenizer learned from a few
+words.
+"""
 
 import json
 
@@ -20,13 +22,24 @@ def write_rows(root, folder, split, rows):
 
 def nli_rows(count, word="stone"):
     """MNLI rows, labels in turn."""
-    return [{"premise": f"The {word} {i} is grey.", "hypothesis": f"A {word} {i * 7} lies there.", "label": i % 3, "idx": i} for i in range(count)]
+    return [
+        {
+            "premise": f"The {word} {i} is grey.",
+            "hypothesis": f"A {word} {i * 7} lies there.",
+            "label": i % 3,
+            "idx": i,
+        }
+        for i in range(count)
+    ]
 
 
 def pair_rows(count, label=None):
     """PAWS rows, labels in turn or all the same."""
     labels = [i % 2 if label is None else label for i in range(count)]
-    return [{"id": i, "sentence1": f"bird {i} sings", "sentence2": f"bird {i} sang", "label": labels[i]} for i in range(count)]
+    return [
+        {"id": i, "sentence1": f"bird {i} sings", "sentence2": f"bird {i} sang", "label": labels[i]}
+        for i in range(count)
+    ]
 
 
 def make_tokenizer(eos="<|endoftext|>"):
@@ -34,8 +47,15 @@ def make_tokenizer(eos="<|endoftext|>"):
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    words = ["### Input_1: ### Input_2: ### Inference: neutral contradiction yes no stone grey lies there"] * 30
+    words = [
+        "### Input_1: ### Input_2: ### Inference: neutral contradiction yes no stone grey lies there"
+    ] * 30
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=[eos, "<pad>"], initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=[eos, "<pad>"],
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
     backend.train_from_iterator(words, trainer)
     return Tokenizer(backend, backend.token_to_id(eos), None, backend.token_to_id("<pad>"))

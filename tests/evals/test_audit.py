@@ -21,7 +21,8 @@ def clean_rows(count=200, seed=0):
     """A model that is right in 80 % of the rows."""
     rng = np.random.default_rng(seed)
     return [
-        label_row(i, i % 2, 0.9 if (i % 2 == 0) == (rng.random() < 0.8) else 0.1) | {"prompt_sha256": f"p{i}", "shot_rows": ["train:1", "train:2"]}
+        label_row(i, i % 2, 0.9 if (i % 2 == 0) == (rng.random() < 0.8) else 0.1)
+        | {"prompt_sha256": f"p{i}", "shot_rows": ["train:1", "train:2"]}
         for i in range(count)
     ]
 
@@ -37,7 +38,11 @@ def test_clean_rows_raise_no_alarm():
 FAULTS = {
     "unlabelled": lambda row: {"gold": -1},
     "single_label": lambda row: {"gold": 1, "reference": "no"},
-    "constant_prediction": lambda row: {"predicted": 1, "prediction": "no", "score": float(row["gold"] == 1)},
+    "constant_prediction": lambda row: {
+        "predicted": 1,
+        "prediction": "no",
+        "score": float(row["gold"] == 1),
+    },
     "near_majority": lambda row: {"score": float(row["row"] % 4 < 2)},
     "low_label_mass": lambda row: {"label_mass": 0.002},
     "shot_scored": lambda row: {"shot_rows": ["test:3", "test:999"]},
@@ -55,7 +60,9 @@ def test_each_fault_is_found(code):
     findings = audit.audit_rows(rows, where="cell", max_length=2048)
     found = next(finding for finding in findings if finding.code == code)
     assert found.where == "cell" and found.effect and found.severity in audit.SEVERITIES
-    assert [audit.SEVERITIES.index(f.severity) for f in findings] == sorted((audit.SEVERITIES.index(f.severity) for f in findings), reverse=True)
+    assert [audit.SEVERITIES.index(f.severity) for f in findings] == sorted(
+        (audit.SEVERITIES.index(f.severity) for f in findings), reverse=True
+    )
 
 
 def test_shots_of_other_splits_or_rows_left_out_are_no_fault():
@@ -65,30 +72,50 @@ def test_shots_of_other_splits_or_rows_left_out_are_no_fault():
 
 def test_multiple_choice_near_its_prior():
     rows = [option_row(i, i % 2, [-1.0, -2.0], [1, 1], [3, 3], [-1.0, -2.0]) for i in range(60)]
-    assert {"near_majority"} <= codes(audit.audit_rows(rows)) and "low_label_mass" not in codes(audit.audit_rows(rows))
+    assert {"near_majority"} <= codes(audit.audit_rows(rows)) and "low_label_mass" not in codes(
+        audit.audit_rows(rows)
+    )
 
 
 def test_generation_that_runs_on_or_says_nothing():
     good = [text_row(i, f"word {i} here", f"word {i} here") for i in range(40)]
     assert audit.audit_rows(good) == []
     assert "runs_on" in codes(audit.audit_rows([row | {"ended": "length"} for row in good]))
-    assert {"empty_texts", "constant_prediction"} <= codes(audit.audit_rows([row | {"prediction": "", "score": 0.0} for row in good]))
+    assert {"empty_texts", "constant_prediction"} <= codes(
+        audit.audit_rows([row | {"prediction": "", "score": 0.0} for row in good])
+    )
 
 
 def test_no_rows_are_an_error():
-    assert codes(audit.audit_rows([])) == {"no_rows"} and audit.worst(audit.audit_rows([])) == "error" and audit.worst([]) is None
+    assert (
+        codes(audit.audit_rows([])) == {"no_rows"}
+        and audit.worst(audit.audit_rows([])) == "error"
+        and audit.worst([]) is None
+    )
 
 
 def test_a_store_of_cells(tmp_path):
-    for key, rows in {"a" * 16: clean_rows(), "b" * 16: [row | FAULTS["single_label"](row) for row in clean_rows()]}.items():
+    for key, rows in {
+        "a" * 16: clean_rows(),
+        "b" * 16: [row | FAULTS["single_label"](row) for row in clean_rows()],
+    }.items():
         folder = tmp_path / "cells" / key
         folder.mkdir(parents=True)
         pd.DataFrame(rows).to_parquet(folder / "rows.parquet")
         spec = {"task": "qqp", "format": "io", "shots": 4}
-        cell = {"key": key, "kind": "score", "specification": spec, "model": {"checkpoint": "step1", "tuned_on": "paws"}}
+        cell = {
+            "key": key,
+            "kind": "score",
+            "specification": spec,
+            "model": {"checkpoint": "step1", "tuned_on": "paws"},
+        }
         (folder / "cell.json").write_text(json.dumps(cell))
     found = audit.audit_store(tmp_path)
-    assert found["a" * 16] == [] and {"single_label"} <= codes(found["b" * 16]) and found["b" * 16][0].where == "step1 + paws: qqp io 4-shot"
+    assert (
+        found["a" * 16] == []
+        and {"single_label"} <= codes(found["b" * 16])
+        and found["b" * 16][0].where == "step1 + paws: qqp io 4-shot"
+    )
     (tmp_path / "cells" / ("b" * 16) / "rows.parquet").write_bytes(b"cut off")
     with pytest.raises(DataError, match="cannot be read"):
         audit.audit_store(tmp_path)
@@ -99,19 +126,43 @@ def test_a_store_of_cells(tmp_path):
 def test_a_store_knows_the_context_and_the_scored_split(tmp_path):
     folder = tmp_path / "cells" / "c"
     folder.mkdir(parents=True)
-    pd.DataFrame([row | {"context_tokens": 70, "shot_rows": ["train:3"]} for row in clean_rows()]).to_parquet(folder / "rows.parquet")
+    pd.DataFrame(
+        [row | {"context_tokens": 70, "shot_rows": ["train:3"]} for row in clean_rows()]
+    ).to_parquet(folder / "rows.parquet")
     spec = {"task": "rte", "format": "io", "shots": 1, "split": "validation"}
-    for change, expected in (({}, set()), ({"context": 64}, {"context_overflow"}), ({"specification": spec | {"split": "train"}}, {"shot_scored"})):
-        (folder / "cell.json").write_text(json.dumps({"specification": spec, "context": 128} | change))
+    for change, expected in (
+        ({}, set()),
+        ({"context": 64}, {"context_overflow"}),
+        ({"specification": spec | {"split": "train"}}, {"shot_scored"}),
+    ):
+        (folder / "cell.json").write_text(
+            json.dumps({"specification": spec, "context": 128} | change)
+        )
         assert codes(audit.audit_cell(folder)) == expected
 
 
 def test_what_score_wrote_is_audited_too(tmp_path):
     folder = tmp_path / "qqp-io-4"
     folder.mkdir()
-    pd.DataFrame([row | FAULTS["single_label"](row) for row in clean_rows()]).to_parquet(folder / "rows.parquet")
-    metrics = {"metric": "accuracy", "value": 0.5, "low": 0.4, "high": 0.6, "majority": 1.0, "prior": 1.0}
-    record = {"task": "qqp", "format": "io", "shots": 4, "context": 4096, "config": {"checkpoint": "folder"}, **metrics}
+    pd.DataFrame([row | FAULTS["single_label"](row) for row in clean_rows()]).to_parquet(
+        folder / "rows.parquet"
+    )
+    metrics = {
+        "metric": "accuracy",
+        "value": 0.5,
+        "low": 0.4,
+        "high": 0.6,
+        "majority": 1.0,
+        "prior": 1.0,
+    }
+    record = {
+        "task": "qqp",
+        "format": "io",
+        "shots": 4,
+        "context": 4096,
+        "config": {"checkpoint": "folder"},
+        **metrics,
+    }
     (folder / "metrics.json").write_text(json.dumps(record))
     (found,) = audit.audit_store(tmp_path)["qqp-io-4"]
     assert found.code == "single_label" and found.where == "folder base: qqp io 4-shot"
@@ -136,10 +187,14 @@ def test_a_clean_set_has_notes_at_most(root):
 
 
 def test_the_published_setup_of_qqp(tmp_path):
-    rows = [{"question1": f"a {i}", "question2": f"b {i}", "label": -1, "idx": i} for i in range(50)]
+    rows = [
+        {"question1": f"a {i}", "question2": f"b {i}", "label": -1, "idx": i} for i in range(50)
+    ]
     write_rows(tmp_path, "glue_qqp", "test", rows)
     findings = of("qqp", tmp_path, PAPER)
-    assert {"unlabelled", "single_label", "shot_scored", "boundary_space"} <= codes(findings) and audit.worst(findings) == "error"
+    assert {"unlabelled", "single_label", "shot_scored", "boundary_space"} <= codes(
+        findings
+    ) and audit.worst(findings) == "error"
     assert "50 of 50 rows have label -1" in next(f for f in findings if f.code == "unlabelled").what
 
 
@@ -159,19 +214,61 @@ QUIRKS = [
 
 @pytest.fixture
 def quirky(root):
-    social = [{"context": f"c {i}", "question": f"what {i}?", "answerA": "x", "answerB": "y", "answerC": "z", "label": "1"} for i in range(30)]
+    social = [
+        {
+            "context": f"c {i}",
+            "question": f"what {i}?",
+            "answerA": "x",
+            "answerB": "y",
+            "answerC": "z",
+            "label": "1",
+        }
+        for i in range(30)
+    ]
     write_rows(root, "social_i_qa", "validation", social)
-    write_rows(root, "llmbar", "Natural", [{"input": f"do {i}", "output_1": "aa", "output_2": "bb", "label": 1 + i % 2} for i in range(30)])
-    write_rows(root, "cnn_dailymail", "test", [{"article": f"text {i}", "highlights": f"sum {i}", "id": str(i)} for i in range(30)])
-    entail = [{"sentence1": f"s {i}", "sentence2": "t", "label": i % 2, "idx": i} for i in range(30)]
+    write_rows(
+        root,
+        "llmbar",
+        "Natural",
+        [
+            {"input": f"do {i}", "output_1": "aa", "output_2": "bb", "label": 1 + i % 2}
+            for i in range(30)
+        ],
+    )
+    write_rows(
+        root,
+        "cnn_dailymail",
+        "test",
+        [{"article": f"text {i}", "highlights": f"sum {i}", "id": str(i)} for i in range(30)],
+    )
+    entail = [
+        {"sentence1": f"s {i}", "sentence2": "t", "label": i % 2, "idx": i} for i in range(30)
+    ]
     write_rows(root, "glue_rte", "train", entail)
-    write_rows(root, "glue_rte", "validation", [row | {"sentence1": f"u {i}"} for i, row in enumerate(entail)])
-    write_rows(root, "xsum", "test", [{"document": f"stone {i} " * 60, "summary": f"the sum of {i}", "id": str(i)} for i in range(20)])
+    write_rows(
+        root,
+        "glue_rte",
+        "validation",
+        [row | {"sentence1": f"u {i}"} for i, row in enumerate(entail)],
+    )
+    write_rows(
+        root,
+        "xsum",
+        "test",
+        [
+            {"document": f"stone {i} " * 60, "summary": f"the sum of {i}", "id": str(i)}
+            for i in range(20)
+        ],
+    )
     return root
 
 
-@pytest.mark.parametrize("name,quirk,format,code", QUIRKS, ids=[f"{name}{quirk}" for name, quirk, _, _ in QUIRKS])
-def test_each_quirk_is_named_when_it_is_on_and_not_when_it_is_off(quirky, name, quirk, format, code):
+@pytest.mark.parametrize(
+    "name,quirk,format,code", QUIRKS, ids=[f"{name}{quirk}" for name, quirk, _, _ in QUIRKS]
+)
+def test_each_quirk_is_named_when_it_is_on_and_not_when_it_is_off(
+    quirky, name, quirk, format, code
+):
     options = {"format": format, "tokenizer": make_tokenizer(), "max_length": 400}
     on = of(name, quirky, resolve("strict", quirk), **options)
     off = of(name, quirky, STRICT, **options)
@@ -181,18 +278,40 @@ def test_each_quirk_is_named_when_it_is_on_and_not_when_it_is_off(quirky, name, 
 
 def test_overlap_and_repetition(root):
     train = nli_rows(60)
-    long = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
+    long = (
+        "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
+    )
     write_rows(root, "glue_mnli", "train", [*train, train[0] | {"premise": long}])
-    rows = [*nli_rows(40, "tree"), *train[:10], train[10], train[10], train[0] | {"premise": f"{long} or so", "hypothesis": "A stone 0 lies there."}]
+    rows = [
+        *nli_rows(40, "tree"),
+        *train[:10],
+        train[10],
+        train[10],
+        train[0] | {"premise": f"{long} or so", "hypothesis": "A stone 0 lies there."},
+    ]
     write_rows(root, "glue_mnli", "validation_matched", rows)
     found = {finding.code: finding for finding in of("mnli_matched", root)}
-    assert found["train_overlap"].what.startswith("12 of 53") and found["duplicate_rows"].what.startswith("1 of 53")
-    assert found["ngram_overlap"].what.startswith("1 of 53") and found["train_overlap"].severity == "warning"
+    assert found["train_overlap"].what.startswith("12 of 53") and found[
+        "duplicate_rows"
+    ].what.startswith("1 of 53")
+    assert (
+        found["ngram_overlap"].what.startswith("1 of 53")
+        and found["train_overlap"].severity == "warning"
+    )
 
 
 def test_a_bad_row_is_a_finding_and_not_the_end(root):
-    write_rows(root, "glue_mnli", "validation_matched", [*nli_rows(30), {"premise": 3, "hypothesis": "h", "label": 0}])
-    (found,) = [finding for finding in of("mnli_matched", root) if "must be text" in finding.what and "cannot be read" in finding.what]
+    write_rows(
+        root,
+        "glue_mnli",
+        "validation_matched",
+        [*nli_rows(30), {"premise": 3, "hypothesis": "h", "label": 0}],
+    )
+    (found,) = [
+        finding
+        for finding in of("mnli_matched", root)
+        if "must be text" in finding.what and "cannot be read" in finding.what
+    ]
     assert found.severity == "error" and found.where.endswith("validation_matched.jsonl:31")
 
 
@@ -214,11 +333,25 @@ def test_single_label_of_a_labelled_set(tmp_path):
 
 
 def test_the_wrong_end_of_text_is_named(shared):
-    wrong = Tokenizer.from_file(shared / "tokenizers" / "allenai_gpt-neox-olmo-dolma-v1_5.json", eos_id=0)
+    wrong = Tokenizer.from_file(
+        shared / "tokenizers" / "allenai_gpt-neox-olmo-dolma-v1_5.json", eos_id=0
+    )
     assert "wrong_eos" in codes(of("rte", shared, tokenizer=wrong, shots=0))
 
 
-CLEAN = ["xsum", "cnn", "tweetqa", "mnli_matched", "mnli_mismatched", "rte", "gpt3nli", "qqp", "stsb", "arc_easy", "openbookqa"]
+CLEAN = [
+    "xsum",
+    "cnn",
+    "tweetqa",
+    "mnli_matched",
+    "mnli_mismatched",
+    "rte",
+    "gpt3nli",
+    "qqp",
+    "stsb",
+    "arc_easy",
+    "openbookqa",
+]
 
 
 @pytest.mark.parametrize("name", CLEAN)

@@ -1,4 +1,6 @@
-"""Queries to rows: candidates, forms, methods, and the same numbers as the plain sum over HF's logits."""
+"""Queries to rows: candidates, forms, methods, and the same numbers as the plain sum over HF's
+logits.
+"""
 
 import dataclasses
 
@@ -9,9 +11,9 @@ from amuro_jax.data.types import Query
 from amuro_jax.errors import DataError
 from amuro_jax.evals.evaluate import cut_at, evaluate, stop_at
 from amuro_jax.evals.prepare import SUB_TOKENS, prepare
-from amuro_jax.evals.requests import Request
-from amuro_jax.evals.scorer import Scorer, rolling_windows
-from amuro_jax.evals.streaming import stream
+from amuro_jax.scoring.requests import Request
+from amuro_jax.scoring.scorer import Scorer, rolling_windows
+from amuro_jax.scoring.streaming import stream
 from tests.evals import hf, tiny
 
 torch = pytest.importorskip("torch")
@@ -31,15 +33,30 @@ def world(tmp_path_factory):
     converted = open_checkpoint(folder, tmp_path_factory.mktemp("cache"))
     config = checkpoint.read_config(converted)
     scorer = Scorer(config)
-    return scorer, scorer.place(checkpoint.load_params(converted, config)), Tokenizer.load(converted / "tokenizer"), model
+    return (
+        scorer,
+        scorer.place(checkpoint.load_params(converted, config)),
+        Tokenizer.load(converted / "tokenizer"),
+        model,
+    )
 
 
 def queries(count=6, **changes):
     base = [
-        Query(task="nli", row=row, doc_id=str(row), format="default", shots=3, shared=len(SHOTS),
-              context=f"{SHOTS}### Input_1: The dog {'ran ' * row}.\n ### Inference:", continuations=FORMS, gold=row % 3, reference="neutral")
+        Query(
+            task="nli",
+            row=row,
+            doc_id=str(row),
+            format="default",
+            shots=3,
+            shared=len(SHOTS),
+            context=f"{SHOTS}### Input_1: The dog {'ran ' * row}.\n ### Inference:",
+            continuations=FORMS,
+            gold=row % 3,
+            reference="neutral",
+        )
         for row in range(count)
-    ]  # fmt: skip
+    ]
     return [dataclasses.replace(query, **changes) for query in base]
 
 
@@ -56,11 +73,18 @@ def test_forms_are_added_in_probability_and_equal_hf(world):
     scorer, params, tokenizer, _ = world
     made = evaluate(scorer, params, tokenizer, queries(), bootstrap=100)
     for row, query in zip(made.rows, queries(), strict=True):
-        expected = [np.logaddexp(*(by_hand(world, query.context, form) for form in forms)) for forms in FORMS]
+        expected = [
+            np.logaddexp(*(by_hand(world, query.context, form) for form in forms))
+            for forms in FORMS
+        ]
         np.testing.assert_allclose(row["choice_logprobs"], expected, atol=1e-4)
-        assert row["predicted"] == int(np.argmax(expected)) and row["correct"] == (row["predicted"] == query.gold)
+        assert row["predicted"] == int(np.argmax(expected)) and row["correct"] == (
+            row["predicted"] == query.gold
+        )
         np.testing.assert_allclose(row["label_mass"], np.exp(expected).sum(), rtol=1e-3)
-    assert made.metrics["n"] == 6 and made.metrics["value"] == np.mean([row["correct"] for row in made.rows])
+    assert made.metrics["n"] == 6 and made.metrics["value"] == np.mean(
+        [row["correct"] for row in made.rows]
+    )
 
 
 def test_sub_tokens_compete_one_by_one(world):
@@ -68,7 +92,9 @@ def test_sub_tokens_compete_one_by_one(world):
     spaced = queries(context=SHOTS + "### Inference: ", joint=False)[:1]
     (row,) = evaluate(scorer, params, tokenizer, spaced, candidates=SUB_TOKENS, bootstrap=10).rows
     values = hf.torch_logprobs(model, torch, tokenizer.encode(spaced[0].context))[-1]
-    expected = [max(values[token] for form in forms for token in tokenizer.encode(form)) for forms in FORMS]
+    expected = [
+        max(values[token] for form in forms for token in tokenizer.encode(form)) for forms in FORMS
+    ]
     np.testing.assert_allclose(row["choice_logprobs"], expected, atol=1e-4)
 
 
@@ -82,12 +108,28 @@ def test_constrained_takes_the_best_form(world):
 
 def test_unconditional_contexts(world):
     scorer, params, tokenizer, _ = world
-    query = dataclasses.replace(queries()[0], continuations=((" a dog",), (" the cat sat",)), unconditional="Answer:", gold=1)
-    (row,) = evaluate(scorer, params, tokenizer, [query], bootstrap=10, primary="unconditional").rows
-    np.testing.assert_allclose(row["choice_logprobs_unconditional"], [by_hand(world, "Answer:", form) for (form,) in query.continuations], atol=1e-4)
+    query = dataclasses.replace(
+        queries()[0],
+        continuations=((" a dog",), (" the cat sat",)),
+        unconditional="Answer:",
+        gold=1,
+    )
+    (row,) = evaluate(
+        scorer, params, tokenizer, [query], bootstrap=10, primary="unconditional"
+    ).rows
+    np.testing.assert_allclose(
+        row["choice_logprobs_unconditional"],
+        [by_hand(world, "Answer:", form) for (form,) in query.continuations],
+        atol=1e-4,
+    )
     difference = np.subtract(row["choice_logprobs"], row["choice_logprobs_unconditional"])
-    assert row["predicted"] == int(difference.argmax()) and row["prediction"] == query.continuations[row["predicted"]][0].strip()
-    assert row["choice_chars"] == [5, 11] and row["choice_tokens"] == [len(tokenizer.encode(form)) for (form,) in query.continuations]
+    assert (
+        row["predicted"] == int(difference.argmax())
+        and row["prediction"] == query.continuations[row["predicted"]][0].strip()
+    )
+    assert row["choice_chars"] == [5, 11] and row["choice_tokens"] == [
+        len(tokenizer.encode(form)) for (form,) in query.continuations
+    ]
 
 
 def test_generation_equals_hf_and_stops(world):
@@ -97,13 +139,24 @@ def test_generation_equals_hf_and_stops(world):
     for row, query in zip(made.rows, plain, strict=True):
         ids = torch.tensor([tokenizer.encode(query.context)])
         with torch.no_grad():
-            out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)[0, ids.shape[1] :].tolist()
+            out = model.generate(
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False
+            )[0, ids.shape[1] :].tolist()
         ended = tokenizer.eos_id in out
         out = out[: out.index(tokenizer.eos_id)] if ended else out
-        assert row["prediction"] == tokenizer.decode(out).strip() and row["ended"] == ("eos" if ended else "length")
+        assert row["prediction"] == tokenizer.decode(out).strip() and row["ended"] == (
+            "eos" if ended else "length"
+        )
     text = tokenizer.decode(out)
     stop = text[len(text) // 2 : len(text) // 2 + 2]
-    (row,) = evaluate(scorer, params, tokenizer, [dataclasses.replace(plain[-1], stop=(stop,))], max_new_tokens=12, bootstrap=10).rows
+    (row,) = evaluate(
+        scorer,
+        params,
+        tokenizer,
+        [dataclasses.replace(plain[-1], stop=(stop,))],
+        max_new_tokens=12,
+        bootstrap=10,
+    ).rows
     assert row["ended"] == "stop" and row["prediction"] == text[: text.index(stop)].strip()
 
 
@@ -122,7 +175,9 @@ def test_tokenised_once_for_all_checkpoints(world):
     plan, traces = prepared.plan, dict(scorer.traces)
     import jax
 
-    other = evaluate(scorer, jax.tree.map(lambda leaf: leaf * 1.1, params), None, prepared, bootstrap=10)
+    other = evaluate(
+        scorer, jax.tree.map(lambda leaf: leaf * 1.1, params), None, prepared, bootstrap=10
+    )
     assert prepared.plan is plan and dict(scorer.traces) == traces
     assert first.rows[0]["choice_logprobs"] != other.rows[0]["choice_logprobs"]
     assert first.rows[0]["prompt_sha256"] == other.rows[0]["prompt_sha256"]
@@ -177,5 +232,7 @@ class Spelling:
 
 def test_stops_are_found_at_their_first_end():
     tokens = [ord(c) for c in "one\n\ntwo"]
-    assert stop_at(Spelling(), tokens, ("\n\n",)) == 5 and stop_at(Spelling(), tokens, ("x",)) is None
+    assert (
+        stop_at(Spelling(), tokens, ("\n\n",)) == 5 and stop_at(Spelling(), tokens, ("x",)) is None
+    )
     assert cut_at("a b\nc", ("\n", "b")) == "a " and cut_at("abc", ()) == "abc"

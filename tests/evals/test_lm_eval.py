@@ -1,4 +1,6 @@
-"""AmuroLM against the harness's own HFLM on the same weights: all request types, through local YAML tasks."""
+"""AmuroLM against the harness's own HFLM on the same weights: all request types, through local YAML
+tasks.
+"""
 
 import json
 
@@ -11,7 +13,12 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 lm_eval = pytest.importorskip("lm_eval")
 ROWS = [
-    {"q": "The cat sat on", "choices": ["the mat", "a dog ran today"], "label": 0, "answer": "the mat"},
+    {
+        "q": "The cat sat on",
+        "choices": ["the mat", "a dog ran today"],
+        "label": 0,
+        "answer": "the mat",
+    },
     {"q": "A dog ", "choices": ["ran", "is neutral to the mat", "no"], "label": 1, "answer": "ran"},
     {"q": "### Inference:", "choices": ["yes", "no"], "label": 1, "answer": "no"},
 ]
@@ -41,14 +48,25 @@ def both(tmp_path_factory):
     tasks.mkdir()
     for name, text in TASKS.items():
         where = json.dumps({"data_files": {"test": str(folder / "rows.jsonl")}})
-        question = "doc_to_text: ''\ndoc_to_target: '{{q}} and {{answer}}'\n" if name == "rolling" else "doc_to_text: '{{q}}'\n"
-        (tasks / f"{name}.yaml").write_text(f"task: t_{name}\ndataset_path: json\ndataset_kwargs: {where}\ntest_split: test\n{question}{text}")
+        question = (
+            "doc_to_text: ''\ndoc_to_target: '{{q}} and {{answer}}'\n"
+            if name == "rolling"
+            else "doc_to_text: '{{q}}'\n"
+        )
+        (tasks / f"{name}.yaml").write_text(
+            f"task: t_{name}\ndataset_path: json\ndataset_kwargs: {where}\ntest_split: test\n{question}{text}"
+        )
     special = {"eos_token": "<|endoftext|>", "pad_token": "<|padding|>"}
-    words = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "model/tokenizer.json"), **special)
+    words = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "model/tokenizer.json"), **special
+    )
     theirs = HFLM(pretrained=model, tokenizer=words, batch_size=1, device="cpu")
     ours = AmuroLM(str(folder / "model"))
     run = lambda lm: lm_eval.simple_evaluate(  # noqa: E731
-        lm, tasks=[f"t_{name}" for name in TASKS], task_manager=TaskManager(include_path=str(tasks), include_defaults=False), bootstrap_iters=0
+        lm,
+        tasks=[f"t_{name}" for name in TASKS],
+        task_manager=TaskManager(include_path=str(tasks), include_defaults=False),
+        bootstrap_iters=0,
     )
     yield ours, run(ours), run(theirs)
     patch.undo()
@@ -57,7 +75,9 @@ def both(tmp_path_factory):
 def test_log_likelihoods_equal_hflm(both):
     _, ours, theirs = both
     for mine, other in zip(ours["samples"]["t_choice"], theirs["samples"]["t_choice"], strict=True):
-        for (value, greedy), (expected, expected_greedy) in zip(mine["filtered_resps"], other["filtered_resps"], strict=True):
+        for (value, greedy), (expected, expected_greedy) in zip(
+            mine["filtered_resps"], other["filtered_resps"], strict=True
+        ):
             assert abs(value - expected) < 2e-4 and greedy == expected_greedy
     for name in ("acc,none", "acc_norm,none"):
         assert ours["results"]["t_choice"][name] == theirs["results"]["t_choice"][name]
@@ -65,7 +85,10 @@ def test_log_likelihoods_equal_hflm(both):
 
 def test_generated_text_equals_hflm(both):
     _, ours, theirs = both
-    texts = [[sample["filtered_resps"] for sample in side["samples"]["t_text"]] for side in (ours, theirs)]
+    texts = [
+        [sample["filtered_resps"] for sample in side["samples"]["t_text"]]
+        for side in (ours, theirs)
+    ]
     assert texts[0] == texts[1] and any(text[0] for text in texts[0])
 
 

@@ -1,4 +1,6 @@
-"""A tiny model and its plain path: one full forward pass per request, nothing shared, packed or cached."""
+"""A tiny model and its plain path: one full forward pass per request, nothing shared, packed or
+cached.
+"""
 
 import functools
 
@@ -6,15 +8,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from amuro_jax.evals.requests import Request
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.forward import forward, logits
 from amuro_jax.models.layout import padded
 from amuro_jax.models.parameters import init_params
+from amuro_jax.scoring.requests import Request
 
 CONFIG = ModelConfig("olmo", 97, 32, 2, 4, 2, 8, 64, 256)
-SLIDING = ModelConfig("olmo3", 97, 32, 2, 4, 4, 8, 64, 256, norm="rmsnorm", norm_scale=True, norm_position="post", qk_norm=True,
-                      window=9, sliding_layers=(True, False), tie_embeddings=False)  # fmt: skip
+SLIDING = ModelConfig(
+    "olmo3",
+    97,
+    32,
+    2,
+    4,
+    4,
+    8,
+    64,
+    256,
+    norm="rmsnorm",
+    norm_scale=True,
+    norm_position="post",
+    qk_norm=True,
+    window=9,
+    sliding_layers=(True, False),
+    tie_embeddings=False,
+)
 
 
 @functools.cache
@@ -41,9 +59,16 @@ def plain_likelihoods(params, request, config=CONFIG, left=False):
     """(log-probability, greedy) of each continuation."""
     results = []
     for continuation in request.continuations:
-        values = plain_logprobs(params, [*request.context, *continuation], config, left)[len(request.context) - 1 : -1]
+        values = plain_logprobs(params, [*request.context, *continuation], config, left)[
+            len(request.context) - 1 : -1
+        ]
         picked = values[np.arange(len(continuation)), list(continuation)]
-        results.append((float(picked.astype(np.float64).sum()), bool((values.argmax(-1) == continuation).all())))
+        results.append(
+            (
+                float(picked.astype(np.float64).sum()),
+                bool((values.argmax(-1) == continuation).all()),
+            )
+        )
     return results
 
 
@@ -62,19 +87,38 @@ def random_requests(rng, count, prefixes=((),), longest=30, choices=4, tokens=5,
     """Requests that begin with one of `prefixes`."""
     return [
         Request(
-            tuple(prefixes[rng.integers(len(prefixes))]) + tuple(rng.integers(0, vocab, rng.integers(1, longest)).tolist()),
-            tuple(tuple(rng.integers(0, vocab, rng.integers(1, tokens)).tolist()) for _ in range(rng.integers(1, choices + 1))),
+            tuple(prefixes[rng.integers(len(prefixes))])
+            + tuple(rng.integers(0, vocab, rng.integers(1, longest)).tolist()),
+            tuple(
+                tuple(rng.integers(0, vocab, rng.integers(1, tokens)).tolist())
+                for _ in range(rng.integers(1, choices + 1))
+            ),
         )
         for _ in range(count)
     ]
 
 
 def assert_same(results, expected, atol=1e-5):
-    """Results of the scorer against (log-probability, greedy) pairs; `atol` per token of a continuation."""
+    """Results of the scorer against (log-probability, greedy) pairs.
+
+    `atol` per token of a continuation.
+    """
     assert len(results) == len(expected)
     for result, pairs in zip(results, expected, strict=True):
-        np.testing.assert_allclose(result.logprob, [value for value, _ in pairs], atol=atol * max(result.tokens), rtol=1e-6)
+        np.testing.assert_allclose(
+            result.logprob, [value for value, _ in pairs], atol=atol * max(result.tokens), rtol=1e-6
+        )
         assert result.is_greedy.tolist() == [greedy for _, greedy in pairs]
 
 
-__all__ = ["CONFIG", "SLIDING", "assert_same", "jnp", "params_of", "plain_generation", "plain_likelihoods", "plain_logprobs", "random_requests"]
+__all__ = [
+    "CONFIG",
+    "SLIDING",
+    "assert_same",
+    "jnp",
+    "params_of",
+    "plain_generation",
+    "plain_likelihoods",
+    "plain_logprobs",
+    "random_requests",
+]

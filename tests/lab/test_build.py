@@ -1,4 +1,6 @@
-"""The build: stages that go on after a kill, checkpoints that transformers loads, settings that cannot be mixed."""
+"""The build: stages that go on after a kill, checkpoints that transformers loads, settings that
+cannot be mixed.
+"""
 
 import json
 import re
@@ -22,7 +24,11 @@ QUIET = {"say": lambda _: None}
 
 def contents(folder):
     """Bytes of every published file; the logs hold times."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and "pretraining" not in p.parts}
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and "pretraining" not in p.parts
+    }
 
 
 def test_the_layout_is_the_documented_one(lab):
@@ -30,16 +36,28 @@ def test_the_layout_is_the_documented_one(lab):
     names = [entry["name"] for entry in manifest["checkpoints"]]
     assert sorted(p.name for p in (lab / "checkpoints").iterdir()) == sorted(names)
     assert names[0] == "step1-tokens0K" and names[-1].startswith("step12-")
-    assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"} <= {
-        p.name for p in (lab / "checkpoints" / names[0]).iterdir()
-    }
-    assert manifest["sets"] == sorted(p.name for p in (lab / "data").iterdir()) and len(manifest["sets"]) == 10
+    assert {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "generation_config.json",
+    } <= {p.name for p in (lab / "checkpoints" / names[0]).iterdir()}
+    assert (
+        manifest["sets"] == sorted(p.name for p in (lab / "data").iterdir())
+        and len(manifest["sets"]) == 10
+    )
     assert all(np.isfinite(entry["held_out_loss"]) for entry in manifest["checkpoints"])
 
 
 def test_the_series_of_the_default_has_at_least_eight_checkpoints_first_and_last_among_them():
     steps = pretrain.published_steps(LabConfig())
-    assert len(steps) >= 8 and steps[0] == LabConfig().first_checkpoint and steps[-1] == LabConfig().steps
+    assert (
+        len(steps) >= 8
+        and steps[0] == LabConfig().first_checkpoint
+        and steps[-1] == LabConfig().steps
+    )
     ratios = np.diff(np.log(steps))
     assert ratios.max() < 1.1 * ratios.min()
 
@@ -101,7 +119,10 @@ def test_killed_and_run_again_gives_the_same_files(lab, tmp_path, monkeypatch, a
     assert not (tmp_path / "lab" / "lab.json").exists()
     monkeypatch.setattr(pretrain, "next_token_batch", real)
     build(tiny(tmp_path / "lab"), **QUIET)
-    again, whole = contents(tmp_path / "lab"), {name: data for name, data in contents(lab).items() if not name.startswith("cache")}
+    again, whole = (
+        contents(tmp_path / "lab"),
+        {name: data for name, data in contents(lab).items() if not name.startswith("cache")},
+    )
     assert again.keys() == whole.keys()
     assert [name for name in whole if again[name] != whole[name]] == []
 
@@ -111,7 +132,14 @@ def test_a_folder_begun_with_other_settings_is_refused(lab):
         build(tiny(lab, seed=1), **QUIET)
 
 
-WRONG = [("out", ""), ("steps", 0), ("first_checkpoint", 99), ("dtype", "int8"), ("sequence_length", 4096), ("batch_size", 6)]
+WRONG = [
+    ("out", ""),
+    ("steps", 0),
+    ("first_checkpoint", 99),
+    ("dtype", "int8"),
+    ("sequence_length", 4096),
+    ("batch_size", 6),
+]
 
 
 @pytest.mark.parametrize("field,value", WRONG)
@@ -125,18 +153,26 @@ def test_a_document_sees_itself_alone_and_positions_start_anew():
     batch = pretrain.next_token_batch(np.asarray([[5, 6, EOS_ID, 7, 8, 9, EOS_ID, 4]], np.int32))
     assert batch["enter"].tolist() == [[0, 0, 0, 1, 1, 1, 1, 2]]
     assert batch["position"].tolist() == [[0, 1, 2, 0, 1, 2, 3, 0]]
-    assert batch["target"].tolist() == [[6, EOS_ID, 7, 8, 9, EOS_ID, 4, 0]] and batch["weight"].tolist() == [[1.0] * 7 + [0.0]]
+    assert batch["target"].tolist() == [[6, EOS_ID, 7, 8, 9, EOS_ID, 4, 0]] and batch[
+        "weight"
+    ].tolist() == [[1.0] * 7 + [0.0]]
 
 
 def test_joined_lines_see_each_other():
     batch = pretrain.next_token_batch(np.arange(16, dtype=np.int32).reshape(4, 4), joined=2)
-    assert batch["tokens"].shape == (2, 8) and batch["position"].tolist() == [list(range(8))] * 2 and not batch["enter"].any()
+    assert (
+        batch["tokens"].shape == (2, 8)
+        and batch["position"].tolist() == [list(range(8))] * 2
+        and not batch["enter"].any()
+    )
 
 
 def test_each_pass_reads_every_line_once():
     rows = pretrain.Rows(np.arange(12).reshape(6, 2), np.zeros((1, 2)))
     for first in (0, 3):
-        seen = np.concatenate([rows.tokens(step, 2, seed=1)[:, 0] for step in range(first, first + 3)])
+        seen = np.concatenate(
+            [rows.tokens(step, 2, seed=1)[:, 0] for step in range(first, first + 3)]
+        )
         assert sorted(seen.tolist()) == [0, 2, 4, 6, 8, 10]
 
 
@@ -157,5 +193,10 @@ def test_attribute_values_are_equally_common():
 
 
 def test_help_tells_a_newcomer_what_to_type(root):
-    out = subprocess.run([sys.executable, "-m", "amuro_jax", "lab", "--help"], capture_output=True, text=True, cwd=root)
+    out = subprocess.run(
+        [sys.executable, "-m", "amuro_jax", "lab", "--help"],
+        capture_output=True,
+        text=True,
+        cwd=root,
+    )
     assert "configs/lab/default.py" in out.stdout and "goes on where it stood" in out.stdout

@@ -1,4 +1,6 @@
-"""The data sets: labels checked against the world by a reader that shares no code with the writer, splits, balance, columns."""
+"""The data sets: labels checked against the world by a reader that shares no code with the writer,
+splits, balance, columns.
+"""
 
 import collections
 import itertools
@@ -11,8 +13,18 @@ from amuro_jax.lab import words
 from amuro_jax.lab.sets import make_sets
 from amuro_jax.lab.world import make_world
 
-POLE = {word: (number, pole) for number, poles in enumerate(words.POLES) for pole in (0, 1) for word in poles[pole]}
-KIND = {thing: category for category, both in words.THINGS.items() for things in both for thing in things}
+POLE = {
+    word: (number, pole)
+    for number, poles in enumerate(words.POLES)
+    for pole in (0, 1)
+    for word in poles[pole]
+}
+KIND = {
+    thing: category
+    for category, both in words.THINGS.items()
+    for things in both
+    for thing in things
+}
 VERB = {form: row[-2] for row in words.DEEDS + words.GETTING for form in row[-2:]}
 
 
@@ -27,7 +39,9 @@ def sets(world):
 
 
 def plain(text):
-    text = re.sub(r"^(We heard that|They say that|Surely|It is known that|The report says that) ", "", text)
+    text = re.sub(
+        r"^(We heard that|They say that|Surely|It is known that|The report says that) ", "", text
+    )
     return text[0].upper() + text[1:]
 
 
@@ -38,17 +52,27 @@ def label_of_traits(given, asked):
 
 
 def label_of_havings(told, asked):
-    """All ways to have things of the category that agree with what is told; what is asked holds in all, some or none."""
+    """All ways to have things of the category that agree with what is told.
+
+    What is asked holds in all, some or none.
+    """
     things = [word for phrase in (told, asked) for word in re.findall(r"\w+", phrase)]
     category = next(KIND.get(word, word) for word in things if word in KIND or word in words.THINGS)
     members = [thing for thing, kind in KIND.items() if kind == category]
-    ways = [set(way) for size in range(len(members) + 1) for way in itertools.combinations(members, size)]
+    ways = [
+        set(way)
+        for size in range(len(members) + 1)
+        for way in itertools.combinations(members, size)
+    ]
 
     def holds(phrase, way):
         if phrase == "nothing":
             return not way
         parts = re.findall(r"(a|no) (\w+)", phrase)
-        return all(bool(way & ({noun} if noun in KIND else set(members))) == (article == "a") for article, noun in parts)
+        return all(
+            bool(way & ({noun} if noun in KIND else set(members))) == (article == "a")
+            for article, noun in parts
+        )
 
     answers = {holds(asked, way) for way in ways if holds(told, way)}
     return 1 if len(answers) == 2 else 0 if answers == {True} else 2
@@ -62,7 +86,9 @@ def nli_label(premise, hypothesis):
     place = re.search(r" at the (\w+)\.", premise)
     if found := re.fullmatch(r"\w+ was at the (\w+)\.", hypothesis):
         return 1 if place is None else 0 if place[1] == found[1] else 2
-    told, asked = (re.fullmatch(r"\w+ (\w+) (.+?)( at the \w+)?\.", text) for text in (premise, hypothesis))
+    told, asked = (
+        re.fullmatch(r"\w+ (\w+) (.+?)( at the \w+)?\.", text) for text in (premise, hypothesis)
+    )
     assert told[1] == asked[1]
     return label_of_havings(told[2], asked[2])
 
@@ -79,15 +105,28 @@ def meaning(sentence):
     return found[2], VERB[found[3]], found[4], found[1] or found[5]
 
 
-@pytest.mark.parametrize("name,split", [("lab_nli", "train"), ("lab_nli", "test"), ("lab_nli_ood", "test")])
+@pytest.mark.parametrize(
+    "name,split", [("lab_nli", "train"), ("lab_nli", "test"), ("lab_nli_ood", "test")]
+)
 def test_inference_labels_are_true(sets, name, split):
-    wrong = [row for row in sets[name][split] if nli_label(row["premise"], row["hypothesis"]) != row["label"]]
+    wrong = [
+        row
+        for row in sets[name][split]
+        if nli_label(row["premise"], row["hypothesis"]) != row["label"]
+    ]
     assert not wrong, wrong[:3]
 
 
-@pytest.mark.parametrize("name,split", [("lab_paraphrase", "train"), ("lab_paraphrase", "test"), ("lab_paraphrase_ood", "test")])
+@pytest.mark.parametrize(
+    "name,split",
+    [("lab_paraphrase", "train"), ("lab_paraphrase", "test"), ("lab_paraphrase_ood", "test")],
+)
 def test_paraphrase_labels_are_true(sets, name, split):
-    wrong = [row for row in sets[name][split] if (meaning(row["sentence1"]) == meaning(row["sentence2"])) != bool(row["label"])]
+    wrong = [
+        row
+        for row in sets[name][split]
+        if (meaning(row["sentence1"]) == meaning(row["sentence2"])) != bool(row["label"])
+    ]
     assert not wrong, wrong[:3]
 
 
@@ -96,7 +135,9 @@ def test_the_right_answer_stands_in_the_context_and_no_other(sets, name):
     for row in sets[name]["test"]:
         answers = [row[f"answer{letter}"].lower().removeprefix("to ") for letter in "ABC"]
         told = [bool(re.search(rf"\b{answer}\b", row["context"].lower())) for answer in answers]
-        if row["question"].startswith("Who"):  # every name of the story stands in it; the asked-for one is not the actor's
+        if row["question"].startswith(
+            "Who"
+        ):  # every name of the story stands in it; the asked-for one is not the actor's
             assert row["answer" + "ABC"[int(row["label"]) - 1]] in row["context"]
         else:
             assert told == [str(place) == row["label"] for place in (1, 2, 3)], row
@@ -104,7 +145,9 @@ def test_the_right_answer_stands_in_the_context_and_no_other(sets, name):
 
 def test_summaries_say_what_the_document_says(sets):
     for row in sets["lab_summary"]["test"] + sets["lab_summary_ood"]["test"]:
-        person, verb, thing, place, friend = re.fullmatch(r"(\w+) (\w+) a (\w+) at the (\w+) for (\w+)\.", row["summary"]).groups()
+        person, verb, thing, place, friend = re.fullmatch(
+            r"(\w+) (\w+) a (\w+) at the (\w+) for (\w+)\.", row["summary"]
+        ).groups()
         assert all(word in row["document"] for word in (person, thing, place, friend))
         assert any(form in row["document"] for form in VERB if VERB[form] == VERB[verb])
 
@@ -121,17 +164,26 @@ def test_events_go_on_with_the_next_step(sets):
     for row in sets["lab_events"]["test"]:
         steps = words.SCRIPTS[row["activity_label"].lower()]
         told = sum(step in row["ctx"] for step in steps)
-        assert row["endings"][int(row["label"])] == steps[told] + "." and len(set(row["endings"])) == 4
+        assert (
+            row["endings"][int(row["label"])] == steps[told] + "." and len(set(row["endings"])) == 4
+        )
 
 
 def test_labels_are_balanced(sets):
-    for name, count in (("lab_nli", 3), ("lab_paraphrase", 2), ("lab_nli_ood", 3), ("lab_paraphrase_ood", 2)):
+    for name, count in (
+        ("lab_nli", 3),
+        ("lab_paraphrase", 2),
+        ("lab_nli_ood", 3),
+        ("lab_paraphrase_ood", 2),
+    ):
         seen = collections.Counter(row["label"] for row in sets[name]["test"])
         assert len(seen) == count and max(seen.values()) - min(seen.values()) <= 1, (name, seen)
 
 
 def test_a_hypothesis_alone_tells_little(sets):
-    """The best guess from the form of the hypothesis (its words that are no names, places or traits) is near chance."""
+    """The best guess from the form of the hypothesis (its words that are no names, places or
+    traits) is near chance.
+    """
     forms = collections.defaultdict(collections.Counter)
     for row in sets["lab_nli"]["train"]:
         text = row["hypothesis"]
@@ -143,14 +195,21 @@ def test_a_hypothesis_alone_tells_little(sets):
 
 
 TEXTS = {
-    "lab_nli": ("premise", "hypothesis"), "lab_paraphrase": ("sentence1", "sentence2"), "lab_question": ("context",), "lab_summary": ("document",),
-    "lab_attributes": ("question",), "lab_events": ("ctx", "activity_label"),
-}  # fmt: skip
+    "lab_nli": ("premise", "hypothesis"),
+    "lab_paraphrase": ("sentence1", "sentence2"),
+    "lab_question": ("context",),
+    "lab_summary": ("document",),
+    "lab_attributes": ("question",),
+    "lab_events": ("ctx", "activity_label"),
+}
 
 
 @pytest.mark.parametrize("name,columns", TEXTS.items())
 def test_train_and_test_share_no_text(sets, name, columns):
-    train, test = ({frozenset(row[column] for column in columns) for row in sets[name][split]} for split in ("train", "test"))
+    train, test = (
+        {frozenset(row[column] for column in columns) for row in sets[name][split]}
+        for split in ("train", "test")
+    )
     assert not train & test
 
 
@@ -171,20 +230,26 @@ def test_tests_compare_what_no_training_row_compares(sets, name, ending):
     seen_pairs = {frozenset((a, b)) for one, two in trained for a in one for b in two}
     for row in sets[name + ending]["test"]:
         one, two = content(row, PAIRS[name])
-        new_pairs = {frozenset((a, b)) for a in one & POLE.keys() for b in two & POLE.keys()} - seen_pairs
+        new_pairs = {
+            frozenset((a, b)) for a in one & POLE.keys() for b in two & POLE.keys()
+        } - seen_pairs
         assert (one | two) - seen_words or new_pairs, row
 
 
 @pytest.mark.parametrize("name,chance", [("lab_nli", 1 / 3), ("lab_paraphrase", 1 / 2)])
 def test_no_word_tells_the_label(sets, name, chance):
-    """Guessing by what label a word of the pair most often has in training is near chance in tests, and no better than that in training."""
+    """Guessing by what label a word of the pair most often has in training is near chance in tests,
+    and no better than that in training.
+    """
     for column in PAIRS[name]:
         labels = collections.defaultdict(collections.Counter)
         for row in sets[name]["train"]:
             labels[row[column].split()[-1]][row["label"]] += 1
         for split, most in (("train", 0.13), ("test", 0.1)):
             rows = [row for row in sets[name][split] if row[column].split()[-1].rstrip(".") in POLE]
-            right = sum(labels[row[column].split()[-1]].most_common(1)[0][0] == row["label"] for row in rows)
+            right = sum(
+                labels[row[column].split()[-1]].most_common(1)[0][0] == row["label"] for row in rows
+            )
             assert abs(right / len(rows) - chance) < most, (column, split, right / len(rows))
 
 
@@ -197,9 +262,13 @@ def test_out_of_domain_words_are_not_those_of_training(sets):
 
 
 NATIVE = {
-    "lab_nli": ("glue_mnli", "train"), "lab_paraphrase": ("paws_labeled_final", "test"), "lab_question": ("social_i_qa", "validation"),
-    "lab_summary": ("xsum", "test"), "lab_attributes": ("ai2_arc_easy", "validation"), "lab_events": ("hellaswag", "validation"),
-}  # fmt: skip
+    "lab_nli": ("glue_mnli", "train"),
+    "lab_paraphrase": ("paws_labeled_final", "test"),
+    "lab_question": ("social_i_qa", "validation"),
+    "lab_summary": ("xsum", "test"),
+    "lab_attributes": ("ai2_arc_easy", "validation"),
+    "lab_events": ("hellaswag", "validation"),
+}
 
 
 @pytest.mark.parametrize("name,real", NATIVE.items())
@@ -208,12 +277,17 @@ def test_columns_are_those_of_the_real_set(sets, shared, name, real):
 
     _, row = next(read_jsonl(shared / real[0] / f"{real[1]}.jsonl"))
     mine = sets[name]["test"][0]
-    assert {key: type(value) for key, value in mine.items()} == {key: type(value) for key, value in row.items()}
+    assert {key: type(value) for key, value in mine.items()} == {
+        key: type(value) for key, value in row.items()
+    }
 
 
 def test_same_seed_same_rows_other_seed_other_rows():
     assert make_sets(make_world(3, 16), 20, 10) == make_sets(make_world(3, 16), 20, 10)
-    assert make_sets(make_world(3, 16), 20, 10)["lab_nli"] != make_sets(make_world(4, 16), 20, 10)["lab_nli"]
+    assert (
+        make_sets(make_world(3, 16), 20, 10)["lab_nli"]
+        != make_sets(make_world(4, 16), 20, 10)["lab_nli"]
+    )
 
 
 def test_asking_for_more_rows_than_there_are_is_an_error():

@@ -1,4 +1,6 @@
-"""Fused attention: the same numbers as XLA's under every mask, and really in the program that a TPU would run."""
+"""Fused attention: the same numbers as XLA's under every mask, and really in the program that a TPU
+would run.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +20,26 @@ def normal(*shape):
 
 def own(layout, groups, width=16):
     batch, length = layout.enter.shape
-    return KeyBlock(normal(batch, groups, length, width), normal(batch, groups, length, width), layout, jnp.arange(length))
+    return KeyBlock(
+        normal(batch, groups, length, width),
+        normal(batch, groups, length, width),
+        layout,
+        jnp.arange(length),
+    )
 
 
 def prefix(real, capacity, groups, width=16):
     seen = np.arange(capacity)[None] < real
-    layout = Layout(jnp.arange(capacity)[None], jnp.where(seen, 0, -1), jnp.where(seen, EVERYTHING, -1))
-    return KeyBlock(normal(1, groups, capacity, width), normal(1, groups, capacity, width), layout, jnp.arange(capacity) - capacity, shared=True)
+    layout = Layout(
+        jnp.arange(capacity)[None], jnp.where(seen, 0, -1), jnp.where(seen, EVERYTHING, -1)
+    )
+    return KeyBlock(
+        normal(1, groups, capacity, width),
+        normal(1, groups, capacity, width),
+        layout,
+        jnp.arange(capacity) - capacity,
+        shared=True,
+    )
 
 
 def tree(batch, length):
@@ -54,10 +69,16 @@ def test_a_kernel_gives_the_numbers_of_xla(name, case, heads, groups, monkeypatc
     layout, real, segments = CASES[case]
     batch, length = layout.enter.shape
     width = WIDTHS[name]
-    blocks = [own(layout, groups, width)] if real is None else [prefix(real, 192, groups, width), own(layout, groups, width)]
+    blocks = (
+        [own(layout, groups, width)]
+        if real is None
+        else [prefix(real, 192, groups, width), own(layout, groups, width)]
+    )
     query, slot = normal(batch, length, heads, width), jnp.arange(length)
     plain = attend(query, layout, slot, blocks)
-    monkeypatch.setattr("amuro_jax.models.attention_dense.all_heads", None)  # what is compared is not XLA's own
+    monkeypatch.setattr(
+        "amuro_jax.models.attention_dense.all_heads", None
+    )  # what is compared is not XLA's own
     mine = attend(query, layout, slot, blocks, None, How(name, segments=segments))
     sees = np.asarray(layout.enter) >= 0
     np.testing.assert_allclose(np.asarray(mine)[sees], np.asarray(plain)[sees], atol=2e-5)
@@ -69,14 +90,25 @@ def test_a_kernel_gives_the_numbers_of_xla(name, case, heads, groups, monkeypatc
 def test_our_kernel_takes_trees_windows_and_caches(before, window, monkeypatch):
     layout = tree(3, 300)
     layout = layout.replace(position=jnp.broadcast_to(jnp.arange(300), (3, 300)))
-    earlier = packed(np.where(np.arange(140)[None] < [[140], [60], [1]], 0, -1), np.broadcast_to(np.arange(140) - 140, (3, 140)))
+    earlier = packed(
+        np.where(np.arange(140)[None] < [[140], [60], [1]], 0, -1),
+        np.broadcast_to(np.arange(140) - 140, (3, 140)),
+    )
     cache = own(earlier, 2, 128).replace(slot=jnp.arange(140) - 140)
-    cache = cache.replace(layout=cache.layout.replace(leave=jnp.where(cache.layout.enter < 0, -1, 50)))
-    blocks = {"nothing": [], "prefix": [prefix(190, 192, 2, 128)], "prefix and cache": [prefix(190, 192, 2, 128), cache]}[before]
+    cache = cache.replace(
+        layout=cache.layout.replace(leave=jnp.where(cache.layout.enter < 0, -1, 50))
+    )
+    blocks = {
+        "nothing": [],
+        "prefix": [prefix(190, 192, 2, 128)],
+        "prefix and cache": [prefix(190, 192, 2, 128), cache],
+    }[before]
     query, slot, blocks = normal(3, 300, 4, 128), jnp.arange(300), [*blocks, own(layout, 2, 128)]
     plain = attend(query, layout, slot, blocks, window and jnp.int32(window))
     monkeypatch.setattr("amuro_jax.models.attention_dense.all_heads", None)
-    mine = attend(query, layout, slot, blocks, window and jnp.int32(window), How("trees_interpreted"))
+    mine = attend(
+        query, layout, slot, blocks, window and jnp.int32(window), How("trees_interpreted")
+    )
     sees = np.asarray(layout.enter) >= 0
     np.testing.assert_allclose(np.asarray(mine)[sees], np.asarray(plain)[sees], atol=2e-5)
     assert np.isfinite(mine).all()
@@ -86,26 +118,46 @@ def test_what_no_kernel_is_made_for_goes_to_xla(monkeypatch):
     calls = []
     monkeypatch.setattr("amuro_jax.models.attention_dense.all_heads", lambda *args: calls.append(1))
     layout, query, slot = tree(2, 64), normal(2, 64, 4, 16), jnp.arange(64)
-    shared, block, splash, cudnn = prefix(30, 64, 4), own(layout, 4), How("splash_interpreted"), How("cudnn_by_xla")
+    shared, block, splash, cudnn = (
+        prefix(30, 64, 4),
+        own(layout, 4),
+        How("splash_interpreted"),
+        How("cudnn_by_xla"),
+    )
     one = jax.tree.map(lambda part: part[:, :1], layout)
     attend(query, layout, slot, [block], None, splash)  # a tree without a prefix
     attend(query, layout, slot, [shared, block], jnp.int32(8), splash)  # a window
-    attend(query, layout, slot, [shared, block, block], None, splash)  # a cache between prefix and own tokens
+    attend(
+        query, layout, slot, [shared, block, block], None, splash
+    )  # a cache between prefix and own tokens
     attend(query, layout, slot, [block, block], None, splash)  # a cache alone
     attend(query[:, :1], one, slot[-1:], [shared, block], None, splash)  # a decoding step
     attend(query[:, :1], one, slot[-1:], [shared, block], None, cudnn)
-    attend(query[..., :12], layout, slot, [shared, block], None, cudnn)  # a head width that the kernel lacks
+    attend(
+        query[..., :12], layout, slot, [shared, block], None, cudnn
+    )  # a head width that the kernel lacks
     trees = How("trees_interpreted")
-    attend(query[..., :12], layout, slot, [block], None, trees)  # narrow heads, which go to splash, and it has no trees
+    attend(
+        query[..., :12], layout, slot, [block], None, trees
+    )  # narrow heads, which go to splash, and it has no trees
     wide = prefix(30, 64, 4, 128)
-    attend(normal(2, 1, 4, 128), one, slot[-1:], [wide, own(one, 4, 128)], None, trees)  # a decoding step
+    attend(
+        normal(2, 1, 4, 128), one, slot[-1:], [wide, own(one, 4, 128)], None, trees
+    )  # a decoding step
     assert len(calls) == 9
 
 
 def test_narrow_heads_go_from_our_kernel_to_splash(monkeypatch):
     monkeypatch.setattr("amuro_jax.models.attention_dense.all_heads", None)
     layout, slot = tree(2, 64), jnp.arange(64)
-    assert attend(normal(2, 64, 4, 16), layout, slot, [prefix(30, 64, 4), own(layout, 4)], None, How("trees_interpreted")).shape == (2, 64, 4, 16)
+    assert attend(
+        normal(2, 64, 4, 16),
+        layout,
+        slot,
+        [prefix(30, 64, 4), own(layout, 4)],
+        None,
+        How("trees_interpreted"),
+    ).shape == (2, 64, 4, 16)
 
 
 def test_cudnn_takes_windows_too():
@@ -120,9 +172,15 @@ def test_cudnn_takes_windows_too():
 def test_a_kernel_is_spread_over_a_mesh(text, name):
     mesh, width = sharding.make_mesh(text), WIDTHS[name]
     layout = tree(8, 64)
-    blocks, query, slot = [prefix(100, 128, 2, width), own(layout, 2, width)], normal(8, 64, 4, width), jnp.arange(64)
+    blocks, query, slot = (
+        [prefix(100, 128, 2, width), own(layout, 2, width)],
+        normal(8, 64, 4, width),
+        jnp.arange(64),
+    )
     plain = attend(query, layout, slot, blocks)
-    spread = jax.jit(lambda query, layout, blocks: attend(query, layout, slot, blocks, None, How(name, mesh)))(query, layout, blocks)
+    spread = jax.jit(
+        lambda query, layout, blocks: attend(query, layout, slot, blocks, None, How(name, mesh))
+    )(query, layout, blocks)
     sees = np.asarray(layout.enter) >= 0
     np.testing.assert_allclose(np.asarray(spread)[sees], np.asarray(plain)[sees], atol=2e-5)
 
@@ -130,5 +188,8 @@ def test_a_kernel_is_spread_over_a_mesh(text, name):
 def test_one_place_chooses():
     split = sharding.make_mesh("data:4,tensor:2")
     assert best("cpu", "bfloat16").name == "blocked" and best("cpu", "float32", split).name == "xla"
-    assert best("tpu", "bfloat16", split) == How("trees", split) and best("tpu", "float32").name == "xla"
+    assert (
+        best("tpu", "bfloat16", split) == How("trees", split)
+        and best("tpu", "float32").name == "xla"
+    )
     assert best("gpu", "bfloat16").name == "cudnn" and best("gpu", "float32").name == "xla"

@@ -1,4 +1,6 @@
-"""The mask rule: causality, packing, trees, padding, shared prefixes and caches give the plain forward's numbers."""
+"""The mask rule: causality, packing, trees, padding, shared prefixes and caches give the plain
+forward's numbers.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +14,47 @@ from amuro_jax.models.parameters import init_params
 
 OLMO = ModelConfig("olmo", 128, 32, 3, 4, 4, 8, 48, 256)
 SLIDING = ModelConfig(
-    "olmo3", 128, 32, 4, 4, 2, 8, 48, 256, norm="rmsnorm", norm_scale=True, norm_position="post", qk_norm=True,
-    rope=Rope(5e5, "yarn", factor=4.0, original_max_length=32), sliding_rope=Rope(5e5), window=5,
-    sliding_layers=(True, True, True, False), tie_embeddings=False,
-)  # fmt: skip
+    "olmo3",
+    128,
+    32,
+    4,
+    4,
+    2,
+    8,
+    48,
+    256,
+    norm="rmsnorm",
+    norm_scale=True,
+    norm_position="post",
+    qk_norm=True,
+    rope=Rope(5e5, "yarn", factor=4.0, original_max_length=32),
+    sliding_rope=Rope(5e5),
+    window=5,
+    sliding_layers=(True, True, True, False),
+    tie_embeddings=False,
+)
 NEOX = ModelConfig(
-    "gpt_neox", 128, 32, 2, 4, 4, 8, 64, 256, norm_scale=True, norm_bias=True, parallel_residual=True, attention_bias=True,
-    attention_out_bias=True, gated_mlp=False, mlp_bias=True, activation="gelu", rotary_fraction=0.25, rope_in_fp32=False, tie_embeddings=False,
-)  # fmt: skip
+    "gpt_neox",
+    128,
+    32,
+    2,
+    4,
+    4,
+    8,
+    64,
+    256,
+    norm_scale=True,
+    norm_bias=True,
+    parallel_residual=True,
+    attention_bias=True,
+    attention_out_bias=True,
+    gated_mlp=False,
+    mlp_bias=True,
+    activation="gelu",
+    rotary_fraction=0.25,
+    rope_in_fp32=False,
+    tie_embeddings=False,
+)
 CONFIGS = [OLMO, SLIDING, NEOX]
 
 
@@ -30,8 +65,18 @@ def model(request):
     # Scales and biases start at 1 and 0: move them, so that a forgotten one shows.
     leaves, treedef = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(1), len(leaves))
-    params = jax.tree.unflatten(treedef, [leaf + 0.05 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)])
-    return config, params, jax.jit(lambda p, t, l, s=None: forward(p, t, l, config=config, shared=s)[0])
+    params = jax.tree.unflatten(
+        treedef,
+        [
+            leaf + 0.05 * jax.random.normal(key, leaf.shape)
+            for leaf, key in zip(leaves, keys, strict=True)
+        ],
+    )
+    return (
+        config,
+        params,
+        jax.jit(lambda p, t, l, s=None: forward(p, t, l, config=config, shared=s)[0]),
+    )
 
 
 def tokens(batch, length, seed=0):
@@ -82,7 +127,9 @@ def test_tree_of_query_and_choices_equals_separate_sequences(model):
     line = np.concatenate([query, a, b], 1)
     enter = np.repeat([0, 1, 2], [10, 4, 6])[None].astype(np.int32)
     leave = np.repeat([3, 2, 3], [10, 4, 6])[None].astype(np.int32)
-    position = np.concatenate([np.arange(10), 10 + np.arange(4), 10 + np.arange(6)])[None].astype(np.int32)
+    position = np.concatenate([np.arange(10), 10 + np.arange(4), 10 + np.arange(6)])[None].astype(
+        np.int32
+    )
     tree = run(params, line, Layout(position, enter, leave))
     close(tree[0, 10:14], run(params, np.concatenate([query, a], 1), plain(14))[0, 10:])
     close(tree[0, 14:], run(params, np.concatenate([query, b], 1), plain(16))[0, 10:])
@@ -93,7 +140,9 @@ def test_shared_prefix_of_batch_one_equals_whole_sequences(model):
     t = tokens(3, 20)
     t[:, :12] = t[:1, :12]
     whole = plain(20, 3)
-    prefix = Layout(whole.position[:1, :12], whole.enter[:1, :12], whole.enter[:1, :12] + EVERYTHING)
+    prefix = Layout(
+        whole.position[:1, :12], whole.enter[:1, :12], whole.enter[:1, :12] + EVERYTHING
+    )
     _, shared = forward(params, t[:1, :12], prefix, config=config, keep=True)
     rest = jax.tree.map(lambda x: x[:, 12:], whole)
     close(run(params, t[:, 12:], rest, shared), run(params, t, whole)[:, 12:])
@@ -115,7 +164,13 @@ def test_cached_equals_uncached_with_one_trace(model):
 
     cache, pieces = start(), []
     for at in range(0, 24, 4):
-        hidden, cache = step(params, t[:, at : at + 4], jax.tree.map(lambda x, at=at: x[:, at : at + 4], whole), cache, at)
+        hidden, cache = step(
+            params,
+            t[:, at : at + 4],
+            jax.tree.map(lambda x, at=at: x[:, at : at + 4], whole),
+            cache,
+            at,
+        )
         pieces.append(hidden)
     close(jnp.concatenate(pieces, 1), run(params, t, whole))
     assert len(traces) == 1
@@ -124,7 +179,10 @@ def test_cached_equals_uncached_with_one_trace(model):
 def test_candidate_columns_are_columns_of_all_logits(model):
     config, params, run = model
     hidden = run(params, tokens(1, 8), plain(8))
-    close(logits(params, hidden, config, jnp.array([5, 77])), logits(params, hidden, config)[..., [5, 77]])
+    close(
+        logits(params, hidden, config, jnp.array([5, 77])),
+        logits(params, hidden, config)[..., [5, 77]],
+    )
 
 
 def test_remat_and_unroll_change_nothing(model):

@@ -1,4 +1,7 @@
-"""A made-up results store: scores drawn from curves that are written here. Test data; no model has seen any of it."""
+"""A made-up results store: scores drawn from curves that are written here.
+
+Test data; no model has seen any of it.
+"""
 
 import numpy as np
 
@@ -7,7 +10,8 @@ from amuro_jax.convert.revisions import Revision
 from amuro_jax.data.registry import get_task
 from amuro_jax.evals import metrics
 from amuro_jax.files import content_key
-from amuro_jax.study import plan, store
+from amuro_jax.results import store
+from amuro_jax.study import plan
 
 STEPS = (16, 40, 100, 250, 630, 1600)
 
@@ -15,14 +19,21 @@ STEPS = (16, 40, 100, 250, 630, 1600)
 def config(workdir, rows=80) -> StudyConfig:
     """Two fine-tuning sets, three formats."""
     return StudyConfig(
-        name="made up", workdir=str(workdir), suite="nowhere", formats="default,io", shots="4",
+        name="made up",
+        workdir=str(workdir),
+        suite="nowhere",
+        formats="default,io",
+        shots="4",
         fine_tunes=[FineTune("lab_nli"), FineTune("lab_summary")],
         evals=[
-            EvalSet("lab_nli", "in_domain", "lab_nli"), EvalSet("lab_summary", "in_domain", "lab_summary"),
-            EvalSet("lab_nli_ood", "out_of_domain", "lab_nli"), EvalSet("lab_attributes", "multiple_choice"),
+            EvalSet("lab_nli", "in_domain", "lab_nli"),
+            EvalSet("lab_summary", "in_domain", "lab_summary"),
+            EvalSet("lab_nli_ood", "out_of_domain", "lab_nli"),
+            EvalSet("lab_attributes", "multiple_choice"),
         ],
-        train=TrainConfig(rows=100), score=ScoreConfig(rows=rows, bootstrap=300),
-    )  # fmt: skip
+        train=TrainConfig(rows=100),
+        score=ScoreConfig(rows=rows, bootstrap=300),
+    )
 
 
 def revisions(steps=STEPS):
@@ -35,13 +46,19 @@ def level(task: str, tuned_on: str, progress: float) -> float:
     if task == "lab_attributes":
         return 0.25 + 0.6 * progress - (0.05 if tuned_on else 0)
     if task == "lab_summary":
-        return 0.1 + 0.1 * progress + (0.5 * progress if tuned_on == "lab_summary" else -0.08 * bool(tuned_on))
+        return (
+            0.1
+            + 0.1 * progress
+            + (0.5 * progress if tuned_on == "lab_summary" else -0.08 * bool(tuned_on))
+        )
     own = tuned_on == "lab_nli"
     return 0.34 + (0.5 * progress if own else 0.0) * (0.6 if task.endswith("_ood") else 1)
 
 
 def make_rows(spec: dict, value: float, draws) -> list[dict]:
-    """Rows of one cell; `draws` are shared by all models of a set, so that their errors are correlated as real ones are."""
+    """Rows of one cell; `draws` are shared by all models of a set, so that their errors are
+    correlated as real ones are.
+    """
     kind = get_task(spec["task"]).kind
     make = _text_row if kind == "generation" else _choice_row
     return [_common(spec, row) | make(row, value, draws[row], kind) for row in range(len(draws))]
@@ -50,14 +67,27 @@ def make_rows(spec: dict, value: float, draws) -> list[dict]:
 def _common(spec, row):
     named = {name: spec[name] for name in ("task", "format", "shots")}
     return named | {
-        "row": row, "doc_id": str(row), "group": "", "prompt_sha256": f"{spec['task']}{row}", "shot_rows": ["train:1"], "dropped_shots": 0,
-        "cut_tokens": 0, "context_tokens": 50,
-    }  # fmt: skip
+        "row": row,
+        "doc_id": str(row),
+        "group": "",
+        "prompt_sha256": f"{spec['task']}{row}",
+        "shot_rows": ["train:1"],
+        "dropped_shots": 0,
+        "cut_tokens": 0,
+        "context_tokens": 50,
+    }
 
 
 def _text_row(row, value, draw, _):
     score = float(np.clip(value + 0.2 * (draw - 0.5), 0, 1))
-    return {"gold": None, "predicted": None, "score": score, "ended": "eos", "prediction": f"text {row}", "reference": f"a b {row}"}
+    return {
+        "gold": None,
+        "predicted": None,
+        "score": score,
+        "ended": "eos",
+        "prediction": f"text {row}",
+        "reference": f"a b {row}",
+    }
 
 
 def _choice_row(row, value, draw, kind):
@@ -65,19 +95,32 @@ def _choice_row(row, value, draw, kind):
     right, gold = bool(draw < value), row % choices
     predicted = gold if right else (gold + 1 + row % (choices - 1)) % choices
     return {
-        "gold": gold, "predicted": predicted, "correct": right, "score": float(right), "reference": f"label{gold}",
-        "prediction": f"label{predicted}", "choice_logprobs": [-1.0 if place == predicted else -2.0 for place in range(choices)],
-        "choice_tokens": [1] * choices, "choice_chars": [5] * choices, "label_mass": 0.9, "ended": None,
+        "gold": gold,
+        "predicted": predicted,
+        "correct": right,
+        "score": float(right),
+        "reference": f"label{gold}",
+        "prediction": f"label{predicted}",
+        "choice_logprobs": [-1.0 if place == predicted else -2.0 for place in range(choices)],
+        "choice_tokens": [1] * choices,
+        "choice_chars": [5] * choices,
+        "label_mass": 0.9,
+        "ended": None,
         "choice_logprobs_unconditional": [-1.0] * choices if kind == "multiple_choice" else None,
-    }  # fmt: skip
+    }
 
 
 def make_store(workdir, leave_out=(), rows=80, steps=STEPS) -> StudyConfig:
-    """Writes a study folder; `leave_out` holds identities (`plan.identity`) of cells that are not finished."""
+    """Writes a study folder.
+
+    `leave_out` holds identities (`plan.identity`) of cells that are not finished.
+    """
     given = config(workdir, rows)
     asked = plan.make_plan(given, revisions(steps))
     rng = np.random.default_rng(7)
-    shared = {task: rng.random(rows) for task in dict.fromkeys(cell["task"] for cell in asked.cells)}
+    shared = {
+        task: rng.random(rows) for task in dict.fromkeys(cell["task"] for cell in asked.cells)
+    }
     for place, cell in enumerate(asked.cells):
         cell["key"] = content_key(["made up", place])
         if plan.identity(cell) not in leave_out:
@@ -87,16 +130,31 @@ def make_store(workdir, leave_out=(), rows=80, steps=STEPS) -> StudyConfig:
 
 
 def _write_cell(workdir, given, cell, draws, rng, steps):
-    progress = np.log(cell["step"] / steps[0]) / np.log(steps[-1] / steps[0]) if len(steps) > 1 else 1.0
+    progress = (
+        np.log(cell["step"] / steps[0]) / np.log(steps[-1] / steps[0]) if len(steps) > 1 else 1.0
+    )
     value = level(cell["task"], cell["tuned_on"], progress) - 0.05 * (cell["format"] == "io")
     rows = make_rows(cell, value, draws + rng.normal(0, 0.1, len(draws)))
     specification = {name: cell[name] for name in ("task", "role", "format", "shots")}
-    provenance = {"checkpoint_hash": "abc", "tokenizer": "t" * 64, "code": "0", "jax": "none", "devices": "none", "data": {"test": "d" * 64}}
+    provenance = {
+        "checkpoint_hash": "abc",
+        "tokenizer": "t" * 64,
+        "code": "0",
+        "jax": "none",
+        "devices": "none",
+        "data": {"test": "d" * 64},
+    }
     record = {
-        "key": cell["key"], "kind": "score", "method": "token_prob", "seconds": 1.0,
-        "model": {name: cell[name] for name in ("checkpoint", "step", "tokens", "tuned_on")} | {"suite": "nowhere"},
-        "specification": specification | {"split": "test", "primary": get_task(cell["task"]).primary, "model": cell["checkpoint"]},
-        "protocol": {"name": "strict", "switches": {"no_stop": False}}, "metrics": metrics.summarise(rows, bootstrap=300),
+        "key": cell["key"],
+        "kind": "score",
+        "method": "token_prob",
+        "seconds": 1.0,
+        "model": {name: cell[name] for name in ("checkpoint", "step", "tokens", "tuned_on")}
+        | {"suite": "nowhere"},
+        "specification": specification
+        | {"split": "test", "primary": get_task(cell["task"]).primary, "model": cell["checkpoint"]},
+        "protocol": {"name": "strict", "switches": {"no_stop": False}},
+        "metrics": metrics.summarise(rows, bootstrap=300),
         "provenance": provenance | {"score": to_dict(given)["score"]},
-    }  # fmt: skip
+    }
     store.write_cell(workdir, record, rows)

@@ -6,7 +6,8 @@ import pytest
 
 from amuro_jax.config import EvalSet, FineTune, ScoreConfig, TrainConfig
 from amuro_jax.errors import ConfigError
-from amuro_jax.study import grid, plan, store
+from amuro_jax.results import store
+from amuro_jax.study import grid, plan
 from tests.study import synthetic
 
 
@@ -14,14 +15,22 @@ def test_every_cell_of_a_small_study(tmp_path):
     config = synthetic.config(tmp_path)
     base = {(spec.task, spec.role, spec.format) for spec in grid.score_specs(config)}
     assert base == {
-        ("lab_nli", "in_domain", "default"), ("lab_nli", "in_domain", "io"), ("lab_summary", "in_domain", "default"),
-        ("lab_summary", "in_domain", "io"), ("lab_nli_ood", "out_of_domain", "default"), ("lab_attributes", "multiple_choice", "default"),
-    }  # fmt: skip
-    tuned = {(spec.task, spec.role, spec.format) for spec in grid.score_specs(config, "lab_summary")}
-    assert tuned == {
-        ("lab_summary", "in_domain", "default"), ("lab_summary", "in_domain", "io"), ("lab_nli", "cross_task", "default"),
+        ("lab_nli", "in_domain", "default"),
+        ("lab_nli", "in_domain", "io"),
+        ("lab_summary", "in_domain", "default"),
+        ("lab_summary", "in_domain", "io"),
+        ("lab_nli_ood", "out_of_domain", "default"),
         ("lab_attributes", "multiple_choice", "default"),
-    }  # fmt: skip
+    }
+    tuned = {
+        (spec.task, spec.role, spec.format) for spec in grid.score_specs(config, "lab_summary")
+    }
+    assert tuned == {
+        ("lab_summary", "in_domain", "default"),
+        ("lab_summary", "in_domain", "io"),
+        ("lab_nli", "cross_task", "default"),
+        ("lab_attributes", "multiple_choice", "default"),
+    }
 
 
 def test_default_study_is_the_whole_grid():
@@ -31,7 +40,12 @@ def test_default_study_is_the_whole_grid():
     assert len(config.fine_tunes) == 4 and len(grid.score_specs(config)) == 4 * 3 + 4 + 2
     for entry in config.fine_tunes:
         roles = [spec.role for spec in grid.score_specs(config, entry.task)]
-        assert {name: roles.count(name) for name in set(roles)} == {"in_domain": 3, "out_of_domain": 1, "cross_task": 3, "multiple_choice": 2}
+        assert {name: roles.count(name) for name in set(roles)} == {
+            "in_domain": 3,
+            "out_of_domain": 1,
+            "cross_task": 3,
+            "multiple_choice": 2,
+        }
 
 
 @pytest.mark.parametrize("name", ["lab", "tiny", "olmo1b"])
@@ -39,7 +53,9 @@ def test_configurations_are_valid(name, tmp_path):
     import importlib
 
     config = importlib.import_module(f"configs.study.{name}").get_config()
-    grid.validate(dataclasses.replace(config, workdir=str(tmp_path), suite=config.suite or "somewhere"))
+    grid.validate(
+        dataclasses.replace(config, workdir=str(tmp_path), suite=config.suite or "somewhere")
+    )
 
 
 def test_several_shots_multiply(tmp_path):
@@ -61,7 +77,10 @@ def test_several_shots_multiply(tmp_path):
         ({"train": TrainConfig(batch_size=0)}, "config.train.batch_size"),
         ({"train": TrainConfig(quirks="+nothing")}, "quirks"),
         ({"score": ScoreConfig(dtype="int8")}, "config.score.dtype"),
-        ({"fine_tunes": [FineTune("lab_nli"), FineTune("lab_summary", epochs=-1)]}, "config.fine_tunes[1].epochs"),
+        (
+            {"fine_tunes": [FineTune("lab_nli"), FineTune("lab_summary", epochs=-1)]},
+            "config.fine_tunes[1].epochs",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tmp_path, changes, where):
@@ -90,7 +109,15 @@ def test_dry_run_counts_what_is_left(tmp_path):
     text = plan.describe(config, synthetic.revisions((1, 2)))
     assert "to do: 1 fine-tunings, 1 scores" in text
     (line,) = [line for line in text.splitlines() if line.startswith("  to do  score")]
-    assert line.split()[3:] == ["step2", "+", "lab_nli", "in_domain", "lab_nli", "default", "4-shot"]
+    assert line.split()[3:] == [
+        "step2",
+        "+",
+        "lab_nli",
+        "in_domain",
+        "lab_nli",
+        "default",
+        "4-shot",
+    ]
 
 
 def dry_run(config, steps=(1, 2)):
@@ -105,27 +132,44 @@ def finish(config, kind, key, task, seconds, compiled=0.0):
 
 
 def test_estimate_before_there_is_anything_to_go_by(tmp_path):
-    config = dataclasses.replace(synthetic.config(tmp_path), fine_tunes=[FineTune("lab_nli", rows=10), FineTune("lab_summary", epochs=1)])
+    config = dataclasses.replace(
+        synthetic.config(tmp_path),
+        fine_tunes=[FineTune("lab_nli", rows=10), FineTune("lab_summary", epochs=1)],
+    )
     count = len(plan.make_plan(config, synthetic.revisions((1, 2))).cells)
     said = dry_run(config)
-    assert f"{2 * (10 * 3 + 100):,} rows to train on, {count} scores of 80 rows at most each" in said and "score and a fine-tuning" in said
+    assert (
+        f"{2 * (10 * 3 + 100):,} rows to train on, {count} scores of 80 rows at most each" in said
+        and "score and a fine-tuning" in said
+    )
     finish(config, "score", "a1", "lab_nli", 5.0)
     assert dry_run(config) == said, "fine-tunings are to come, and none was timed"
-    base = dataclasses.replace(config, fine_tunes=[], evals=[EvalSet("lab_nli")], workdir=str(tmp_path / "base"))
-    assert " 0 rows to train on, 4 scores" in dry_run(base) and dry_run(base).endswith("first finished score")
+    base = dataclasses.replace(
+        config, fine_tunes=[], evals=[EvalSet("lab_nli")], workdir=str(tmp_path / "base")
+    )
+    assert " 0 rows to train on, 4 scores" in dry_run(base) and dry_run(base).endswith(
+        "first finished score"
+    )
 
 
 def test_estimate_from_what_each_set_took_without_compilation(tmp_path):
     evals = [EvalSet("lab_nli", formats="default,io"), EvalSet("lab_attributes", "multiple_choice")]
-    config = dataclasses.replace(synthetic.config(tmp_path), fine_tunes=[FineTune("lab_nli")], evals=evals, shots="0")
+    config = dataclasses.replace(
+        synthetic.config(tmp_path), fine_tunes=[FineTune("lab_nli")], evals=evals, shots="0"
+    )
     finish(config, "score", "a1", "lab_nli", 70.0, compiled=10.0)
     finish(config, "score", "a2", "lab_attributes", 30.0)
     finish(config, "train", "a3", "lab_nli", 200.0, compiled=80.0)
     # two checkpoints: one training each, and two models on both sets, one of these in two formats
     assert f"{2 * (2 * (60 + 60 + 30) + 120) / 60:.1f} minutes" in dry_run(config)
     config.evals.append(EvalSet("lab_events", "multiple_choice"))
-    assert f"{2 * (2 * (60 + 60 + 30 + 45) + 120) / 60:.1f} minutes" in dry_run(config), "a set that was never timed counts as the mean"
+    assert f"{2 * (2 * (60 + 60 + 30 + 45) + 120) / 60:.1f} minutes" in dry_run(config), (
+        "a set that was never timed counts as the mean"
+    )
 
 
 def test_estimate_of_a_finished_study(tmp_path):
-    assert dry_run(synthetic.make_store(tmp_path, rows=10, steps=(1, 2))) == "estimate: nothing is left to do"
+    assert (
+        dry_run(synthetic.make_store(tmp_path, rows=10, steps=(1, 2)))
+        == "estimate: nothing is left to do"
+    )

@@ -1,4 +1,7 @@
-"""Keys change with what moves a number and with nothing else; cells are whole or absent; one process at a time."""
+"""Keys change with what moves a number and with nothing else.
+
+Cells are whole or absent; one process at a time.
+"""
 
 import dataclasses
 import json
@@ -11,7 +14,8 @@ import pytest
 
 from amuro_jax.config import TrainConfig
 from amuro_jax.errors import AmuroError
-from amuro_jax.study import grid, keys, lease, store
+from amuro_jax.results import store
+from amuro_jax.study import grid, keys, lease
 from tests.study.conftest import study_of
 
 SPEC = grid.ScoreSpec("lab_nli", "in_domain", "default", 1)
@@ -25,20 +29,51 @@ def test_score_key_changes_with_what_matters(tiny_study):
     base = key_of(tiny_study)
     score = tiny_study.score
     others = [
-        *(key_of(tiny_study, dataclasses.replace(SPEC, **change)) for change in ({"format": "io"}, {"shots": 2}, {"task": "lab_paraphrase"})),
-        key_of(tiny_study, model="other"), key_of(tiny_study, tokenizer="other"),
-        *(key_of(dataclasses.replace(tiny_study, score=dataclasses.replace(score, **{name: value}))) for name, value in [
-            ("rows", 5), ("protocol", "paper"), ("quirks", "+no_stop"), ("method", "free"), ("shot_seed", 1), ("max_new_tokens", 5),
-            ("bootstrap", 51), ("bootstrap_seed", 1), ("dtype", "bfloat16")]),
-    ]  # fmt: skip
+        *(
+            key_of(tiny_study, dataclasses.replace(SPEC, **change))
+            for change in ({"format": "io"}, {"shots": 2}, {"task": "lab_paraphrase"})
+        ),
+        key_of(tiny_study, model="other"),
+        key_of(tiny_study, tokenizer="other"),
+        *(
+            key_of(
+                dataclasses.replace(tiny_study, score=dataclasses.replace(score, **{name: value}))
+            )
+            for name, value in [
+                ("rows", 5),
+                ("protocol", "paper"),
+                ("quirks", "+no_stop"),
+                ("method", "free"),
+                ("shot_seed", 1),
+                ("max_new_tokens", 5),
+                ("bootstrap", 51),
+                ("bootstrap_seed", 1),
+                ("dtype", "bfloat16"),
+            ]
+        ),
+    ]
     assert len({base, *others}) == 1 + len(others)
 
 
 def test_score_key_does_not_change_with_what_does_not(tiny_study):
     same = [
-        dataclasses.replace(tiny_study, workdir="elsewhere", name="other", keep_models=True, select="log:1", disk_budget_gb=3.0),
-        dataclasses.replace(tiny_study, score=dataclasses.replace(tiny_study.score, mesh="data:2", batch_tokens=64, tasks="x", workdir="y")),
-        dataclasses.replace(tiny_study, score=dataclasses.replace(tiny_study.score, attention="xla")),
+        dataclasses.replace(
+            tiny_study,
+            workdir="elsewhere",
+            name="other",
+            keep_models=True,
+            select="log:1",
+            disk_budget_gb=3.0,
+        ),
+        dataclasses.replace(
+            tiny_study,
+            score=dataclasses.replace(
+                tiny_study.score, mesh="data:2", batch_tokens=64, tasks="x", workdir="y"
+            ),
+        ),
+        dataclasses.replace(
+            tiny_study, score=dataclasses.replace(tiny_study.score, attention="xla")
+        ),
     ]
     assert {key_of(config) for config in same} == {key_of(tiny_study)}
     assert key_of(tiny_study, dataclasses.replace(SPEC, role="cross_task")) == key_of(tiny_study)
@@ -67,18 +102,38 @@ def test_keys_follow_what_a_task_file_says(tiny_study, tmp_path, monkeypatch):
         monkeypatch.setattr(registry, "TASKS", dict(registry.TASKS))
         registry.TASKS.pop("mine", None)
         path.write_text(text % template)
-        recipe = dataclasses.replace(grid.recipe_of(tiny_study, tiny_study.fine_tunes[0]), task=str(path))
-        made += [key_of(tiny_study, dataclasses.replace(SPEC, task=str(path))), keys.train_key("m", recipe, "t")]
+        recipe = dataclasses.replace(
+            grid.recipe_of(tiny_study, tiny_study.fine_tunes[0]), task=str(path)
+        )
+        made += [
+            key_of(tiny_study, dataclasses.replace(SPEC, task=str(path))),
+            keys.train_key("m", recipe, "t"),
+        ]
     assert len(set(made)) == 4
 
 
 def test_train_key(tiny_study):
     recipe = grid.recipe_of(tiny_study, tiny_study.fine_tunes[0])
     base = keys.train_key("m", recipe, "t")
-    matters = {"learning_rate": 1e-4, "epochs": 3, "rows": 15, "seed": 1, "data_seed": 1, "batch_size": 8, "quirks": "+x", "dtype": "bfloat16"}
+    matters = {
+        "learning_rate": 1e-4,
+        "epochs": 3,
+        "rows": 15,
+        "seed": 1,
+        "data_seed": 1,
+        "batch_size": 8,
+        "quirks": "+x",
+        "dtype": "bfloat16",
+    }
     for name, value in matters.items():
         assert keys.train_key("m", dataclasses.replace(recipe, **{name: value}), "t") != base, name
-    for name, value in [("mesh", "data:2"), ("remat", "full"), ("workdir", "w"), ("save_every", 3), ("log_every", 1)]:
+    for name, value in [
+        ("mesh", "data:2"),
+        ("remat", "full"),
+        ("workdir", "w"),
+        ("save_every", 3),
+        ("log_every", 1),
+    ]:
         assert keys.train_key("m", dataclasses.replace(recipe, **{name: value}), "t") == base, name
     assert len({base, keys.train_key("n", recipe, "t"), keys.train_key("m", recipe, "u")}) == 3
 
@@ -86,7 +141,9 @@ def test_train_key(tiny_study):
 def test_every_field_of_a_recipe_is_decided_on():
     # What does not change the parameters, or stands in the key by its hash.
     elsewhere = {"checkpoint", "workdir", "data_root", "remat", "mesh", "save_every", "log_every"}
-    assert {field.name for field in dataclasses.fields(TrainConfig)} == elsewhere | set(keys._RECIPE)
+    assert {field.name for field in dataclasses.fields(TrainConfig)} == elsewhere | set(
+        keys._RECIPE
+    )
 
 
 def record(key="a" * 16):
@@ -105,7 +162,9 @@ def test_a_cell_is_whole_or_absent(tmp_path, monkeypatch):
 
 def test_a_damaged_record_is_not_done(tmp_path):
     store.write_cell(tmp_path, record(), [{"row": 0, "score": 1.0}])
-    assert store.is_done(tmp_path, "a" * 16) and store.read_rows(tmp_path, "a" * 16)["score"].tolist() == [1.0]
+    assert store.is_done(tmp_path, "a" * 16) and store.read_rows(tmp_path, "a" * 16)[
+        "score"
+    ].tolist() == [1.0]
     (store.cell_folder(tmp_path, "a" * 16) / "cell.json").write_text('{"key": "aaa')
     assert not store.is_done(tmp_path, "a" * 16)
 

@@ -1,4 +1,7 @@
-"""The engine: same results however often it is killed, no cell twice; one failing cell does not cost the others."""
+"""The engine: same results however often it is killed, no cell twice.
+
+One failing cell does not cost the others.
+"""
 
 import collections
 import dataclasses
@@ -16,7 +19,9 @@ import pytest
 from amuro_jax.config import EvalSet
 from amuro_jax.convert.revisions import list_revisions
 from amuro_jax.errors import ConfigError, DataError
-from amuro_jax.study import plan, report, results, runner, store
+from amuro_jax.report import report
+from amuro_jax.results import results, store
+from amuro_jax.study import plan, runner
 from amuro_jax.train.fine_tune import FineTuned
 from tests.study.conftest import study_of
 
@@ -42,11 +47,30 @@ def run(config, **changes):
 @pytest.fixture(scope="module")
 def command(series, root, tmp_path_factory):
     """Starts the tiny study in a process of its own, on one device."""
-    environment = {**os.environ, "PYTHONPATH": str(root), "XLA_FLAGS": "", "AMURO_CACHE": str(tmp_path_factory.mktemp("cache"))}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(root),
+        "XLA_FLAGS": "",
+        "AMURO_CACHE": str(tmp_path_factory.mktemp("cache")),
+    }
 
     def start(workdir):
-        arguments = [sys.executable, "-c", SCRIPT, str(series.checkpoints), str(series.data), str(workdir)]
-        return subprocess.Popen(arguments, env=environment, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        arguments = [
+            sys.executable,
+            "-c",
+            SCRIPT,
+            str(series.checkpoints),
+            str(series.data),
+            str(workdir),
+        ]
+        return subprocess.Popen(
+            arguments,
+            env=environment,
+            cwd=root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     return start
 
@@ -71,7 +95,10 @@ def whole(command, tmp_path_factory):
 
 def numbers(workdir):
     """Every cell's key, scores of its rows and value."""
-    return {record["key"]: (record["metrics"], store.read_rows(workdir, record["key"])) for record in store.records(workdir)}
+    return {
+        record["key"]: (record["metrics"], store.read_rows(workdir, record["key"]))
+        for record in store.records(workdir)
+    }
 
 
 def test_killed_twice_it_gives_the_same_results_and_no_cell_twice(command, whole, tmp_path):
@@ -92,13 +119,16 @@ def test_killed_twice_it_gives_the_same_results_and_no_cell_twice(command, whole
     assert once.keys() == again.keys() and len(once) == 12
     for key, (metrics, rows) in once.items():
         assert [again[key][0][name] for name in HEAD] == [metrics[name] for name in HEAD]
-        # jax 0.10.2: equal to the bit. 0.11.2: log-probabilities of two processes differ by up to 1e-6, predictions and scores do not.
+        # jax 0.10.2: equal to the bit. 0.11.2: log-probabilities of two processes differ by up to
+        # 1e-6, predictions and scores do not.
         pd.testing.assert_frame_equal(again[key][1], rows, rtol=1e-5, atol=1e-6)
 
 
 def test_nothing_is_left_behind(whole):
     assert not list((whole / "models").glob("*")) and not (whole / "lease.json").exists()
-    assert all(cell["key"] and store.is_done(whole, cell["key"]) for cell in plan.read_plan(whole).cells)
+    assert all(
+        cell["key"] and store.is_done(whole, cell["key"]) for cell in plan.read_plan(whole).cells
+    )
 
 
 def test_a_second_run_does_nothing(command, whole):
@@ -117,12 +147,16 @@ def test_only_the_first_checkpoint_needs_programs(whole):
     asked = collections.Counter()
     for line in store.read_log(whole):
         if line["event"] == "finished":
-            asked[line["cell"].removeprefix("train ").split()[0].rstrip(":")] += line["compiles"]["compiled"] + line["compiles"]["cached"]
+            asked[line["cell"].removeprefix("train ").split()[0].rstrip(":")] += (
+                line["compiles"]["compiled"] + line["compiles"]["cached"]
+            )
     assert asked["step1-tokens1K"] > 5 and asked["step10-tokens10K"] == 0
 
 
 def test_a_process_with_kept_programs_compiles_none_of_them(command, whole, tmp_path):
-    """The same work again, after the folder was moved: as many programs, and each that was kept is read."""
+    """The same work again, after the folder was moved: as many programs, and each that was kept is
+    read.
+    """
     moved = shutil.copytree(whole, tmp_path / "moved", ignore=shutil.ignore_patterns("cells"))
     process = command(moved)
     said, error = process.communicate()
@@ -130,7 +164,10 @@ def test_a_process_with_kept_programs_compiles_none_of_them(command, whole, tmp_
     cold, *_, warm = compiled(moved)
     assert cold["kept"] and cold["cached"] == 0
     assert warm["cached"] >= cold["kept"] and warm["compiled"] + warm["cached"] == cold["compiled"]
-    assert re.fullmatch(rf"compiled {warm['compiled']} programs in \d+\.\d s, {warm['cached']} from the cache\n", said)
+    assert re.fullmatch(
+        rf"compiled {warm['compiled']} programs in \d+\.\d s, {warm['cached']} from the cache\n",
+        said,
+    )
 
 
 def test_the_report_of_a_real_run(whole):
@@ -143,7 +180,16 @@ def test_provenance_says_what_the_number_is(whole):
     trained = {record["key"]: record for record in store.records(whole, "train")}
     for record in store.records(whole):
         source = record["provenance"]
-        assert {"checkpoint_hash", "checkpoint", "tokenizer", "code", "jax", "devices", "data", "score"} <= source.keys()
+        assert {
+            "checkpoint_hash",
+            "checkpoint",
+            "tokenizer",
+            "code",
+            "jax",
+            "devices",
+            "data",
+            "score",
+        } <= source.keys()
         assert record["protocol"]["name"] == "strict" and record["seconds"] > 0
         assert source["checkpoint"]["files"]["model.safetensors"]
     assert len(trained) == 2 and all(record["metrics"]["steps"] == 8 for record in trained.values())
@@ -155,11 +201,19 @@ def test_one_failing_cell_does_not_cost_the_others(series, tmp_path):
     shutil.copytree(series.data, data)
     lines = (data / "lab_events/test.jsonl").read_text().splitlines()
     (data / "lab_events/test.jsonl").write_text("\n".join([lines[0], '{"broken": ', *lines[2:]]))
-    config = study_of(series, tmp_path / "study", data_root=str(data), fine_tunes=[], select="log:1")
-    config = dataclasses.replace(config, formats="default", evals=[EvalSet("lab_events", "multiple_choice"), EvalSet("lab_nli")])
+    config = study_of(
+        series, tmp_path / "study", data_root=str(data), fine_tunes=[], select="log:1"
+    )
+    config = dataclasses.replace(
+        config,
+        formats="default",
+        evals=[EvalSet("lab_events", "multiple_choice"), EvalSet("lab_nli")],
+    )
     (failure,) = run(config)
     assert "lab_events" in failure and "not JSON" in failure
-    assert [record["specification"]["task"] for record in store.records(config.workdir)] == ["lab_nli"]
+    assert [record["specification"]["task"] for record in store.records(config.workdir)] == [
+        "lab_nli"
+    ]
     (line,) = results.load(config.workdir, 50).missing.to_dict("records")
     assert line["task"] == "lab_events" and "not JSON" in line["why"]
 
@@ -187,7 +241,9 @@ def test_training_and_scoring_each_on_its_mesh(series, tmp_path, monkeypatch):
 
     monkeypatch.setattr(runner, "fine_tune", fine_tune)
     monkeypatch.setattr(runner, "evaluate", evaluate)
-    config = study_of(series, tmp_path / "study", formats="default", select="log:1", evals=[EvalSet("lab_nli")])
+    config = study_of(
+        series, tmp_path / "study", formats="default", select="log:1", evals=[EvalSet("lab_nli")]
+    )
     config.train.mesh, config.score.mesh = "fsdp:8", "data:4,tensor:2"
     run(config)
     train, score = {"data": 1, "fsdp": 8, "tensor": 1}, {"data": 4, "fsdp": 1, "tensor": 2}
@@ -198,8 +254,12 @@ def test_a_damaged_checkpoint_does_not_cost_the_others(series, tmp_path):
     shutil.copytree(series.checkpoints, tmp_path / "series")
     broken = tmp_path / "series/step1-tokens1K/model.safetensors"
     broken.write_bytes(broken.read_bytes()[:-1000])
-    config = study_of(series, tmp_path / "study", suite=str(tmp_path / "series"), fine_tunes=[], formats="default")
+    config = study_of(
+        series, tmp_path / "study", suite=str(tmp_path / "series"), fine_tunes=[], formats="default"
+    )
     config = dataclasses.replace(config, evals=[EvalSet("lab_nli")])
     (failure,) = run(config)
     assert "step1-tokens1K" in failure
-    assert [record["model"]["checkpoint"] for record in store.records(config.workdir)] == ["step10-tokens10K"]
+    assert [record["model"]["checkpoint"] for record in store.records(config.workdir)] == [
+        "step10-tokens10K"
+    ]

@@ -1,15 +1,26 @@
-"""Batches are a function of (seed, epoch, step), cover every example once an epoch, and carry exact targets."""
+"""Batches are a function of (seed, epoch, step), cover every example once an epoch, and carry exact
+targets.
+"""
 
 import numpy as np
 import pytest
 
-from amuro_jax.train.batches import LENGTHS, Batches, epoch_order, fit_size, pad_batch, predicted_positions
+from amuro_jax.train.batches import (
+    LENGTHS,
+    Batches,
+    epoch_order,
+    fit_size,
+    pad_batch,
+    predicted_positions,
+)
 from tests.train.tiny import examples
 
 
 def test_order_depends_on_seed_and_epoch_alone():
     assert (epoch_order(50, 1, 0) == epoch_order(50, 1, 0)).all()
-    assert (epoch_order(50, 1, 0) != epoch_order(50, 1, 1)).any() and (epoch_order(50, 1, 0) != epoch_order(50, 2, 0)).any()
+    assert (epoch_order(50, 1, 0) != epoch_order(50, 1, 1)).any() and (
+        epoch_order(50, 1, 0) != epoch_order(50, 2, 0)
+    ).any()
 
 
 def test_every_example_stands_once_in_each_epoch():
@@ -26,8 +37,13 @@ def test_targets_are_the_tokens_behind_the_mask():
     batch = pad_batch(rows, 4, 4)
     for place, row in enumerate(rows):
         at = predicted_positions(row)
-        assert (batch.target[place, : len(at)] == row.tokens[at]).all() and (batch.source[place, : len(at)] == at - 1).all()
-        assert batch.weight[place].sum() == len(at) and (batch.enter[place, len(row.tokens) :] == -1).all()
+        assert (batch.target[place, : len(at)] == row.tokens[at]).all() and (
+            batch.source[place, : len(at)] == at - 1
+        ).all()
+        assert (
+            batch.weight[place].sum() == len(at)
+            and (batch.enter[place, len(row.tokens) :] == -1).all()
+        )
     assert batch.weight[3].sum() == 0 and batch.tokens.shape[1] in LENGTHS
 
 

@@ -24,14 +24,25 @@ from tests.train.tiny import MODEL, RECIPE, examples
 
 def equal(left, right):
     for name, leaf in flatten(left).items():
-        np.testing.assert_array_equal(np.asarray(leaf), np.asarray(flatten(right)[name]), err_msg=name)
+        np.testing.assert_array_equal(
+            np.asarray(leaf), np.asarray(flatten(right)[name]), err_msg=name
+        )
 
 
 def test_the_loss_falls_and_metrics_are_written(tmp_path):
-    done = fine_tune(init_params(MODEL, 0), MODEL, examples(64), dataclasses.replace(RECIPE, epochs=12), workdir=tmp_path)
+    done = fine_tune(
+        init_params(MODEL, 0),
+        MODEL,
+        examples(64),
+        dataclasses.replace(RECIPE, epochs=12),
+        workdir=tmp_path,
+    )
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert [row["step"] for row in rows] == list(range(1, done.steps + 1)) and done.steps == 96
-    assert rows[-1]["loss"] < rows[0]["loss"] - 1 and {"learning_rate", "grad_norm", "tokens_per_second", "accuracy"} <= rows[0].keys()
+    assert (
+        rows[-1]["loss"] < rows[0]["loss"] - 1
+        and {"learning_rate", "grad_norm", "tokens_per_second", "accuracy"} <= rows[0].keys()
+    )
     assert any(name.startswith("events") for name in os.listdir(tmp_path / "tensorboard"))
 
 
@@ -59,7 +70,9 @@ def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, at):
     resumed = fine_tune(params, MODEL, examples(), recipe, workdir=tmp_path)
     equal(whole.params, resumed.params)
     assert resumed.tokens == whole.tokens > 0
-    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == list(range(1, whole.steps + 1))
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == list(
+        range(1, whole.steps + 1)
+    )
 
 
 SCRIPT = """
@@ -84,28 +97,42 @@ def test_kill_9_at_any_moment_and_go_on(tmp_path, root):
     process.wait()
     assert 10 <= len(read_metrics(metrics)) < 48
     subprocess.run(command, env=environment, cwd=root, check=True, capture_output=True)
-    whole = fine_tune(init_params(MODEL, 0), MODEL, examples(64), dataclasses.replace(RECIPE, epochs=6, save_every=3))
+    whole = fine_tune(
+        init_params(MODEL, 0),
+        MODEL,
+        examples(64),
+        dataclasses.replace(RECIPE, epochs=6, save_every=3),
+    )
     target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), whole.params)
     equal(whole.params, checkpoint.restore_tree(tmp_path / "killed" / "final", target))
     assert [row["step"] for row in read_metrics(metrics)] == list(range(1, whole.steps + 1))
 
 
 def test_paper_loss_weighs_examples_and_strict_weighs_tokens(tmp_path):
-    """Two rows, one with three predicted tokens and one with one: the first step's losses are the two means."""
+    """Two rows, one with three predicted tokens and one with one: the first step's losses are the
+    two means.
+    """
     long = TrainExample(np.array([5, 6, 7, 8], np.int32), np.array([0, 1, 1, 1], bool), 0)
     short = TrainExample(np.array([9, 10], np.int32), np.array([0, 1], bool), 1)
     params, recipe = init_params(MODEL, 0), dataclasses.replace(RECIPE, epochs=1, batch_size=2)
-    alone = [fine_tune(params, MODEL, [row], recipe, workdir=tmp_path / str(row.row)).loss for row in (long, short)]
+    alone = [
+        fine_tune(params, MODEL, [row], recipe, workdir=tmp_path / str(row.row)).loss
+        for row in (long, short)
+    ]
     strict = fine_tune(params, MODEL, [long, short], recipe).loss
     paper = fine_tune(params, MODEL, [long, short], recipe, weigh_examples=True).loss
     assert strict == pytest.approx((3 * alone[0] + alone[1]) / 4, abs=1e-5)
-    assert paper == pytest.approx((alone[0] + alone[1]) / 2, abs=1e-5) and abs(strict - paper) > 1e-3
+    assert (
+        paper == pytest.approx((alone[0] + alone[1]) / 2, abs=1e-5) and abs(strict - paper) > 1e-3
+    )
 
 
 def test_nothing_to_learn_is_refused():
     with pytest.raises(DataError, match="no training examples"):
         fine_tune(init_params(MODEL, 0), MODEL, [], RECIPE)
-    silent = [dataclasses.replace(row, loss_mask=np.zeros(len(row.tokens), bool)) for row in examples(4)]
+    silent = [
+        dataclasses.replace(row, loss_mask=np.zeros(len(row.tokens), bool)) for row in examples(4)
+    ]
     with pytest.raises(DataError, match="no example has a token to learn"):
         fine_tune(init_params(MODEL, 0), MODEL, silent, RECIPE)
     long = TrainExample(np.ones(65, np.int32), np.ones(65, bool), 7)
@@ -115,7 +142,12 @@ def test_nothing_to_learn_is_refused():
 
 def test_a_diverging_run_stops():
     with pytest.raises(ConfigError, match="the loss is"):
-        fine_tune(init_params(MODEL, 0), MODEL, examples(), dataclasses.replace(RECIPE, learning_rate=1e30, clip_norm=0.0, epochs=8))
+        fine_tune(
+            init_params(MODEL, 0),
+            MODEL,
+            examples(),
+            dataclasses.replace(RECIPE, learning_rate=1e30, clip_norm=0.0, epochs=8),
+        )
 
 
 def test_metrics_of_a_cut_line_are_dropped(tmp_path):

@@ -1,11 +1,19 @@
-"""One step: against torch's AdamW on the same model, against itself in micro-batches and on every mesh, once traced per shape."""
+"""One step: against torch's AdamW on the same model, against itself in micro-batches and on every
+mesh, once traced per shape.
+"""
 
 import jax
 import numpy as np
 import pytest
 
 from amuro_jax import sharding
-from amuro_jax.models.parameters import abstract_params, flatten, init_params, logical_axes, unflatten
+from amuro_jax.models.parameters import (
+    abstract_params,
+    flatten,
+    init_params,
+    logical_axes,
+    unflatten,
+)
 from amuro_jax.train.batches import pad_batch
 from amuro_jax.train.optimizer import Optimizer, linear_schedule
 from amuro_jax.train.step import Step, make_step
@@ -24,7 +32,9 @@ def run(step, params, batches, rate=1e-2):
 
 def close(left, right, tolerance):
     for name, leaf in flatten(left).items():
-        np.testing.assert_allclose(np.asarray(leaf), np.asarray(flatten(right)[name]), atol=tolerance, rtol=0, err_msg=name)
+        np.testing.assert_allclose(
+            np.asarray(leaf), np.asarray(flatten(right)[name]), atol=tolerance, rtol=0, err_msg=name
+        )
 
 
 @pytest.fixture(scope="module")
@@ -38,24 +48,37 @@ def batches():
 
 
 def test_three_steps_equal_torch(params, batches):
-    """transformers' OLMo, torch's AdamW and its gradient clipping, the same batches: parameters agree to 1e-5."""
+    """transformers' OLMo, torch's AdamW and its gradient clipping, the same batches: parameters
+    agree to 1e-5.
+    """
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     config = transformers.OlmoConfig(
-        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, tie_word_embeddings=True, pad_token_id=1,
-        eos_token_id=2, max_position_embeddings=64,
-    )  # fmt: skip
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        tie_word_embeddings=True,
+        pad_token_id=1,
+        eos_token_id=2,
+        max_position_embeddings=64,
+    )
     model = transformers.OlmoForCausalLM(config)
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
             tensor.copy_(torch.tensor(np.array(_as_hf(params, name))))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=1e-2, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0
+    )
     losses = []
     for batch in batches:
         attention = torch.tensor(batch.enter == 0).long()
         scores = model(torch.tensor(batch.tokens).long(), attention_mask=attention).logits
         at = torch.take_along_dim(scores, torch.tensor(batch.source).long()[:, :, None], 1)
-        each = torch.nn.functional.cross_entropy(at.transpose(1, 2), torch.tensor(batch.target).long(), reduction="none")
+        each = torch.nn.functional.cross_entropy(
+            at.transpose(1, 2), torch.tensor(batch.target).long(), reduction="none"
+        )
         weight = torch.tensor(batch.weight)
         loss = (each * weight).sum() / weight.sum()
         optimizer.zero_grad()
@@ -70,10 +93,14 @@ def test_three_steps_equal_torch(params, batches):
 
 
 _HF = {
-    "layers/attention/query/kernel": "self_attn.q_proj", "layers/attention/key/kernel": "self_attn.k_proj",
-    "layers/attention/value/kernel": "self_attn.v_proj", "layers/attention/out/kernel": "self_attn.o_proj",
-    "layers/mlp/gate/kernel": "mlp.gate_proj", "layers/mlp/up/kernel": "mlp.up_proj", "layers/mlp/down/kernel": "mlp.down_proj",
-}  # fmt: skip
+    "layers/attention/query/kernel": "self_attn.q_proj",
+    "layers/attention/key/kernel": "self_attn.k_proj",
+    "layers/attention/value/kernel": "self_attn.v_proj",
+    "layers/attention/out/kernel": "self_attn.o_proj",
+    "layers/mlp/gate/kernel": "mlp.gate_proj",
+    "layers/mlp/up/kernel": "mlp.up_proj",
+    "layers/mlp/down/kernel": "mlp.down_proj",
+}
 
 
 def _as_hf(params, name):
@@ -82,7 +109,11 @@ def _as_hf(params, name):
     layer = int(name.split(".")[2])
     ours = next(ours for ours, theirs in _HF.items() if theirs in name)
     kernel = np.asarray(flatten(params)[ours][layer])
-    return kernel.reshape(32, -1).T if "out/" not in ours and kernel.ndim == 3 else kernel.reshape(-1, kernel.shape[-1]).T
+    return (
+        kernel.reshape(32, -1).T
+        if "out/" not in ours and kernel.ndim == 3
+        else kernel.reshape(-1, kernel.shape[-1]).T
+    )
 
 
 def _from_hf(model, name):
@@ -90,7 +121,12 @@ def _from_hf(model, name):
     if name == "embed/embedding":
         return state["model.embed_tokens.weight"].numpy()
     shape = flatten(abstract_params(MODEL))[name].shape
-    return np.stack([state[f"model.layers.{i}.{_HF[name]}.weight"].numpy().T.reshape(shape[1:]) for i in range(2)])
+    return np.stack(
+        [
+            state[f"model.layers.{i}.{_HF[name]}.weight"].numpy().T.reshape(shape[1:])
+            for i in range(2)
+        ]
+    )
 
 
 @pytest.mark.parametrize("micro", [2, 4, 8])
@@ -106,11 +142,16 @@ def test_accumulated_equals_whole_batch(params, batches, micro):
 def test_every_mesh_gives_the_same_parameters(params, batches, text):
     alone, losses = run(make_step(MODEL, ADAM), params, batches)
     mesh = sharding.make_mesh(text)
-    placed = jax.device_put(params, sharding.shardings(logical_axes(MODEL), abstract_params(MODEL), mesh))
+    placed = jax.device_put(
+        params, sharding.shardings(logical_axes(MODEL), abstract_params(MODEL), mesh)
+    )
     state, same = run(make_step(MODEL, ADAM, mesh=mesh), placed, batches)
     np.testing.assert_allclose(losses, same, atol=1e-5)
     close(alone.params, state.params, 1e-4)
-    assert "tensor" not in text or not state.params["layers"]["mlp"]["up"]["kernel"].sharding.is_fully_replicated
+    assert (
+        "tensor" not in text
+        or not state.params["layers"]["mlp"]["up"]["kernel"].sharding.is_fully_replicated
+    )
 
 
 def test_one_trace_per_shape_whatever_the_learning_rate(params, batches):
@@ -136,13 +177,17 @@ def test_long_completions_are_chunked_to_the_same_numbers(params):
 
     tokens = np.random.default_rng(0).integers(3, 64, 60).astype(np.int32)
     row = TrainExample(tokens, np.ones(60, bool), 0)
-    small, large = (run(make_step(MODEL, ADAM), params, [pad_batch([row], 1, size)]) for size in (64, 512))
+    small, large = (
+        run(make_step(MODEL, ADAM), params, [pad_batch([row], 1, size)]) for size in (64, 512)
+    )
     np.testing.assert_allclose(small[1], large[1], rtol=1e-6)
     close(small[0].params, large[0].params, 1e-4)
 
 
 def test_remat_changes_nothing(params, batches):
-    plain, again = (run(make_step(MODEL, ADAM, remat=remat), params, batches) for remat in ("none", "full"))
+    plain, again = (
+        run(make_step(MODEL, ADAM, remat=remat), params, batches) for remat in ("none", "full")
+    )
     close(plain[0].params, again[0].params, 1e-4)
 
 

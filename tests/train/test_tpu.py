@@ -1,4 +1,7 @@
-"""The training step of OLMo-1B compiles for a TPU v5e slice and fits its memory. No TPU is needed."""
+"""The training step of OLMo-1B compiles for a TPU v5e slice and fits its memory.
+
+No TPU is needed.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -24,10 +27,20 @@ def test_olmo_1b_step_fits_v5e(monkeypatch):
     step = Step(OLMO_1B, Optimizer(clip_norm=1.0), "bfloat16", "full", 1, mesh)
     rows, length, targets = 8, 1024, 8
     place = sharding.batch_sharding(mesh)
-    shapes = {name: jax.ShapeDtypeStruct((rows, length), jnp.int32, sharding=place) for name in ("tokens", "position", "enter", "leave")}
-    shapes |= {name: jax.ShapeDtypeStruct((rows, targets), jnp.int32, sharding=place) for name in ("source", "target")}
+    shapes = {
+        name: jax.ShapeDtypeStruct((rows, length), jnp.int32, sharding=place)
+        for name in ("tokens", "position", "enter", "leave")
+    }
+    shapes |= {
+        name: jax.ShapeDtypeStruct((rows, targets), jnp.int32, sharding=place)
+        for name in ("source", "target")
+    }
     shapes["weight"] = jax.ShapeDtypeStruct((rows, targets), jnp.float32, sharding=place)
-    state = jax.tree.map(lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), step.abstract_state(), step.state_shardings)
+    state = jax.tree.map(
+        lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at),
+        step.abstract_state(),
+        step.state_shardings,
+    )
     with jax.set_mesh(mesh):
         compiled = step.jitted.lower(state, shapes, jax.ShapeDtypeStruct((), jnp.float32)).compile()
     memory = compiled.memory_analysis()
@@ -35,4 +48,6 @@ def test_olmo_1b_step_fits_v5e(monkeypatch):
     # fp32 parameters and two moments, 12 bytes each of 1.177 G scalars, over 8 chips
     assert arguments == pytest.approx(12 * OLMO_1B.num_parameters / 8, rel=0.02)
     assert arguments + temporary < 15e9, f"{(arguments + temporary) / 1e9:.2f} GB per chip"
-    print(f"OLMo-1B step on v5e:2x4, 8 × 1024 tokens: {arguments / 1e9:.2f} GB arguments, {temporary / 1e9:.2f} GB temporary per chip")
+    print(
+        f"OLMo-1B step on v5e:2x4, 8 × 1024 tokens: {arguments / 1e9:.2f} GB arguments, {temporary / 1e9:.2f} GB temporary per chip"
+    )

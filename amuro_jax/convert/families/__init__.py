@@ -1,4 +1,6 @@
-"""The families this decoder covers: per family, HF config both ways, rules, and buffers that hold no parameter."""
+"""The families this decoder covers: per family, HF config both ways, rules, and buffers that hold
+no parameter.
+"""
 
 from amuro_jax.convert.families import gpt_neox, llama, olmo, olmo2, olmo3
 from amuro_jax.errors import CheckpointError
@@ -14,7 +16,11 @@ def get_family(name: str):
         CheckpointError: an architecture that is not covered.
     """
     if name not in FAMILIES:
-        raise CheckpointError(f"unknown architecture {name!r}", where="config.json: model_type", hint="covered: " + ", ".join(FAMILIES))
+        raise CheckpointError(
+            f"unknown architecture {name!r}",
+            where="config.json: model_type",
+            hint="covered: " + ", ".join(FAMILIES),
+        )
     return FAMILIES[name]
 
 
@@ -25,7 +31,10 @@ def config_from_hf(hf: dict) -> ModelConfig:
         CheckpointError: an unknown architecture, or settings that the decoder does not have.
     """
     if quantised := hf.get("quantization_config"):
-        raise CheckpointError(f"quantised weights ({quantised.get('quant_method')}) are not converted", where="config.json: quantization_config")
+        raise CheckpointError(
+            f"quantised weights ({quantised.get('quant_method')}) are not converted",
+            where="config.json: quantization_config",
+        )
     return get_family(hf.get("model_type")).read_config(hf)
 
 

@@ -1,11 +1,16 @@
-"""GPT-NeoX (Pythia): parallel residual, LayerNorm with bias, partial rotary, one fused projection that alternates q, k, v by head."""
+"""GPT-NeoX (Pythia): parallel residual, LayerNorm with bias, partial rotary, one fused projection
+that alternates q, k, v by head.
+"""
 
 from amuro_jax.convert.families import llama
 from amuro_jax.convert.families.rope import read_rope, rope_fields
 from amuro_jax.convert.rules import Rule
 from amuro_jax.models.config import ModelConfig
 
-IGNORED = (r"gpt_neox\.layers\.\d+\.attention\.(rotary_emb\.inv_freq|bias|masked_bias)", r"gpt_neox\.rotary_emb\.inv_freq")
+IGNORED = (
+    r"gpt_neox\.layers\.\d+\.attention\.(rotary_emb\.inv_freq|bias|masked_bias)",
+    r"gpt_neox\.rotary_emb\.inv_freq",
+)
 
 
 ALIASES = {"lm_head.weight": "embed_out.weight"}  # name of the module in newer transformers
@@ -14,7 +19,9 @@ ALIASES = {"lm_head.weight": "embed_out.weight"}  # name of the module in newer 
 def read_config(hf: dict) -> ModelConfig:
     """HF config → ModelConfig."""
     settings = hf.get("rope_parameters") or {}
-    fraction = settings.get("partial_rotary_factor", hf.get("rotary_pct", hf.get("partial_rotary_factor", 0.25)))
+    fraction = settings.get(
+        "partial_rotary_factor", hf.get("rotary_pct", hf.get("partial_rotary_factor", 0.25))
+    )
     bias = bool(hf.get("attention_bias", True))
     return ModelConfig(
         family="gpt_neox",
@@ -39,7 +46,11 @@ def read_config(hf: dict) -> ModelConfig:
 
 def write_config(c: ModelConfig) -> dict:
     """ModelConfig → HF config."""
-    fields = {**llama.write_shapes(c), "layer_norm_eps": c.norm_eps, "use_parallel_residual": c.parallel_residual}
+    fields = {
+        **llama.write_shapes(c),
+        "layer_norm_eps": c.norm_eps,
+        "use_parallel_residual": c.parallel_residual,
+    }
     del fields["num_key_value_heads"]
     fields |= {"rotary_emb_base": c.rope.theta, "rotary_pct": c.rotary_fraction}
     if c.rope.kind != "default":
@@ -57,18 +68,39 @@ def rules(c: ModelConfig) -> tuple[Rule, ...]:
         ("layers/mlp_norm", f"{layer}.post_attention_layernorm"),
     )
     for target, source in norms:
-        found += [Rule(f"{target}/scale", f"{source}.weight", "D -> D"), Rule(f"{target}/bias", f"{source}.bias", "D -> D")]
+        found += [
+            Rule(f"{target}/scale", f"{source}.weight", "D -> D"),
+            Rule(f"{target}/bias", f"{source}.bias", "D -> D"),
+        ]
     fused = f"{layer}.attention.query_key_value"
     for pick, target in enumerate(("query", "key", "value")):
-        found.append(Rule(f"layers/attention/{target}/kernel", f"{fused}.weight", "(H 3 K) D -> D H K", pick=pick))
+        found.append(
+            Rule(
+                f"layers/attention/{target}/kernel",
+                f"{fused}.weight",
+                "(H 3 K) D -> D H K",
+                pick=pick,
+            )
+        )
         if c.attention_bias:
-            found.append(Rule(f"layers/attention/{target}/bias", f"{fused}.bias", "(H 3 K) -> H K", pick=pick))
-    found.append(Rule("layers/attention/out/kernel", f"{layer}.attention.dense.weight", "D (H K) -> H K D"))
+            found.append(
+                Rule(
+                    f"layers/attention/{target}/bias", f"{fused}.bias", "(H 3 K) -> H K", pick=pick
+                )
+            )
+    found.append(
+        Rule("layers/attention/out/kernel", f"{layer}.attention.dense.weight", "D (H K) -> H K D")
+    )
     if c.attention_out_bias:
         found.append(Rule("layers/attention/out/bias", f"{layer}.attention.dense.bias", "D -> D"))
-    for target, source, axes, bias in (("up", "dense_h_to_4h", "F D -> D F", "F"), ("down", "dense_4h_to_h", "D F -> F D", "D")):
+    for target, source, axes, bias in (
+        ("up", "dense_h_to_4h", "F D -> D F", "F"),
+        ("down", "dense_4h_to_h", "D F -> F D", "D"),
+    ):
         found.append(Rule(f"layers/mlp/{target}/kernel", f"{layer}.mlp.{source}.weight", axes))
-        found.append(Rule(f"layers/mlp/{target}/bias", f"{layer}.mlp.{source}.bias", f"{bias} -> {bias}"))
+        found.append(
+            Rule(f"layers/mlp/{target}/bias", f"{layer}.mlp.{source}.bias", f"{bias} -> {bias}")
+        )
     if not c.tie_embeddings:
         found.append(Rule("unembed/kernel", "embed_out.weight", "V D -> D V"))
     return tuple(found)

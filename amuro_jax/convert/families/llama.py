@@ -33,7 +33,11 @@ def shape_fields(hf: dict) -> dict:
 def special_ids(hf: dict) -> dict:
     """eos, bos and pad ids; of several eos ids the first."""
     eos = hf.get("eos_token_id")
-    return {"eos_id": eos[0] if isinstance(eos, list) and eos else eos, "bos_id": hf.get("bos_token_id"), "pad_id": hf.get("pad_token_id")}
+    return {
+        "eos_id": eos[0] if isinstance(eos, list) and eos else eos,
+        "bos_id": hf.get("bos_token_id"),
+        "pad_id": hf.get("pad_token_id"),
+    }
 
 
 def read_config(hf: dict) -> ModelConfig:
@@ -78,33 +82,71 @@ def write_shapes(c: ModelConfig) -> dict:
 def write_config(c: ModelConfig) -> dict:
     """ModelConfig → HF config."""
     head = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
-    return {**head, **write_shapes(c), "head_dim": c.head_dim, "mlp_bias": c.mlp_bias, "rms_norm_eps": c.norm_eps, **write_rope(c.rope)}
+    return {
+        **head,
+        **write_shapes(c),
+        "head_dim": c.head_dim,
+        "mlp_bias": c.mlp_bias,
+        "rms_norm_eps": c.norm_eps,
+        **write_rope(c.rope),
+    }
 
 
 def llama_rules(c: ModelConfig, attention_norm: str, mlp_norm: str) -> tuple[Rule, ...]:
-    """Rules of the Llama naming; a family gives the names of its two norms and switches the rest by its config."""
+    """Rules of the Llama naming.
+
+    A family gives the names of its two norms and switches the rest by its config.
+    """
     layer = "model.layers.{i}"
     found = [Rule("embed/embedding", "model.embed_tokens.weight", "V D -> V D")]
-    norms = [("final_norm", "model.norm"), ("layers/attention_norm", f"{layer}.{attention_norm}"), ("layers/mlp_norm", f"{layer}.{mlp_norm}")]
+    norms = [
+        ("final_norm", "model.norm"),
+        ("layers/attention_norm", f"{layer}.{attention_norm}"),
+        ("layers/mlp_norm", f"{layer}.{mlp_norm}"),
+    ]
     if c.norm_scale:
         found += [Rule(f"{target}/scale", f"{source}.weight", "D -> D") for target, source in norms]
-    for target, source, heads in (("query", "q_proj", "H"), ("key", "k_proj", "G"), ("value", "v_proj", "G")):
-        found.append(Rule(f"layers/attention/{target}/kernel", f"{layer}.self_attn.{source}.weight", f"({heads} K) D -> D {heads} K"))
+    for target, source, heads in (
+        ("query", "q_proj", "H"),
+        ("key", "k_proj", "G"),
+        ("value", "v_proj", "G"),
+    ):
+        found.append(
+            Rule(
+                f"layers/attention/{target}/kernel",
+                f"{layer}.self_attn.{source}.weight",
+                f"({heads} K) D -> D {heads} K",
+            )
+        )
         if c.attention_bias:
-            found.append(Rule(f"layers/attention/{target}/bias", f"{layer}.self_attn.{source}.bias", f"({heads} K) -> {heads} K"))
+            found.append(
+                Rule(
+                    f"layers/attention/{target}/bias",
+                    f"{layer}.self_attn.{source}.bias",
+                    f"({heads} K) -> {heads} K",
+                )
+            )
     if c.qk_norm:
         found += [
             Rule("layers/attention/query_norm/scale", f"{layer}.self_attn.q_norm.weight", "Q -> Q"),
             Rule("layers/attention/key_norm/scale", f"{layer}.self_attn.k_norm.weight", "C -> C"),
         ]
-    found.append(Rule("layers/attention/out/kernel", f"{layer}.self_attn.o_proj.weight", "D (H K) -> H K D"))
+    found.append(
+        Rule("layers/attention/out/kernel", f"{layer}.self_attn.o_proj.weight", "D (H K) -> H K D")
+    )
     if c.attention_out_bias:
         found.append(Rule("layers/attention/out/bias", f"{layer}.self_attn.o_proj.bias", "D -> D"))
     wide, narrow = ("F D -> D F", "F"), ("D F -> F D", "D")
-    for target, source, (axes, bias) in (("gate", "gate_proj", wide), ("up", "up_proj", wide), ("down", "down_proj", narrow)):
+    for target, source, (axes, bias) in (
+        ("gate", "gate_proj", wide),
+        ("up", "up_proj", wide),
+        ("down", "down_proj", narrow),
+    ):
         found.append(Rule(f"layers/mlp/{target}/kernel", f"{layer}.mlp.{source}.weight", axes))
         if c.mlp_bias:
-            found.append(Rule(f"layers/mlp/{target}/bias", f"{layer}.mlp.{source}.bias", f"{bias} -> {bias}"))
+            found.append(
+                Rule(f"layers/mlp/{target}/bias", f"{layer}.mlp.{source}.bias", f"{bias} -> {bias}")
+            )
     if not c.tie_embeddings:
         found.append(Rule("unembed/kernel", "lm_head.weight", "V D -> D V"))
     return tuple(found)

@@ -1,4 +1,7 @@
-"""OLMo's own format: `config.yaml` + `model.pt`, and the `hf_olmo` wrapper of it; q, k, v and the two MLP halves are fused."""
+"""OLMo's own format: `config.yaml` + `model.pt`, and the `hf_olmo` wrapper of it.
+
+Q, k, v and the two MLP halves are fused.
+"""
 
 from amuro_jax.convert.rules import Rule
 from amuro_jax.errors import CheckpointError
@@ -17,13 +20,34 @@ _FIXED = {  # field → the values this decoder has; anything else is refused
     "layer_norm_type": ("default", "low_precision", "rms"),
 }
 _DEFAULTS = {  # what a field means where the file leaves it out
-    "rope": False, "alibi": False, "embedding_layer_norm": False, "scale_logits": False, "activation_type": "swiglu",
-    "block_type": "sequential", "block_group_size": 1, "layer_norm_type": "default", "layer_norm_with_affine": True,
-    "layer_norm_eps": 1e-5, "include_bias": True, "bias_for_layer_norm": None, "weight_tying": True, "mlp_ratio": 4,
-    "rope_theta": 10000, "max_sequence_length": 1024, "vocab_size": 50257, "embedding_size": 50304, "eos_token_id": 50256,
-    "pad_token_id": 50256, "norm_after": False, "attention_layer_norm": False, "attention_layer_norm_with_affine": True,
-    "rope_full_precision": True, "d_model": 768, "n_heads": 12, "n_layers": 12,
-}  # fmt: skip
+    "rope": False,
+    "alibi": False,
+    "embedding_layer_norm": False,
+    "scale_logits": False,
+    "activation_type": "swiglu",
+    "block_type": "sequential",
+    "block_group_size": 1,
+    "layer_norm_type": "default",
+    "layer_norm_with_affine": True,
+    "layer_norm_eps": 1e-5,
+    "include_bias": True,
+    "bias_for_layer_norm": None,
+    "weight_tying": True,
+    "mlp_ratio": 4,
+    "rope_theta": 10000,
+    "max_sequence_length": 1024,
+    "vocab_size": 50257,
+    "embedding_size": 50304,
+    "eos_token_id": 50256,
+    "pad_token_id": 50256,
+    "norm_after": False,
+    "attention_layer_norm": False,
+    "attention_layer_norm_with_affine": True,
+    "rope_full_precision": True,
+    "d_model": 768,
+    "n_heads": 12,
+    "n_layers": 12,
+}
 
 
 def read_config(values: dict) -> ModelConfig:
@@ -35,9 +59,19 @@ def read_config(values: dict) -> ModelConfig:
     v = {**_DEFAULTS, **values}
     for name, known in _FIXED.items():
         if v.get(name, known[0]) not in known:
-            raise CheckpointError(f"{name} is {v[name]!r}; converted are: {', '.join(map(str, known))}", where=f"config.yaml: model.{name}")
-    if v["attention_layer_norm"] and (v["layer_norm_type"] != "rms" or not v["attention_layer_norm_with_affine"] or v.get("clip_qkv")):
-        raise CheckpointError("norm of queries and keys is converted for RMSNorm with scale and without clip_qkv only", where="config.yaml: model")
+            raise CheckpointError(
+                f"{name} is {v[name]!r}; converted are: {', '.join(map(str, known))}",
+                where=f"config.yaml: model.{name}",
+            )
+    if v["attention_layer_norm"] and (
+        v["layer_norm_type"] != "rms"
+        or not v["attention_layer_norm_with_affine"]
+        or v.get("clip_qkv")
+    ):
+        raise CheckpointError(
+            "norm of queries and keys is converted for RMSNorm with scale and without clip_qkv only",
+            where="config.yaml: model",
+        )
     heads, width, after = v["n_heads"], v["d_model"], bool(v["norm_after"])
     affine = bool(v["layer_norm_with_affine"])
     bias = bool(v["include_bias"] if v["bias_for_layer_norm"] is None else v["bias_for_layer_norm"])
@@ -81,7 +115,11 @@ def rules(c: ModelConfig, prefix: str = "") -> tuple[Rule, ...]:
     """Native tensors; `prefix` is `model.` in the hf_olmo wrapper."""
     top, layer = f"{prefix}transformer", f"{prefix}transformer.blocks.{{i}}"
     found = [Rule("embed/embedding", f"{top}.wte.weight", "V D -> V D")]
-    for target, source in (("final_norm", f"{top}.ln_f"), ("layers/attention_norm", f"{layer}.attn_norm"), ("layers/mlp_norm", f"{layer}.ff_norm")):
+    for target, source in (
+        ("final_norm", f"{top}.ln_f"),
+        ("layers/attention_norm", f"{layer}.attn_norm"),
+        ("layers/mlp_norm", f"{layer}.ff_norm"),
+    ):
         found += _norm(target, source, c)
     if c.qk_norm:
         found += [
@@ -89,16 +127,39 @@ def rules(c: ModelConfig, prefix: str = "") -> tuple[Rule, ...]:
             Rule("layers/attention/key_norm/scale", f"{layer}.k_norm.weight", "C -> C"),
         ]
     q, kv, f = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim, c.mlp_size
-    spans = (("query", "H", (0, q)), ("key", "G", (q, q + kv)), ("value", "G", (q + kv, q + 2 * kv)))
+    spans = (
+        ("query", "H", (0, q)),
+        ("key", "G", (q, q + kv)),
+        ("value", "G", (q + kv, q + 2 * kv)),
+    )
     for target, heads, rows in spans:
-        found.append(Rule(f"layers/attention/{target}/kernel", f"{layer}.att_proj.weight", f"({heads} K) D -> D {heads} K", rows))
+        found.append(
+            Rule(
+                f"layers/attention/{target}/kernel",
+                f"{layer}.att_proj.weight",
+                f"({heads} K) D -> D {heads} K",
+                rows,
+            )
+        )
         if c.attention_bias:
-            found.append(Rule(f"layers/attention/{target}/bias", f"{layer}.att_proj.bias", f"({heads} K) -> {heads} K", rows))
+            found.append(
+                Rule(
+                    f"layers/attention/{target}/bias",
+                    f"{layer}.att_proj.bias",
+                    f"({heads} K) -> {heads} K",
+                    rows,
+                )
+            )
     for target, rows in (("up", (0, f)), ("gate", (f, 2 * f))):
-        found.append(Rule(f"layers/mlp/{target}/kernel", f"{layer}.ff_proj.weight", "F D -> D F", rows))
+        found.append(
+            Rule(f"layers/mlp/{target}/kernel", f"{layer}.ff_proj.weight", "F D -> D F", rows)
+        )
         if c.mlp_bias:
             found.append(Rule(f"layers/mlp/{target}/bias", f"{layer}.ff_proj.bias", "F -> F", rows))
-    outs = (("attention/out", "attn_out", "D (H K) -> H K D", c.attention_out_bias), ("mlp/down", "ff_out", "D F -> F D", c.mlp_bias))
+    outs = (
+        ("attention/out", "attn_out", "D (H K) -> H K D", c.attention_out_bias),
+        ("mlp/down", "ff_out", "D F -> F D", c.mlp_bias),
+    )
     for target, source, axes, bias in outs:
         found.append(Rule(f"layers/{target}/kernel", f"{layer}.{source}.weight", axes))
         if bias:

@@ -1,4 +1,6 @@
-"""OLMo (1B, 7B, 0424, 0724 in the HF naming): LayerNorm without parameters, SwiGLU, optional clipping of q, k and v."""
+"""OLMo (1B, 7B, 0424, 0724 in the HF naming): LayerNorm without parameters, SwiGLU, optional
+clipping of q, k and v.
+"""
 
 from amuro_jax.convert.families import llama
 from amuro_jax.convert.families.rope import read_rope, write_rope

@@ -1,4 +1,7 @@
-"""OLMo-3: OLMo-2 with sliding windows on three layers of four; YaRN, where used, on the full layers only."""
+"""OLMo-3: OLMo-2 with sliding windows on three layers of four.
+
+YaRN, where used, on the full layers only.
+"""
 
 from amuro_jax.convert.families import llama, olmo2
 from amuro_jax.convert.families.rope import read_rope, rope_fields, write_rope
@@ -17,9 +20,16 @@ def read_config(hf: dict) -> ModelConfig:
     Raises:
         CheckpointError: an unknown layer type.
     """
-    types = hf.get("layer_types") or [("full" if (i + 1) % 4 == 0 else "sliding") + "_attention" for i in range(hf["num_hidden_layers"])]
+    types = hf.get("layer_types") or [
+        ("full" if (i + 1) % 4 == 0 else "sliding") + "_attention"
+        for i in range(hf["num_hidden_layers"])
+    ]
     if unknown := sorted(set(types) - set(KINDS)):
-        raise CheckpointError(f"unknown layer type {unknown[0]!r}", where="config.json: layer_types", hint="known: " + ", ".join(KINDS))
+        raise CheckpointError(
+            f"unknown layer type {unknown[0]!r}",
+            where="config.json: layer_types",
+            hint="known: " + ", ".join(KINDS),
+        )
     full = read_rope(hf, THETA, "full_attention")
     if "sliding_attention" in (hf.get("rope_parameters") or {}):
         sliding = read_rope(hf, THETA, "sliding_attention")
@@ -40,11 +50,22 @@ def write_config(c: ModelConfig) -> dict:
     head = {"model_type": "olmo3", "architectures": ["Olmo3ForCausalLM"]}
     types = ["sliding_attention" if slides else "full_attention" for slides in c.sliding_layers]
     sliding = c.sliding_rope or c.rope
-    fields = {**head, **llama.write_shapes(c), "rms_norm_eps": c.norm_eps, "sliding_window": c.window, "layer_types": types}
+    fields = {
+        **head,
+        **llama.write_shapes(c),
+        "rms_norm_eps": c.norm_eps,
+        "sliding_window": c.window,
+        "layer_types": types,
+    }
     if c.rope.theta == THETA and sliding == Rope(theta=THETA):
         return {**fields, **write_rope(c.rope)}
     both = {"full_attention": c.rope, "sliding_attention": sliding}
-    return {**fields, "rope_parameters": {kind: {**rope_fields(rope), "rope_theta": rope.theta} for kind, rope in both.items()}}
+    return {
+        **fields,
+        "rope_parameters": {
+            kind: {**rope_fields(rope), "rope_theta": rope.theta} for kind, rope in both.items()
+        },
+    }
 
 
 def rules(c: ModelConfig) -> tuple[Rule, ...]:

@@ -1,4 +1,6 @@
-"""Rotary settings between HF's two spellings (`rope_theta` + `rope_scaling`, and `rope_parameters`) and `Rope`."""
+"""Rotary settings between HF's two spellings (`rope_theta` + `rope_scaling`, and `rope_parameters`)
+and `Rope`.
+"""
 
 from amuro_jax.errors import CheckpointError
 from amuro_jax.models.config import Rope
@@ -17,7 +19,14 @@ _USED = {
     "default": (),
     "linear": ("factor",),
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
-    "yarn": ("factor", "original_max_position_embeddings", "beta_fast", "beta_slow", "attention_factor", "truncate"),
+    "yarn": (
+        "factor",
+        "original_max_position_embeddings",
+        "beta_fast",
+        "beta_slow",
+        "attention_factor",
+        "truncate",
+    ),
 }
 _KNOWN = {"rope_type", "type", "rope_theta", "partial_rotary_factor", *_FIELDS}
 
@@ -32,19 +41,46 @@ def read_rope(hf: dict, default_theta: float = 10000.0, layer_type: str | None =
     if layer_type and layer_type in settings:
         settings = dict(settings[layer_type] or {})
     kind = settings.get("rope_type", settings.get("type", "default"))
-    theta = settings.get("rope_theta") or hf.get("rope_theta") or hf.get("rotary_emb_base") or default_theta
+    theta = (
+        settings.get("rope_theta")
+        or hf.get("rope_theta")
+        or hf.get("rotary_emb_base")
+        or default_theta
+    )
     if kind not in _USED:
-        raise CheckpointError(f"unknown rope scaling {kind!r}", where="config.json: rope_scaling", hint="known: " + ", ".join(_USED))
-    unknown = sorted(name for name, value in settings.items() if name not in _KNOWN and value is not None)
+        raise CheckpointError(
+            f"unknown rope scaling {kind!r}",
+            where="config.json: rope_scaling",
+            hint="known: " + ", ".join(_USED),
+        )
+    unknown = sorted(
+        name for name, value in settings.items() if name not in _KNOWN and value is not None
+    )
     if unknown:
-        raise CheckpointError(f"unknown field {unknown[0]!r} of {kind} rope scaling", where="config.json: rope_scaling")
-    values = {_FIELDS[name]: settings[name] for name in _USED[kind] if settings.get(name) is not None}
+        raise CheckpointError(
+            f"unknown field {unknown[0]!r} of {kind} rope scaling",
+            where="config.json: rope_scaling",
+        )
+    values = {
+        _FIELDS[name]: settings[name] for name in _USED[kind] if settings.get(name) is not None
+    }
     if "original_max_position_embeddings" in _USED[kind]:
-        values.setdefault("original_max_length", hf.get("original_max_position_embeddings") or hf.get("max_position_embeddings", 2048))
+        values.setdefault(
+            "original_max_length",
+            hf.get("original_max_position_embeddings") or hf.get("max_position_embeddings", 2048),
+        )
     if kind in ("linear", "llama3", "yarn") and "factor" not in values:
-        raise CheckpointError(f"{kind} rope scaling without a factor", where="config.json: rope_scaling")
+        raise CheckpointError(
+            f"{kind} rope scaling without a factor", where="config.json: rope_scaling"
+        )
     for name, value in values.items():
-        values[name] = bool(value) if name == "truncate" else int(value) if name == "original_max_length" else float(value)
+        values[name] = (
+            bool(value)
+            if name == "truncate"
+            else int(value)
+            if name == "original_max_length"
+            else float(value)
+        )
     return Rope(theta=float(theta), kind=kind, **values)
 
 

@@ -1,0 +1,268 @@
+"""What a study has found so far: its finished cells beside those it wants, and bootstrap draws that
+pair every comparison. No jax.
+"""
+
+import dataclasses
+import functools
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from amuro_jax.config import split_names
+from amuro_jax.errors import AmuroError, DataError
+from amuro_jax.evals.statistics import bootstrap_means
+from amuro_jax.results import store
+from amuro_jax.study import plan
+
+WANTED = (
+    "checkpoint",
+    "step",
+    "tokens",
+    "tuned_on",
+    "task",
+    "role",
+    "format",
+    "shots",
+    "of",
+    "group",
+    "key",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A statistic with its bootstrap standard error and 95 % percentile interval.
+
+    NaN throughout where it is not defined.
+    """
+
+    value: float
+    stderr: float
+    low: float
+    high: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.low > 0 or self.high < 0
+
+
+NOTHING = Estimate(np.nan, np.nan, np.nan, np.nan)
+
+
+@dataclasses.dataclass
+class Results:
+    """Finished cells of one study.
+
+    Attributes:
+        name: of the study.
+        checkpoints: names, in the order of training.
+        cells: one line per finished cell that the study wants, columns of `store.COLUMNS` and of,
+            group.
+        missing: one line per cell that is wanted and not finished: WANTED and `why`.
+        main: per set the format and number of shots of the main view (the first the study names).
+        draws: per cell key the bootstrap means [R]; cells of one set are resampled together, so
+            that differences are paired.
+    """
+
+    name: str
+    checkpoints: list[str]
+    cells: pd.DataFrame
+    missing: pd.DataFrame
+    main: dict[str, tuple[str, int]]
+    draws: dict[str, np.ndarray]
+
+    @functools.cached_property
+    def _at(self):
+        columns = ["checkpoint", "tuned_on", "task", "format", "shots"]
+        return dict(
+            zip(
+                self.cells[columns].itertuples(index=False, name=None),
+                range(len(self.cells)),
+                strict=True,
+            )
+        )
+
+    def find(
+        self, checkpoint: str, tuned_on: str, task: str, format: str = "", shots: int | None = None
+    ) -> pd.Series | None:
+        """The finished cell, in the set's main view where no format is given.
+
+        None where it is missing.
+        """
+        usual = self.main[task]
+        place = self._at.get(
+            (checkpoint, tuned_on, task, format or usual[0], usual[1] if shots is None else shots)
+        )
+        return None if place is None else self.cells.iloc[place]
+
+    def estimate(self, statistic, cells: list) -> Estimate:
+        """`statistic` of the cells' scores, a function of arrays [..., cells].
+
+        Its uncertainty from their paired draws.
+        """
+        if any(cell is None for cell in cells) or not cells:
+            return NOTHING
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = float(statistic(np.asarray([cell["value"] for cell in cells], np.float64)))
+            draws = np.asarray(
+                statistic(np.stack([self.draws[cell["key"]] for cell in cells], axis=-1))
+            )
+        return summarise(value, draws)
+
+    @functools.cached_property
+    def _sets(self) -> dict[str, dict]:
+        base = self._plan[self._plan["tuned_on"] == ""]
+        return {task: base[base["task"] == task].iloc[0].to_dict() for task in self.main}
+
+    @functools.cached_property
+    def _plan(self):
+        columns = [name for name in WANTED if name != "key"]
+        return pd.concat([self.cells[columns], self.missing[columns]], ignore_index=True)
+
+    def tasks(self, *roles: str) -> list[str]:
+        """Sets of these roles (as base models meet them), in the study's order.
+
+        Without roles, all.
+        """
+        return [task for task, about in self._sets.items() if not roles or about["role"] in roles]
+
+    def role(self, task: str) -> str:
+        """in_domain | out_of_domain | multiple_choice."""
+        return self._sets[task]["role"]
+
+    def group(self, task: str) -> str:
+        """Where the configuration says that the set is learned: pre_training, fine_tuning or "" for
+        "find out".
+        """
+        return self._sets[task]["group"]
+
+    def tuned_on(self, task: str) -> list[str]:
+        """The fine-tuning sets whose models this set belongs to (its own task's).
+
+        All of them where it belongs to none.
+        """
+        owners = split_names(self._sets[task]["of"])
+        return [name for name in self.fine_tuning_sets() if not owners or name in owners]
+
+    def formats(self, task: str) -> list[str]:
+        """Formats in which the study asks for the set, main one first."""
+        asked = self._plan[(self._plan["task"] == task) & (self._plan["tuned_on"] == "")][
+            "format"
+        ].unique()
+        return sorted(asked, key=lambda name: (name != self.main[task][0], name))
+
+    def fine_tuning_sets(self) -> list[str]:
+        """Fine-tuning sets, in the study's order."""
+        met = self._plan["tuned_on"].unique()
+        return sorted(
+            (name for name in met if name),
+            key=lambda name: (
+                list(self.main).index(name) if name in self.main else len(self.main),
+                name,
+            ),
+        )
+
+
+def summarise(value: float, draws: np.ndarray) -> Estimate:
+    """An estimate from its value and draws [R].
+
+    Undefined where a draw is (a base score of zero under a ratio).
+    """
+    if not np.isfinite(value) or not np.isfinite(draws).all():
+        return dataclasses.replace(NOTHING, value=value if np.isfinite(value) else np.nan)
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Estimate(value, float(draws.std(ddof=1)), float(low), float(high))
+
+
+def load(workdir, resamples: int = 3000) -> Results:
+    """Reads a study folder.
+
+    Raises:
+        AmuroError: no study there, no finished cell, or a damaged one (by name).
+    """
+    asked = plan.read_plan(workdir)
+    if asked is None:
+        raise AmuroError(
+            "no study here",
+            where=Path(workdir) / plan.PLAN,
+            hint="run `amuro study` with this workdir first",
+        )
+    wanted, found = pd.DataFrame(asked.cells, columns=list(WANTED)), store.frame(workdir)
+    done = wanted["key"].isin(set(found["key"]))
+    if not done.any():
+        raise AmuroError(
+            "no cell of the study is finished yet",
+            where=Path(workdir) / "cells",
+            hint="run `amuro study` with this workdir",
+        )
+    # Role, group and owner belong to the study, not to the cell: another study may have computed
+    # it.
+    measured = found.drop(columns=[name for name in WANTED if name in found and name != "key"])
+    cells = wanted[done].merge(measured, on="key", how="left")
+    missing = wanted[~done].reset_index(drop=True)
+    missing["why"] = _reasons(workdir, missing)
+    main = {}
+    for line in wanted.itertuples():
+        main.setdefault(line.task, (line.format, line.shots))
+    draws = paired_draws(cells, functools.partial(_scores, workdir), resamples)
+    return Results(asked.name, asked.checkpoints, cells, missing, main, draws)
+
+
+def _reasons(workdir, missing):
+    failed = {
+        line["key"]: line.get("error", "")
+        for line in store.read_log(workdir)
+        if line["event"] == "failed"
+    }
+    return [
+        (failed.get(key) or "not computed yet").splitlines()[0] for key in missing["key"].fillna("")
+    ]
+
+
+def _scores(workdir, key):
+    path = store.cell_folder(workdir, key) / "rows.parquet"
+    try:
+        return (
+            pd.read_parquet(path, columns=["row", "score"]).set_index("row")["score"].sort_index()
+        )
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"cannot be read: {error}",
+            where=path,
+            hint="delete the cell's folder and run the study again",
+        ) from error
+
+
+def paired_draws(cells: pd.DataFrame, scores, resamples: int) -> dict[str, np.ndarray]:
+    """Bootstrap means [R] per cell key; `scores(key)` gives a cell's scores by row.
+
+    Cells of the same set and the same rows are resampled with the same rows, so that any function
+    of several cells is paired.
+    """
+    made = {}
+    for task, group in cells.groupby("task", sort=False):
+        by_rows: dict[tuple, list] = {}
+        for key in group["key"]:
+            series = scores(key)
+            by_rows.setdefault(tuple(series.index), []).append((key, series.to_numpy(np.float64)))
+        for rows, members in by_rows.items():
+            seed = int.from_bytes(hashlib.sha256(f"{task} {rows}".encode()).digest()[:8], "big")
+            means = bootstrap_means(
+                np.stack([values for _, values in members], axis=1), resamples, seed
+            )
+            made |= {key: means[:, place] for place, (key, _) in enumerate(members)}
+    return made
+
+
+def normal_draws(cells: pd.DataFrame, resamples: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Draws for results without rows (published tables): normal around the value with its standard
+    error, nothing paired.
+    """
+    rng = np.random.default_rng(seed)
+    return {
+        line.key: rng.normal(line.value, line.stderr or 0.0, resamples)
+        for line in cells.itertuples()
+    }

@@ -1,0 +1,148 @@
+"""The scorer's programs compiled ahead of time, for devices that need not be there: what they take,
+and what is in them.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from amuro_jax import sharding
+from amuro_jax.models.forward import empty_cache
+from amuro_jax.models.parameters import abstract_params, logical_axes
+from amuro_jax.scoring.generation import Sampling
+
+
+def compile_lines(programs, count: int, width: int, prefix: int, asked: int | None = None):
+    """The compiled program that reads `count` lines of `width` tokens behind a prefix of `prefix`
+    slots (0: none).
+
+    Args:
+        asked: hidden states wanted of each line; None: all.
+    """
+    tokens = [_shape(programs, (count, width), jnp.int32, split=True)] * 4
+    places = None if asked is None else _shape(programs, (count, asked), jnp.int32, split=True)
+    return programs.lines.lower(
+        _params(programs), *tokens, places, _shared(programs, prefix)
+    ).compile()
+
+
+def compile_prefix(programs, slots: int):
+    """The compiled program that reads a prefix of `slots` tokens."""
+    return programs.prefix.lower(
+        _params(programs), _shape(programs, (1, slots), jnp.int32), _shape(programs, (), jnp.int32)
+    ).compile()
+
+
+def compile_head(programs, tokens: int, asked: int, targets: int):
+    """The compiled vocabulary head for `asked` of `tokens` hidden states, and `targets` targets."""
+    numbers = [_shape(programs, (size,), jnp.int32) for size in (asked, targets, targets)]
+    hidden = _shape(programs, (tokens, programs.config.hidden_size), programs.dtype, split=True)
+    return programs.head.lower(_params(programs), hidden, *numbers).compile()
+
+
+def compile_generation(generator, rows: int, read: int, width: int, room: int, prefix: int) -> dict:
+    """The compiled programs of greedy generation by name: read, join, first, steps, replace.
+
+    Args:
+        rows: texts at once; `read` contexts of `width` tokens are read at a time behind a prefix of
+            `prefix` slots.
+        room: slots for new tokens.
+    """
+    programs, compiled = generator.programs, {}
+
+    def numbers(*shape, split=False):
+        return _shape(programs, shape, jnp.int32, split)
+
+    def run(name, function, *args):
+        lowered = function.lower(*args)
+        compiled[name] = lowered.compile()
+        places = compiled[name].output_shardings
+        return jax.tree.map(
+            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+            lowered.out_info,
+            places,
+        )
+
+    params, shared, seed = (
+        _params(programs),
+        _shared(programs, prefix),
+        _shape(programs, (), jnp.uint32),
+    )
+    lengths = numbers(read, split=True)
+    kept, hidden = run(
+        "read",
+        generator._read,
+        params,
+        numbers(read, width, split=True),
+        lengths,
+        numbers(),
+        shared,
+        width + room,
+    )
+    new, _ = run(
+        "first of few",
+        generator._first,
+        params,
+        [hidden],
+        lengths,
+        numbers(),
+        lengths,
+        seed,
+        Sampling(),
+    )
+    several, lengths = rows // read, numbers(rows, split=True)
+    state, _ = run(
+        "first",
+        generator._first,
+        params,
+        [hidden] * several,
+        lengths,
+        numbers(),
+        lengths,
+        seed,
+        Sampling(),
+    )
+    state |= {"cache": run("join", generator._join, [kept] * several)}
+    state, _ = run(
+        "steps",
+        generator._more,
+        params,
+        state,
+        shared,
+        lengths,
+        numbers(),
+        seed,
+        numbers(),
+        room,
+        Sampling(),
+    )
+    run("replace", generator._replace, state, new | {"cache": kept}, numbers(read))
+    return compiled
+
+
+def _params(programs):
+    tree = programs.cast(abstract_params(programs.config, parts=programs.parts))
+    if programs.mesh is None:
+        return tree
+    places = sharding.shardings(logical_axes(programs.config, programs.parts), tree, programs.mesh)
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        tree,
+        places,
+    )
+
+
+def _shared(programs, slots):
+    if not slots:
+        return None
+    cache = jax.eval_shape(
+        lambda: empty_cache(programs.config, 1, slots, programs.dtype, programs.parts)
+    )
+    return jax.tree.map(lambda leaf: _shape(programs, leaf.shape, leaf.dtype), cache)
+
+
+def _shape(programs, shape, dtype, split=False):
+    mesh = programs.mesh
+    if mesh is None:
+        return jax.ShapeDtypeStruct(shape, dtype)
+    place = sharding.batch_sharding(mesh, len(shape)) if split else sharding.replicated(mesh)
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=place)

@@ -1,0 +1,328 @@
+"""Greedy and sampled generation behind a shared prefix: one prefill, then steps over a fixed buffer
+of keys and values.
+
+The prefix of a group stands once, for all rows. The first slots of a row's buffer hold its context,
+right-padded; the last ones are a
+ring for new tokens, in which all rows write at the same place, so that one scalar serves all. A row
+whose text has ended takes the next
+context; slots of the ring that were written before are then hidden from it.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from amuro_jax.models.decoder import KeyValues, slot_axis, write
+from amuro_jax.models.forward import empty_cache
+from amuro_jax.models.layout import Layout, begun
+from amuro_jax.models.parameters import apart
+from amuro_jax.scoring.generation_batches import STEPS, Batch, Rows, side_by_side
+from amuro_jax.scoring.programs import pad_rows
+from amuro_jax.sharding import batch_divisor
+
+MOST_PARTS = 4  # buffers of some rows each: every one is a piece of each layer's program
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn. Temperature 0 is greedy; `top_p` keeps the smallest set of
+    tokens with that probability.
+
+    Draws depend on (seed, request, step) alone, not on the batch.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+class Generator:
+    """The compiled programs of generation; see `Scorer.generate`.
+
+    Args:
+        programs: `programs.Programs` of the same model.
+    """
+
+    def __init__(self, programs):
+        self.programs = programs
+        # One CPU. A loop over stacked layers would copy each layer out of the stack there, which
+        # costs more than the products of a few tokens.
+        self.alone = programs.attention.name == "blocked" and (
+            programs.mesh is None or programs.mesh.size == 1
+        )
+        self.parts = (1,) * programs.config.num_layers if self.alone else programs.parts
+        self._read = programs.jit("generate_read", self._context, static_argnums=(5,))
+        self._first = programs.jit(
+            "generate_first", self._start, (None, programs.whole), static_argnums=(6,)
+        )
+        self._join = programs.jit("generate_join", _joined)
+        self._more = programs.jit(
+            "generate_steps",
+            self._steps,
+            (None, programs.whole),
+            static_argnums=(7, 8),
+            donate_argnums=(1,),
+        )
+        self._replace = programs.jit("generate_replace", _replaced, donate_argnums=(0,))
+
+    def _context(self, params, tokens_BT, length_B, prefix_length, shared, capacity):
+        """Reads contexts: a buffer that begins with their keys and values, and the hidden state of
+        each last token.
+        """
+        slot = jnp.arange(tokens_BT.shape[1])[None]
+        length = length_B[:, None]
+        layout = begun(prefix_length + jnp.where(slot < length, slot, 0), length)
+        last = jnp.maximum(length_B - 1, 0)[:, None]
+        hidden, kept = self.programs.forward(
+            params, tokens_BT, layout, shared=shared, keep=True, asked=last
+        )
+        return _widen(self._split(kept), capacity), hidden[:, 0]
+
+    def _start(self, params, last, length_B, prefix_length, request_B, seed, sampling):
+        """Where all rows stand, and the first new token of each, twice: for the next steps, and for
+        the host.
+        """
+        made = jnp.zeros_like(length_B)
+        token = self._draw(params, jnp.concatenate(last), request_B, made, seed, sampling)
+        return {"position": prefix_length + length_B, "made": made, "token": token}, token
+
+    def _gather(self, kept):
+        """The buffer of all rows from those of the parts that were read."""
+        if not self.alone:
+            return self._join(kept) if len(kept) > 1 else kept[0]
+        # On one CPU rows stay as they were read: no copy, and short contexts beside long ones have
+        # no slots that nothing stands in.
+        several = -(-len(kept) // MOST_PARTS)
+        groups = [kept[i : i + several] for i in range(0, len(kept), several)]
+        return tuple(self._join(group) if len(group) > 1 else group[0] for group in groups)
+
+    def _steps(self, params, state, shared, request_B, eos, seed, turn, room, sampling):
+        """STEPS more tokens of each row; their keys and values stand from place `turn` of the ring
+        on.
+
+        They go into a small buffer of their own, and from there into the large one at once: what a
+            step writes to is copied in it.
+        """
+        past, made = state["cache"], state["made"]
+        rows = state["token"].shape[0]
+        recent = empty_cache(self.programs.config, rows, STEPS, self.programs.dtype, self.parts)
+
+        def step(carry, number):
+            token, recent = carry
+            zeros = jnp.zeros((rows, 1), jnp.int32)
+            layout = Layout(state["position"][:, None] + number, zeros, zeros + 1)
+            more = {"shared": shared, "past": past, "cache": recent, "offset": number}
+            hidden, recent = self.programs.forward(params, token[:, None], layout, **more)
+            new = self._draw(params, hidden[:, 0], request_B, made + number + 1, seed, sampling)
+            new = jnp.where(token == eos, eos, new)
+            return (new, recent), new
+
+        (token, recent), tokens = jax.lax.scan(step, (state["token"], recent), jnp.arange(STEPS))
+        cache = self._write(past, recent, room, turn)
+        return {
+            "cache": cache,
+            "position": state["position"] + STEPS,
+            "made": made + STEPS,
+            "token": token,
+        }, tokens.T
+
+    def _write(self, past, recent, room, turn):
+        """The buffer, or all of them, with the recent tokens: they go into the last `room` slots,
+        from place `turn` of these on.
+        """
+        if not self.alone:
+            return write(past, recent, past.layout.enter.shape[1] - room + turn)
+        written, start = [], 0
+        for part in past:
+            rows, slots = part.layout.enter.shape
+            mine = jax.tree.map(lambda leaf, start=start, end=start + rows: leaf[start:end], recent)
+            written.append(write(part, mine, slots - room + turn))
+            start += rows
+        return tuple(written)
+
+    def _split(self, cache):
+        """Keys and values in the parts that steps work with."""
+        if not self.alone:
+            return cache
+        key, value = (
+            [one for part in parts for one in (part if part.ndim == 5 else [part])]
+            for parts in (cache.key, cache.value)
+        )
+        return KeyValues(tuple(key), tuple(value), cache.layout)
+
+    def _draw(self, params, hidden_BD, request_B, made_B, seed, sampling):
+        if sampling.temperature == 0:
+            return self.programs.summarise(params, hidden_BD)[1]
+        scores = self.programs.all_columns(params, hidden_BD) / sampling.temperature
+        if sampling.top_p < 1:
+            scores = _nucleus(scores, sampling.top_p)
+        key = jax.random.key(seed)
+        keys = jax.vmap(
+            lambda request, made: jax.random.fold_in(jax.random.fold_in(key, request), made)
+        )(request_B, made_B)
+        return jax.vmap(jax.random.categorical)(keys, scores).astype(jnp.int32)
+
+    def run(self, params, batch: Batch, shared, prefix_length, eos, sampling, finish):
+        """Generates one batch; `finish(number in the batch, tokens) -> Generation | None` is asked
+        after every few steps.
+        """
+        put = self.programs.put
+        count, step = batch.sizes(
+            1 if self.programs.mesh is None else batch_divisor(self.programs.mesh)
+        )
+        seed, way = (
+            put(np.uint32(sampling.seed % 2**32)),
+            dataclasses.replace(sampling, seed=0),
+        )  # static, so that another seed is no other program
+        work = _Work(params, batch, shared, put(np.int32(prefix_length)), seed, way)
+        state, token = self._begin(work, count, step)
+        layers, before = (
+            (apart(params), shared and self._split(shared)) if self.alone else (params, shared)
+        )
+        eos, rows, turn = put(np.int32(eos)), Rows(batch, count, finish), 0
+        request = pad_rows(np.asarray(batch.requests[:count], np.int32), count, 0)
+        rows.add(range(count), token)
+        while not rows.over:
+            if taken := rows.refill(step):
+                places, numbers = zip(*taken, strict=True)
+                state, token = self._take(
+                    work, state, np.asarray(places, np.int32), numbers, count, step
+                )
+                request[list(places)] = [batch.requests[number] for number in numbers]
+                rows.add(places, token)
+                continue
+            state, token = self._more(
+                layers,
+                state,
+                before,
+                put(request, 0),
+                eos,
+                seed,
+                put(np.int32(turn % batch.room)),
+                batch.room,
+                way,
+            )
+            turn += STEPS
+            rows.add(range(count), np.asarray(token))
+
+    def _begin(self, work, count, step):
+        """The state of `count` rows that hold the first texts of a batch, read `step` at a time,
+        and the first token of each [count, 1].
+        """
+        kept, last, contexts = [], [], len(work.batch.contexts)
+        for first in range(0, count, step):
+            if first < contexts:
+                read, hidden = self._contexts(
+                    work, range(first, min(first + step, count, contexts)), min(step, count)
+                )
+            else:  # rows that only fill the batch up hold whatever was read last
+                read = jax.tree.map(jnp.copy, read)
+            kept, last = [*kept, read], [*last, hidden]
+        state, token = self._first_tokens(work, last, range(min(count, contexts)), count)
+        return state | {"cache": self._gather(kept)}, token
+
+    def _take(self, work, state, rows, numbers, count, step):
+        """The state with the texts `numbers` in `rows`, and the first token of each."""
+        read, hidden = self._contexts(work, numbers, step)
+        new, token = self._first_tokens(work, [hidden], numbers, step)
+        state = self._replace(
+            state, new | {"cache": read}, self.programs.put(pad_rows(rows, step, count))
+        )
+        return state, token[: len(numbers)]
+
+    def _contexts(self, work, numbers, count):
+        """What `_read` gives for texts of a batch, in `count` rows."""
+        put, batch = self.programs.put, work.batch
+        tokens = side_by_side([batch.contexts[number] for number in numbers], count)
+        capacity = (tokens.shape[1] if self.alone else batch.width) + batch.room
+        return self._read(
+            work.params,
+            put(tokens, 0),
+            put(batch.lengths(numbers, count), 0),
+            work.start,
+            work.shared,
+            capacity,
+        )
+
+    def _first_tokens(self, work, last, numbers, count):
+        put, batch = self.programs.put, work.batch
+        request = pad_rows(
+            np.asarray([batch.requests[number] for number in numbers], np.int32), count, 0
+        )
+        lengths = put(batch.lengths(numbers, count), 0)
+        state, token = self._first(
+            work.params, last, lengths, work.start, put(request, 0), work.seed, work.sampling
+        )
+        return state, np.asarray(token)[:, None]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """What reading the contexts of one batch takes.
+
+    `start` is the length of the prefix, on the device.
+    """
+
+    params: dict
+    batch: Batch
+    shared: KeyValues | None
+    start: jax.Array
+    seed: jax.Array
+    sampling: Sampling
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _nucleus(scores_BV, top_p):
+    ordered = jnp.sort(scores_BV, axis=-1)[:, ::-1]
+    mass = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1)
+    lowest = jnp.take_along_axis(ordered, jnp.sum(mass < top_p, axis=-1, keepdims=True), axis=-1)
+    return jnp.where(scores_BV >= lowest, scores_BV, -jnp.inf)
+
+
+def _joined(kept: list[KeyValues]) -> KeyValues:
+    """One buffer of all rows, as wide as the widest."""
+    capacity = max(part.layout.enter.shape[1] for part in kept)
+    kept = [_widen(part, capacity) for part in kept]
+    return jax.tree.map(lambda *part: jnp.concatenate(part, axis=max(part[0].ndim - 4, 0)), *kept)
+
+
+def _widen(kept: KeyValues, capacity: int) -> KeyValues:
+    """A buffer of `capacity` slots that begins with what was read."""
+
+    def widen(part):
+        room, axis = [(0, 0)] * part.ndim, slot_axis(part)
+        room[axis] = (0, capacity - part.shape[axis])
+        return jnp.pad(part, room, constant_values=-1 if part.ndim == 2 else 0)
+
+    return jax.tree.map(widen, kept)
+
+
+def _replaced(state, new, row_N):
+    """The state with rows that others have taken: `row` says which.
+
+    A number past the last row stands for none.
+    """
+
+    def put(old, part, row):
+        axis = max(part.ndim - 4, 0)
+        return old.at[(slice(None),) * axis + (row,)].set(part, mode="drop")
+
+    def into(cache, first=0):
+        rows, slots = cache.layout.enter.shape
+        row = jnp.where(row_N < first, rows, row_N - first)
+        return jax.tree.map(
+            lambda old, part: put(old, part, row), cache, _widen(new["cache"], slots)
+        )
+
+    cache = state["cache"]
+    if isinstance(cache, tuple):
+        first = np.cumsum([0, *(part.layout.enter.shape[0] for part in cache)])
+        cache = tuple(map(into, cache, first.tolist()))
+    else:
+        cache = into(cache)
+    return {"cache": cache} | {
+        name: put(state[name], new[name], row_N) for name in ("position", "made", "token")
+    }

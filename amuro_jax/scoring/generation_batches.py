@@ -1,0 +1,216 @@
+"""Which texts are generated together, and which text stands in which row: a row whose text has
+ended takes the next one. No jax.
+"""
+
+import collections
+import dataclasses
+
+import numpy as np
+
+from amuro_jax.errors import DataError
+from amuro_jax.scoring import buckets, tree
+from amuro_jax.scoring.requests import Generation, Request
+
+ROWS = (1, 4, 16, 64, 256, 1024)
+WIDTHS = tuple(
+    sorted({48, 80, *buckets.WIDTHS})
+)  # finer than for lines: every slot of the buffer is read at every step
+STEPS = 4  # new tokens between two looks at the text
+SPREAD = (
+    2  # of widths of one batch: a row is as wide as the longest context that stands in it before
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Texts behind one prefix that share a buffer: numbers of their requests, contexts after the
+    prefix (longest first), new tokens at most.
+
+    `rows`: texts at once, at most; `width`: slots of the longest context; `room`: slots for new
+        tokens; `read`: contexts that may be read at once.
+    """
+
+    requests: list[int]
+    contexts: list[np.ndarray]
+    limits: list[int]
+    rows: int
+    width: int
+    room: int
+    read: int
+
+    def sizes(self, shards: int) -> tuple[int, int]:
+        """(rows of the buffer, contexts that are read at once), both multiples of the mesh's batch
+        shards.
+        """
+
+        def whole(count, of=shards):
+            return -(-count // of) * of
+
+        step, rows = (
+            whole(self.read),
+            whole(min(buckets.round_up(min(len(self.requests), ROWS[-1]), ROWS), self.rows)),
+        )
+        if len(self.requests) > rows:  # as many are read later for rows that have become free
+            step = min(step, whole(max(1, rows // 4)))
+        return (whole(rows, step) if rows > step else rows), step
+
+    def lengths(self, numbers, count: int) -> np.ndarray:
+        """int32 [count]: length of each context of `numbers`, then zeros."""
+        found = np.zeros(count, np.int32)
+        found[: len(numbers)] = [len(self.contexts[number]) for number in numbers]
+        return found
+
+    def without(self, done, rows: int) -> "Batch":
+        """What is left of the batch after the texts `done` (numbers in it), with fewer rows."""
+        left = [place for place in range(len(self.requests)) if place not in done]
+        lists = {
+            name: [getattr(self, name)[place] for place in left]
+            for name in ("requests", "contexts", "limits")
+        }
+        return dataclasses.replace(self, rows=rows, **lists)
+
+
+class Rows:
+    """The texts of one batch as they grow.
+
+    Args:
+        count: rows of the buffer.
+        finish: `(number in the batch, tokens) -> Generation | None`.
+
+    Attributes:
+        standing: number of the text in each row, None where none is wanted.
+    """
+
+    def __init__(self, batch: Batch, count: int, finish):
+        self.finish, total = finish, len(batch.requests)
+        self.standing = [place if place < total else None for place in range(count)]
+        self.waiting = collections.deque(range(count, total))
+        self.texts: dict[int, list[int]] = {}
+
+    def add(self, rows, tokens: np.ndarray) -> None:
+        """New tokens [N, n] of `rows`; those whose text is finished become free."""
+        for row, new in zip(rows, tokens.tolist(), strict=True):
+            place = self.standing[row]
+            if place is None:
+                continue
+            text = self.texts.setdefault(place, [])
+            text += new
+            if self.finish(place, text):
+                del self.texts[place]
+                self.standing[row] = None
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to do."""
+        return not self.waiting and all(place is None for place in self.standing)
+
+    def refill(self, most: int) -> list[tuple[int, int]]:
+        """(row, number in the batch) of the next texts, up to `most`.
+
+        None before as many rows are free as there are texts to take.
+        """
+        free = [row for row, place in enumerate(self.standing) if place is None]
+        count = min(most, len(self.waiting))
+        if len(free) < count:
+            return []
+        pairs = [(row, self.waiting.popleft()) for row in free[:count]]
+        for row, place in pairs:
+            self.standing[row] = place
+        return pairs
+
+
+def rows_within(most: int, shards: int) -> int:
+    """Rows of a buffer that are no more than `most` where the mesh allows it: one of ROWS, and a
+    multiple of its batch shards.
+    """
+    return -(-max(size for size in ROWS if size <= max(most, 1)) // shards) * shards
+
+
+def side_by_side(contexts: list[np.ndarray], rows: int) -> np.ndarray:
+    """int32 [rows, width]: contexts padded on the right."""
+    tokens = np.zeros(
+        (rows, buckets.round_up(max(map(len, contexts), default=1), WIDTHS)), np.int32
+    )
+    for row, context in enumerate(contexts):
+        tokens[row, : len(context)] = context
+    return tokens
+
+
+def plan_batches(requests: list[Request], rows: int, batch_tokens: int, max_length: int):
+    """Yields (prefix, batches) for all requests: grouped by shared prefix, then by length; about
+    `batch_tokens` are read at once.
+
+    Args:
+        rows: texts at once, at most, see `rows_within`.
+
+    Raises:
+        DataError: an empty context, no new tokens, or more tokens than `max_length`.
+    """
+    for index, request in enumerate(requests):
+        if not request.context or request.max_new_tokens < 1:
+            raise DataError(
+                "generation needs a context and at least one new token", where=f"request {index}"
+            )
+        if len(request.context) + request.max_new_tokens > max_length:
+            what = f"{len(request.context)} tokens and {request.max_new_tokens} new ones do not fit a context of {max_length}"
+            raise DataError(what, where=f"request {index}", hint="drop shots or cut the document")
+    room = (
+        -(-max((request.max_new_tokens for request in requests), default=0) // STEPS) * STEPS
+    )  # one size for all: fewer programs
+    contexts = [np.asarray(request.context, np.int32) for request in requests]
+    order, lcp = tree.sort_sequences(contexts)
+    length = np.asarray([len(contexts[i]) for i in order], np.int64)
+    for group in tree.partition(lcp, length - 1, length, batch_tokens / 4) if len(order) else []:
+        members = sorted(order[group.members].tolist(), key=lambda i: (-len(contexts[i]), i))
+        batches = []
+        for part in _alike(
+            members,
+            [buckets.round_up(len(contexts[i]) - group.prefix, WIDTHS) for i in members],
+            rows,
+        ):
+            suffixes = [contexts[i][group.prefix :] for i in part]
+            width = buckets.round_up(len(suffixes[0]), WIDTHS)
+            read = max((size for size in ROWS if size * width <= 2 * batch_tokens), default=ROWS[0])
+            batches.append(
+                Batch(
+                    part,
+                    suffixes,
+                    [requests[i].max_new_tokens for i in part],
+                    rows,
+                    width,
+                    room,
+                    read,
+                )
+            )
+        yield contexts[members[0]][: group.prefix], batches
+
+
+def _alike(members, widths, rows):
+    """Cuts members, widest first, into batches that fill the rows.
+
+    Where there are enough members, their widths differ by SPREAD at most.
+    """
+    start = 0
+    for place, width in enumerate(widths):
+        if min(place - start, len(members) - place) >= rows and width * SPREAD < widths[start]:
+            yield members[start:place]
+            start = place
+    yield members[start:]
+
+
+def ending(tokens: list[int], limit: int, eos: int | None, stopped) -> Generation | None:
+    """The finished generation that `tokens` hold, or None where more are needed.
+
+    Args:
+        stopped: function of the tokens so far that gives how many belong to the text at its stop
+            string, or None.
+    """
+    made = tokens[:limit]
+    if eos is not None and eos in made:
+        made = made[: made.index(eos)]
+    kept = stopped(made) if stopped else None
+    if kept is not None:
+        return Generation(tuple(made[:kept]), "stop")
+    if len(made) < min(limit, len(tokens)):
+        return Generation(tuple(made), "eos")
+    return Generation(tuple(made), "length") if len(made) == limit else None

@@ -1,0 +1,262 @@
+"""How much of a device's memory the scorer's programs take, and so how large its batches may be.
+
+The figures are bounds from shapes, checked against the compiler's own account in
+tests/evals/test_memory.py. What they
+miss is caught when it happens: out of memory, the work goes on in halves.
+"""
+
+import dataclasses
+import math
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from amuro_jax import processes, sharding
+from amuro_jax.errors import AmuroError
+from amuro_jax.models.parameters import abstract_params, logical_axes
+from amuro_jax.scoring.programs import HEAD_ROWS, WHOLE
+
+SHARE = 0.85  # of the limit; the rest is left to fragments and to what the runtime keeps
+MOST, MOST_ON_CPU = (
+    16384,
+    1024,
+)  # tokens of a batch per device: more gains nothing; on CPU a batch should stay in the cache
+LEAST = 32
+# 10⁹ bytes by kind, where no device can be asked
+HBM = {
+    "v2": 8,
+    "v3": 16,
+    "v4": 32,
+    "v5 lite": 16,
+    "v5e": 16,
+    "v5p": 95,
+    "v5": 95,
+    "v6 lite": 32,
+    "v6e": 32,
+}
+UNKNOWN = 16  # 10⁹ bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """What is free on each device, and bytes per device of the scorer's programs.
+
+    Attributes:
+        free: bytes for batches: SHARE of the limit, less what is in use and the parameters as they
+            will be placed.
+        parameters: bytes of parameters on one device.
+        layer: bytes of weights that stand beside the parameters while a layer runs.
+        heads: query heads whose scores exist at once.
+        most: tokens of a batch at most.
+    """
+
+    config: object
+    free: int
+    parameters: int
+    layer: int
+    itemsize: int
+    shards: int
+    heads: int
+    columns: int
+    most: int
+
+    def line_bytes(self, tokens: int, width: int, prefix: int) -> int:
+        """Temporaries of `tokens` tokens (on one device) in lines of `width` behind a prefix of
+        `prefix` slots.
+        """
+        c, size = self.config, self.itemsize
+        scores = (
+            self.heads * (width + prefix) * (8 + size)
+        )  # two fp32 copies where blocks are joined, and the weights
+        projected = 2 * (c.num_heads + 2 * c.num_kv_heads) * c.head_dim // self.shards * size
+        mlp = (2 + c.gated_mlp) * c.mlp_size // self.shards * size
+        return self.layer + tokens * (max(scores + projected, mlp) + 3 * c.hidden_size * size)
+
+    def head_bytes(self) -> int:
+        """Temporaries of the vocabulary head: scores and their exponentials, and a copy of the
+        columns.
+        """
+        whole = 8 * min(WHOLE, HEAD_ROWS[-1] * self.config.vocab_size)
+        return (
+            max(whole, self.columns * 8 * HEAD_ROWS[-1])
+            + self.columns * self.config.hidden_size * self.itemsize
+        )
+
+    def key_bytes(self, slots: int) -> int:
+        """Keys and values of `slots` tokens, all layers, whole on one device."""
+        return (
+            2
+            * self.config.num_layers
+            * slots
+            * self.config.num_kv_heads
+            * self.config.head_dim
+            * self.itemsize
+        )
+
+    def batch_tokens(self, width: int, prefix: int) -> int:
+        """The largest power of two of tokens per device that fits, between LEAST and `most`."""
+        kept = 3 * self.config.hidden_size * self.itemsize  # hidden states of the batches in flight
+        room = self.free - self.key_bytes(prefix)
+        return _halve_until(
+            self.most,
+            LEAST,
+            lambda n: (
+                max(self.line_bytes(n, width, prefix), self.layer + self.head_bytes()) + n * kept
+                <= room
+            ),
+        )
+
+    def prefix_chunk(self, slots: int) -> int:
+        """Tokens of a prefix of `slots` that are read at a time: all, or a half, a quarter, … that
+        fits.
+        """
+        room = self.free - 2 * self.key_bytes(slots)
+        return _halve_until(
+            slots, LEAST, lambda n: self.line_bytes(n, n, slots if n < slots else 0) <= room
+        )
+
+    def generation_rows(self, most: int, capacity: int, prefix: int) -> int:
+        """Rows of one device that may be generated together, each with a buffer of `capacity`
+        slots.
+        """
+        room = (
+            self.free
+            - self.key_bytes(prefix)
+            - self.head_bytes()
+            - self.line_bytes(LEAST, capacity, prefix)
+        )
+        return _halve_until(
+            most, 1, lambda n: 2 * n * self.key_bytes(capacity) <= room
+        )  # the buffer, and one that is being made from it
+
+
+def _halve_until(size, least, fits):
+    while size > least and size % 2 == 0 and not fits(size):
+        size //= 2
+    return size
+
+
+def memory_of(config, mesh, dtype, attention: str, vocab_chunk: int) -> Memory:
+    """The memory of the devices of `mesh` (or the default device) under one model configuration.
+
+    Args:
+        attention: `blocked` holds the scores of one key head at a time (compiled code runs a few
+            beside each other in the room of one);
+            anything else is taken to hold all.
+        vocab_chunk: columns of one step of the head; 0: all.
+    """
+    devices = jax.devices()[:1] if mesh is None else list(mesh.devices.flat)
+    on_cpu, size, shards = (
+        devices[0].platform == "cpu",
+        jnp.dtype(dtype).itemsize,
+        1 if mesh is None else mesh.shape["tensor"],
+    )
+    parameters, layer = _parameter_bytes(config, mesh, dtype)
+    if (
+        on_cpu and size < 4
+    ):  # XLA computes in fp32 there, with a converted copy of all layers beside the parameters
+        layer, size = 3 * layer * config.num_layers, 4
+    local = [device for device in devices if device.process_index == jax.process_index()] or devices
+    limit, used = min((limit_of(device) for device in local), key=lambda pair: pair[0] - pair[1])
+    heads = (
+        config.num_heads // config.num_kv_heads
+        if attention == "blocked"
+        else -(-config.num_heads // shards)
+    )
+    columns = min(vocab_chunk or -(-config.vocab_size // shards), config.vocab_size)
+    free = int(SHARE * limit) - used - parameters
+    if len({device.process_index for device in devices}) > 1:
+        free = processes.least(free)  # all processes have to choose the same batches
+    return Memory(
+        config,
+        free,
+        parameters,
+        layer,
+        size,
+        shards,
+        heads,
+        columns,
+        MOST_ON_CPU if on_cpu else MOST,
+    )
+
+
+def _parameter_bytes(config, mesh, dtype):
+    """Bytes of all parameters on one device, and of one layer's weights with the fsdp axis
+    gathered.
+    """
+    tree = abstract_params(config, dtype)
+    sizes = jax.tree.map(lambda leaf: math.prod(leaf.shape) * leaf.dtype.itemsize, tree)
+    if mesh is not None:
+        places = sharding.shardings(logical_axes(config), tree, mesh)
+        sizes = jax.tree.map(
+            lambda leaf, place: math.prod(place.shard_shape(leaf.shape)) * leaf.dtype.itemsize,
+            tree,
+            places,
+        )
+    gathered = 1 if mesh is None else mesh.shape["fsdp"]
+    return sum(jax.tree.leaves(sizes)), sum(
+        jax.tree.leaves(sizes["layers"])
+    ) * gathered // config.num_layers
+
+
+def limit_of(device) -> tuple[int, int]:
+    """(bytes that may be used, bytes in use) of one device.
+
+    By its kind where it cannot be asked, as with one that is only compiled for.
+    """
+    if device.platform == "cpu":
+        return ram() // len(jax.local_devices(backend="cpu")), 0
+    try:
+        stats = device.memory_stats()
+    except jax.errors.JaxRuntimeError:  # a device of a topology, without hardware
+        stats = None
+    if stats and stats.get("bytes_limit"):
+        return stats["bytes_limit"], stats.get("bytes_in_use", 0)
+    kind = device.device_kind.lower()
+    known = max((name for name in HBM if name in kind), key=len, default=None)
+    return int(HBM.get(known, UNKNOWN) * 1e9), 0
+
+
+def ram() -> int:
+    """Bytes of memory of this machine, or of the control group that the process runs in."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    files = [
+        path
+        for path in map(
+            Path, ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+        )
+        if path.exists()
+    ]
+    limits = [path.read_text().strip() for path in files]
+    return min([total, *(int(limit) for limit in limits if limit.isdigit())])
+
+
+def only_memory(error: Exception) -> Exception:
+    """The error, where it says that memory ran out; any other is raised.
+
+    Raises:
+        AmuroError: one of several processes, which cannot go on with half a batch where the others
+            may have gone on with all of it.
+    """
+    if "RESOURCE_EXHAUSTED" not in str(error):
+        raise error
+    if not processes.alone():
+        hint = "lower --config.batch_tokens, or split the model over more devices"
+        raise AmuroError(
+            f"out of device memory in one of several processes: {str(error).splitlines()[0]}",
+            where="scorer",
+            hint=hint,
+        ) from error
+    return error
+
+
+def too_large(what: str, error: Exception, memory: Memory) -> AmuroError:
+    """The error of one thing that does not fit however little stands beside it."""
+    first = str(error).splitlines()[0]
+    sizes = f"parameters take {memory.parameters / 1e9:.2f} GB of each device, about {max(memory.free, 0) / 1e9:.2f} GB were free for the rest"
+    hint = "split the model over more devices (--config.mesh=tensor:…), use --config.dtype=bfloat16, or fewer shots"
+    return AmuroError(
+        f"out of device memory with {what}: {first}\n  {sizes}", where="scorer", hint=hint
+    )

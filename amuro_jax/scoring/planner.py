@@ -1,0 +1,288 @@
+"""From requests to packed lines behind shared prefixes: each distinct prefix once, suffixes side by
+side under the tree mask. No jax.
+
+A sequence is a context with all but the last token of a continuation: what the model must read.
+Sequences with a long
+common prefix form a group; the prefix is computed once. What is left of them is laid into lines of
+a few fixed widths,
+neighbours that share more (the choices of one query) as a tree.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from amuro_jax.errors import DataError
+from amuro_jax.scoring import buckets, tree
+from amuro_jax.scoring.requests import Likelihoods, Request
+
+
+@dataclasses.dataclass(frozen=True)
+class Lines:
+    """Packed lines of one width behind one prefix, and what is asked of them.
+
+    Attributes:
+        prefix: int32 [P].
+        tokens, position, enter, leave: int32 [N, W], see `models.layout`.
+        asked: slots of each line whose hidden states predict something, int32 [N, A], filled up
+            with 0; None: all W.
+        ask_line, ask_place: line, and place in `asked` (slot, where that is None), of the hidden
+            state that predicts the
+            target [M], ascending.
+        ask_target: token id whose log-probability is asked [M].
+        ask_out: index into the plan's flat list of continuation tokens [M].
+    """
+
+    prefix: np.ndarray
+    tokens: np.ndarray
+    position: np.ndarray
+    enter: np.ndarray
+    leave: np.ndarray
+    asked: np.ndarray | None
+    ask_line: np.ndarray
+    ask_place: np.ndarray
+    ask_target: np.ndarray
+    ask_out: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Everything there is to compute for a list of requests; made once, run for every checkpoint.
+
+    Attributes:
+        lines: by group and width.
+        request_of: request of each continuation [C]; `lengths`: its tokens [C].
+        num_requests: requests, in the order given.
+        plain_tokens: what one forward pass per continuation would read.
+        new_tokens: what is read: prefixes and real tokens of lines.
+        padded_tokens: prefixes and whole lines, padding included.
+    """
+
+    lines: list[Lines]
+    request_of: np.ndarray
+    lengths: np.ndarray
+    num_requests: int
+    plain_tokens: int
+    new_tokens: int
+    padded_tokens: int
+
+    def assemble(self, logprob: np.ndarray, greedy: np.ndarray) -> list[Likelihoods]:
+        """Results in request order from flat values per continuation token (fp32 log-probabilities,
+        greedy hits).
+        """
+        owner = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        total = np.bincount(owner, weights=logprob.astype(np.float64), minlength=len(self.lengths))
+        missed = np.bincount(owner, weights=~greedy.astype(bool), minlength=len(self.lengths))
+        ends = np.searchsorted(self.request_of, np.arange(self.num_requests + 1))
+        return [
+            Likelihoods(total[a:b], missed[a:b] == 0, self.lengths[a:b])
+            for a, b in zip(ends, ends[1:], strict=False)
+        ]
+
+
+def make_plan(
+    requests: list[Request],
+    cost: buckets.Cost,
+    batch_tokens: int = 1024,
+    max_length: int | None = None,
+    known=frozenset(),
+) -> Plan:
+    """Plans the scoring of `requests`.
+
+    Args:
+        cost: of the model that will run, for choosing widths.
+        batch_tokens: tokens of one batch; sets what a half-empty last batch wastes.
+        max_length: the model's context; longer sequences are an error.
+        known: (width, prefix capacity) of programs that are compiled already and cost nothing more.
+
+    Raises:
+        DataError: an empty context or continuation, or a sequence beyond `max_length`.
+    """
+    _check(requests, max_length)
+    pairs = [
+        (index, continuation)
+        for index, request in enumerate(requests)
+        for continuation in request.continuations
+    ]
+    lengths = np.asarray([len(continuation) for _, continuation in pairs], np.int64)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    contexts = [np.asarray(request.context, np.int32) for request in requests]
+    sequences = [
+        np.concatenate([contexts[index], np.asarray(continuation[:-1], np.int32)])
+        for index, continuation in pairs
+    ]
+    order, lcp = tree.sort_sequences(sequences)
+    length = np.asarray([len(sequences[i]) for i in order], np.int64)
+    limit = np.asarray([len(contexts[pairs[i][0]]) - 1 for i in order], np.int64)
+    lines, compiled = [], set(known)
+    for group in tree.partition(lcp, limit, length, batch_tokens / 4) if len(order) else []:
+        members = _Members(
+            group, order, tree.shared_between(lcp, group.members), length[group.members]
+        )
+        widths = choose_widths(members, cost, batch_tokens, compiled)
+        compiled |= {(width, capacity(group.prefix)) for width in widths}
+        lines += _group_lines(members, widths, sequences, pairs, contexts, starts)
+    prefixes = sum(len(part.prefix) for part in lines)
+    return Plan(
+        lines=lines,
+        request_of=np.asarray([index for index, _ in pairs], np.int64),
+        lengths=lengths,
+        num_requests=len(requests),
+        plain_tokens=int(length.sum()),
+        new_tokens=prefixes + int(sum((part.enter >= 0).sum() for part in lines)),
+        padded_tokens=prefixes + int(sum(part.tokens.size for part in lines)),
+    )
+
+
+def _check(requests, max_length):
+    for index, request in enumerate(requests):
+        if not request.context:
+            raise DataError(
+                "empty context: nothing predicts the first token",
+                where=f"request {index}",
+                hint="begin it with bos or eos",
+            )
+        for continuation in request.continuations:
+            if not continuation:
+                raise DataError("empty continuation: nothing to score", where=f"request {index}")
+            if max_length and len(request.context) + len(continuation) - 1 > max_length:
+                total = len(request.context) + len(continuation) - 1
+                raise DataError(
+                    f"{total} tokens do not fit a context of {max_length}",
+                    where=f"request {index}",
+                    hint="drop shots or cut the document",
+                )
+
+
+def capacity(prefix: int) -> int:
+    """Slots that a prefix of this length takes; 0 where there is none."""
+    return buckets.round_up(prefix, buckets.PREFIXES) if prefix else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Members:
+    """One group in sorted order: places in `order`, prefix shared with the member before, length."""
+
+    group: tree.Group
+    order: np.ndarray
+    shared: np.ndarray
+    length: np.ndarray
+
+    def within(self, low: int, high: int):
+        """Members whose suffix has more than `low` and at most `high` tokens, and what each shares
+        with the one before among them.
+        """
+        suffix = self.length - self.group.prefix
+        kept = np.flatnonzero((suffix > low) & (suffix <= high))
+        return kept, tree.shared_between(self.shared, kept)
+
+
+def choose_widths(
+    members: _Members, cost: buckets.Cost, batch_tokens: int, known=frozenset()
+) -> tuple[int, ...]:
+    """The one or two line widths that cost the least work, padding and compilation included."""
+    prefix = members.group.prefix
+    longest = buckets.round_up(int(members.length.max()) - prefix, buckets.WIDTHS)
+    options = [(longest,)] + [(width, longest) for width in buckets.WIDTHS if width < longest]
+    wider = [(width,) for width in buckets.WIDTHS if longest < width <= 256]
+    return min(
+        options + wider, key=lambda widths: _work(members, widths, cost, batch_tokens, known)
+    )
+
+
+def _work(members, widths, cost, batch_tokens, known):
+    prefix, total, low = members.group.prefix, 0.0, 0
+    for width in widths:
+        kept, shared = members.within(low, width)
+        units = tree.make_units(shared, members.length[kept], prefix, width)
+        count = len(tree.pack([size for _, _, size in units], width))
+        batch = buckets.lines_per_batch(batch_tokens, width)
+        total += cost.lines(-(-count // batch) * batch, width, prefix) + (
+            0 if (width, capacity(prefix)) in known else cost.shape()
+        )
+        low = width
+    return total
+
+
+def _group_lines(members, widths, sequences, pairs, contexts, starts):
+    low = 0
+    for width in widths:
+        kept, shared = members.within(low, width)
+        low = width
+        if not len(kept):
+            continue
+        units = tree.make_units(shared, members.length[kept], members.group.prefix, width)
+        packed = tree.pack([size for _, _, size in units], width)
+        builder = _Builder(len(packed), width, members.group.prefix)
+        ids = members.order[members.group.members[kept]]
+        for row, items in enumerate(packed):
+            builder.start(row)
+            for first, end, _ in (units[item] for item in items):
+                for place in range(first, end):
+                    index, continuation = pairs[ids[place]]
+                    builder.add(
+                        sequences[ids[place]],
+                        int(shared[place]) if place > first else members.group.prefix,
+                    )
+                    builder.ask(len(contexts[index]) - 1, continuation, starts[ids[place]])
+            builder.finish()
+        yield builder.lines(sequences[ids[0]][: members.group.prefix])
+
+
+class _Builder:
+    """Lays sequences into lines, depth first: `path` holds the slots of the current sequence's
+    tokens after the prefix.
+    """
+
+    def __init__(self, rows, width, prefix):
+        self.tokens, self.position = (
+            np.zeros((rows, width), np.int32),
+            np.zeros((rows, width), np.int32),
+        )
+        self.enter, self.leave = (
+            np.full((rows, width), -1, np.int32),
+            np.full((rows, width), -1, np.int32),
+        )
+        self.prefix, self.asks = prefix, []
+
+    def start(self, row):
+        self.row, self.used, self.path = row, 0, np.zeros(0, np.int64)
+
+    def add(self, sequence, shared):
+        keep, new = shared - self.prefix, len(sequence) - shared
+        self.leave[self.row, self.path[keep:]] = self.used  # the subtrees that end here
+        slots = np.arange(self.used, self.used + new)
+        self.tokens[self.row, slots] = sequence[shared:]
+        self.position[self.row, slots] = np.arange(shared, len(sequence))
+        self.enter[self.row, slots] = slots
+        self.path = np.concatenate([self.path[:keep], slots])
+        self.used += new
+
+    def ask(self, depth, continuation, out):
+        for step, target in enumerate(continuation):
+            self.asks.append((self.row, self.path[depth - self.prefix + step], target, out + step))
+
+    def finish(self):
+        self.leave[self.row, self.path] = self.used
+
+    def lines(self, prefix):
+        asks = np.asarray(self.asks, np.int64).reshape(-1, 4)
+        asks = asks[np.lexsort((asks[:, 1], asks[:, 0]))]
+        asked, asks[:, 1] = _asked(asks[:, 0], asks[:, 1], *self.tokens.shape)
+        return Lines(prefix, self.tokens, self.position, self.enter, self.leave, asked, *asks.T)
+
+
+def _asked(line, slot, rows, width):
+    """`Lines.asked`, and the place there of each (line, slot) [M], which ascend."""
+    fresh = np.concatenate([[True], (line[1:] != line[:-1]) | (slot[1:] != slot[:-1])])
+    number = np.cumsum(fresh) - 1
+    first = np.searchsorted(
+        line[fresh], np.arange(rows)
+    )  # of each line, among the different positions
+    place = number - first[line]
+    size = next((size for size in buckets.ASKED if size > place.max()), width)
+    if size > width // 2:
+        return None, slot
+    asked = np.zeros((rows, size), np.int32)
+    asked[line, place] = slot
+    return asked, place

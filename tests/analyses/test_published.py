@@ -1,0 +1,54 @@
+"""The analyses on the published tables give the published figures (paper.md, "Published figures")."""
+
+import pandas as pd
+import pytest
+
+from amuro_jax.analyses import study as analyses
+from tests.analyses import published
+
+TABLE_6 = {
+    "learned in pre-training": (0.048, 0.048, 0.004, 0.010, 0.030, 0.027, 0.021, -0.005),
+    "learned in fine-tuning": (0.062, 0.149, 0.286, 0.297, 0.304, 0.297, 0.264, 0.290),
+}
+
+
+@pytest.fixture(scope="module")
+def results(shared):
+    folder = shared / "paper_results"
+    if not folder.is_dir():
+        pytest.skip(f"no published tables at {folder}")
+    return published.results(folder)
+
+
+def test_gain_by_group_is_table_6(results):
+    fine = [*published.OWNERS, "boolq"]
+    table = pd.DataFrame({"task": fine, "group": "learned in fine-tuning"})
+    gains = analyses.group_gains(results, table)
+    assert [round(value, 3) for value in gains["change"]] == pytest.approx(
+        TABLE_6["learned in fine-tuning"], abs=1e-9
+    )
+    choice = [name for name in published.CHOICE if name != "boolq"]
+    once = analyses.group_gains(
+        results, pd.DataFrame({"task": choice, "group": "learned in pre-training"})
+    )["change"]
+    twice = [
+        (
+            5 * mean
+            + analyses.group_gains(results, pd.DataFrame({"task": ["sciq_choice"], "group": "g"}))[
+                "change"
+            ][place]
+        )
+        / 6
+        for place, mean in enumerate(once)
+    ]  # the published row counts SciQ twice (quirk 19)
+    assert [round(value, 3) for value in twice] == pytest.approx(
+        TABLE_6["learned in pre-training"], abs=1e-9
+    )
+
+
+def test_task_transfer_is_the_published_one(results):
+    table = analyses.transfer_by_kind(results).set_index(["tuned_on", "task"])["relative"]
+    assert 100 * table["classification", "generation"] == pytest.approx(
+        -61.459, abs=5e-4
+    )  # published as -61.4, cut off after one digit
+    assert round(100 * table["generation", "classification"], 1) == 0.3

@@ -1,0 +1,239 @@
+"""The analyses against numbers worked out by hand, and what they say when cells are missing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from amuro_jax.analyses import study as analyses
+from amuro_jax.results.results import NOTHING, WANTED, Results, paired_draws
+from tests.study import synthetic
+
+NLI, QUESTION, CHOICE = "lab_nli", "lab_question", "lab_attributes"
+
+
+def cell(
+    checkpoint, tuned_on, task, value, role="in_domain", of=None, format="default", majority=0.5
+):
+    return {
+        "key": f"{checkpoint}{tuned_on}{task}{format}",
+        "checkpoint": checkpoint,
+        "step": int(checkpoint[1:]),
+        "tokens": None,
+        "tuned_on": tuned_on,
+        "task": task,
+        "role": role,
+        "format": format,
+        "shots": 4,
+        "of": task if of is None else of,
+        "group": "",
+        "metric": "accuracy",
+        "value": value,
+        "stderr": 0.01,
+        "low": value - 0.02,
+        "high": value + 0.02,
+        "n": 4,
+        "majority": majority,
+        "chance": None,
+    }
+
+
+def made(cells, rows=None, missing=(), resamples=200) -> Results:
+    """Results of hand-written cells; by default every draw is the value itself (no uncertainty)."""
+    frame = pd.DataFrame(cells)
+    draws = (
+        {line.key: np.full(resamples, line.value) for line in frame.itertuples()}
+        if rows is None
+        else paired_draws(frame, rows.get, resamples)
+    )
+    main = {task: ("default", 4) for task in frame["task"]}
+    lost = pd.DataFrame(missing, columns=[*WANTED, "why"])
+    return Results("hand", sorted(frame["checkpoint"].unique()), frame, lost, main, draws)
+
+
+@pytest.fixture
+def two_tasks():
+    """Two fine-tuning sets at two checkpoints, every model on both sets."""
+    values = {
+        ("s1", "", NLI): 0.50,
+        ("s1", "", QUESTION): 0.20,
+        ("s1", NLI, NLI): 0.60,
+        ("s1", NLI, QUESTION): 0.10,
+        ("s1", QUESTION, QUESTION): 0.30,
+        ("s1", QUESTION, NLI): 0.45,
+        ("s2", "", NLI): 0.40,
+        ("s2", "", QUESTION): 0.25,
+        ("s2", NLI, NLI): 0.80,
+        ("s2", NLI, QUESTION): 0.05,
+        ("s2", QUESTION, QUESTION): 0.50,
+        ("s2", QUESTION, NLI): 0.44,
+    }
+    return made(
+        [
+            cell(*at, value, "in_domain" if at[1] in ("", at[2]) else "cross_task")
+            for at, value in values.items()
+        ]
+    )
+
+
+def test_gains_by_hand(two_tasks):
+    table = analyses.gains(two_tasks).set_index(["checkpoint", "tuned_on", "task"])
+    assert table.loc[("s2", NLI, NLI), "change"] == pytest.approx(0.40)
+    assert table.loc[("s2", NLI, QUESTION), "change"] == pytest.approx(-0.20)
+    groups = pd.DataFrame({"task": [NLI, QUESTION], "group": "g"})
+    by_checkpoint = analyses.group_gains(two_tasks, groups).set_index("checkpoint")["change"]
+    assert by_checkpoint["s1"] == pytest.approx((0.10 + 0.10) / 2)
+    assert by_checkpoint["s2"] == pytest.approx((0.40 + 0.25) / 2)
+
+
+def test_transfer_by_hand(two_tasks):
+    table = analyses.transfer_ratios(two_tasks).set_index(["tuned_on", "checkpoint"])["relative"]
+    assert table[NLI, "s1"] == pytest.approx((0.10 - 0.20) / 0.20)
+    assert table[NLI, "s2"] == pytest.approx((0.05 - 0.25) / 0.25)
+    kinds = analyses.transfer_by_kind(two_tasks).set_index(["tuned_on", "task"])
+    assert kinds.loc[("classification", "generation"), "relative"] == pytest.approx(
+        (-0.5 - 0.8) / 2
+    )
+    assert kinds.loc[("generation", "classification"), "relative"] == pytest.approx(
+        (-0.1 + 0.1) / 2
+    )
+    matrix = analyses.transfer(two_tasks).set_index(["tuned_on", "task"])
+    assert matrix.loc[(QUESTION, NLI), "change"] == pytest.approx((-0.05 + 0.04) / 2)
+    assert bool(matrix.loc[(NLI, NLI), "own"]) and not bool(matrix.loc[(NLI, QUESTION), "own"])
+
+
+def test_out_of_domain_by_hand():
+    cells = [
+        cell("s1", "", "lab_nli_ood", 0.4, "out_of_domain", NLI),
+        cell("s1", NLI, "lab_nli_ood", 0.5, "out_of_domain", NLI),
+        cell("s2", "", "lab_nli_ood", 0.5, "out_of_domain", NLI),
+        cell("s2", NLI, "lab_nli_ood", 0.4, "out_of_domain", NLI),
+    ]
+    (line,) = analyses.out_of_domain(made(cells)).to_dict("records")
+    assert line["relative"] == pytest.approx((0.25 - 0.2) / 2)
+    assert line["change"] == pytest.approx(0)
+
+
+def test_base_of_zero_has_no_ratio_and_is_counted():
+    cells = [
+        cell("s1", "", NLI, 0.0),
+        cell("s1", NLI, NLI, 0.5),
+        cell("s2", "", NLI, 0.5),
+        cell("s2", NLI, NLI, 0.6),
+    ]
+    (line,) = analyses.out_of_domain(made(cells)).to_dict("records")
+    assert line["relative"] == pytest.approx(0.2)
+    assert line["zero_base"] == 1 and line["cells"] == 2
+    assert line["change"] == pytest.approx(0.3)
+
+
+def test_missing_cells_are_counted_not_skipped():
+    cells = [cell("s1", "", NLI, 0.4), cell("s1", NLI, NLI, 0.5), cell("s2", "", NLI, 0.5)]
+    results = made(cells, missing=[cell("s2", NLI, NLI, 0.0)])
+    groups = pd.DataFrame({"task": [NLI], "group": "g"})
+    gains = analyses.group_gains(results, groups).set_index("checkpoint")
+    assert gains.loc["s1", "left_out"] == "" and gains.loc["s2", "left_out"] == NLI
+    assert np.isnan(gains.loc["s2", "change"])
+    (line,) = analyses.out_of_domain(results).to_dict("records")
+    assert line["missing"] == 1 and line["change"] == pytest.approx(0.1)
+
+
+def test_differences_are_paired():
+    """Two models that miss different rows by the same pattern: the difference is certain although
+    each score is not.
+    """
+    base = pd.Series([0.0, 1, 0, 1] * 10)
+    rows = {"s1lab_nlidefault": base, f"s1{NLI}lab_nlidefault": base.copy()}
+    results = made([cell("s1", "", NLI, 0.5), cell("s1", NLI, NLI, 0.5)], rows)
+    found = results.estimate(
+        analyses.change, [results.find("s1", "", NLI), results.find("s1", NLI, NLI)]
+    )
+    assert found.stderr == 0 and not found.clear
+    assert results.draws["s1lab_nlidefault"].std() == pytest.approx(0.5 / np.sqrt(40), rel=0.25)
+
+
+def test_draws_of_other_rows_are_not_paired():
+    rows = {
+        "s1lab_nlidefault": pd.Series([0.0, 1, 0, 1] * 10),
+        f"s1{NLI}lab_nlidefault": pd.Series([0.0, 1, 0, 1] * 10, index=range(5, 45)),
+    }
+    results = made([cell("s1", "", NLI, 0.5), cell("s1", NLI, NLI, 0.5)], rows)
+    first, second = (results.draws[key] for key in rows)
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.3
+
+
+def test_where_a_set_is_learned():
+    def group(first, last, tuned, majority=0.5):
+        at = {("s1", ""): first, ("s2", ""): last, ("s1", NLI): first, ("s2", NLI): tuned}
+        cells = [
+            cell(*model, CHOICE, value, "multiple_choice", "", majority=majority)
+            for model, value in at.items()
+        ]
+        return analyses.learned(made(cells))["group"].iloc[0]
+
+    assert group(0.5, 0.8, 0.8) == analyses.PRE
+    assert group(0.5, 0.5, 0.8) == analyses.FINE
+    assert (
+        group(0.3, 0.4, 0.45) == analyses.NEITHER
+    )  # rises and gains, but stays below the baseline
+
+
+def test_group_from_the_configuration_wins():
+    cells = [
+        cell("s1", "", NLI, 0.5),
+        cell("s2", "", NLI, 0.9),
+        cell("s1", NLI, NLI, 0.5),
+        cell("s2", NLI, NLI, 0.9),
+    ]
+    results = made([line | {"group": "fine_tuning"} for line in cells])
+    table = analyses.learned(results)
+    assert (
+        table["group"].iloc[0] == analyses.FINE and table["decided_by"].iloc[0] == "configuration"
+    )
+
+
+def test_spread_over_formats_by_hand():
+    cells = [
+        cell("s1", "", NLI, 0.5),
+        cell("s1", "", NLI, 0.3, format="io"),
+        cell("s1", NLI, NLI, 0.6),
+        cell("s1", NLI, NLI, 0.7, format="io"),
+    ]
+    results = made(cells)
+    table = analyses.formats(results).set_index("tuned_on")
+    assert table.loc["", "spread"] == pytest.approx(0.2) and table.loc[
+        NLI, "spread"
+    ] == pytest.approx(0.1)
+    means = analyses.spread_by_checkpoint(results, analyses.formats(results)).set_index("models")[
+        "spread"
+    ]
+    assert means["base"] == pytest.approx(0.2) and means["fine-tuned"] == pytest.approx(0.1)
+
+
+def test_plateau_is_the_first_checkpoint_level_with_the_best():
+    values = (0.3, 0.8, 0.8, 0.7)
+    table = analyses.plateaus(
+        made([cell(f"s{place}", "", NLI, value) for place, value in enumerate(values, 1)])
+    )
+    assert table["reached"].tolist() == ["s2"]
+
+
+def test_a_missing_cell_makes_an_undefined_estimate(two_tasks):
+    assert two_tasks.estimate(analyses.change, [None, two_tasks.find("s1", "", NLI)]) == NOTHING
+
+
+def test_whole_store_gives_the_truth_back(tmp_path):
+    """From rows drawn around known curves: groups as they were made, gains near the truth."""
+    from amuro_jax.results import results as loader
+
+    synthetic.make_store(tmp_path, rows=200)
+    results = loader.load(tmp_path, resamples=500)
+    groups = analyses.learned(results).set_index("task")["group"]
+    assert groups["lab_attributes"] == analyses.PRE and groups["lab_nli"] == analyses.FINE
+    gains = (
+        analyses.gains(results)
+        .query("task == 'lab_nli' and tuned_on == 'lab_nli' and format == 'default'")
+        .set_index("checkpoint")
+    )
+    assert gains.loc["step1600", "change"] == pytest.approx(
+        0.5, abs=4 * gains.loc["step1600", "stderr"]
+    )

@@ -1,0 +1,124 @@
+"""The report of a made-up store: what must stand in it."""
+
+import html.parser
+import re
+
+import pandas as pd
+import pytest
+
+from amuro_jax.errors import AmuroError
+from amuro_jax.report import report
+from amuro_jax.results import results, store
+from amuro_jax.study import plan
+from tests.study import synthetic
+
+STEPS = (16, 160, 1600)
+LOST = ("step160", "lab_nli", "lab_nli", "default", 4)
+VOID = {"meta", "path", "use", "rect", "circle", "line", "br", "link", "img"}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    synthetic.make_store(folder, leave_out={LOST}, rows=60, steps=STEPS)
+    report.write_report(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text(study):
+    return (study / "report/index.html").read_text()
+
+
+class Tags(html.parser.HTMLParser):
+    """Collects ids and checks that elements close in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.links = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.ids += [found["id"]] if "id" in found else []
+        self.links += [found[name] for name in ("href", "src", "xlink:href") if name in found]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+def test_page_is_sound_and_self_contained(text, study):
+    tags = Tags()
+    tags.feed(text)
+    assert not tags.open
+    assert len(tags.ids) == len(set(tags.ids))
+    for link in tags.links:
+        if link.startswith("#"):
+            assert link[1:] in tags.ids
+        else:
+            assert (study / "report" / link).is_file(), link
+    assert not re.search(r"url\((?!#)|@import|<script", text)
+
+
+def test_every_part_is_there(text):
+    for part in "findings scores curves groups domains transfer ratios formats spread plateaus flags missing provenance".split():
+        assert f'id="{part}"' in text, part
+    assert "not distinguishable" in text
+    assert "prefers-color-scheme: dark" in text and "currentColor" in text
+
+
+def test_missing_cell_is_named_with_its_reason(text, study):
+    assert "step160 + lab_nli: lab_nli default 4-shot" in text and "not computed yet" in text
+    found = pd.read_csv(study / "report/tables/missing_cells.csv")
+    assert len(found) == 1 and found["checkpoint"].iloc[0] == "step160"
+
+
+def test_tables_and_figures_are_written(study):
+    cells = pd.read_csv(study / "report/tables/cells.csv")
+    asked = plan.read_plan(study)
+    assert len(cells) == len(asked.cells) - 1
+    assert {path.stem for path in (study / "report/figures").glob("*.png")} == {
+        path.stem for path in (study / "report/figures").glob("*.svg")
+    }
+    assert (study / "report/figures/curves.png").stat().st_size > 10_000
+
+
+def test_auditor_speaks_of_the_cells_it_means(text):
+    assert 'class="dot warning"' in text and "near majority" in text
+
+
+def test_summary_has_scores_with_errors(study):
+    lines = report.summary(study).splitlines()
+    assert re.search(
+        r"lab_nli +step1600 +0\.\d{3} ± 0\.\d{3} +0\.\d{3} ± 0\.\d{3}", "\n".join(lines)
+    )
+    assert any("step160 " in line and "–" in line for line in lines)
+    assert lines[-1].startswith("missing: 1 cells")
+
+
+def test_cells_of_another_configuration_stay_out(study, tmp_path):
+    """A workdir keeps what earlier configurations computed; a report is of the last one only."""
+    synthetic.make_store(tmp_path, rows=40, steps=(16, 1600))
+    foreign = store.read_cell(tmp_path, next(iter(plan.read_plan(tmp_path).cells))["key"])
+    store.write_cell(tmp_path, foreign | {"key": "f" * 16}, [{"row": 0, "score": 1.0}])
+    assert "f" * 16 not in set(results.load(tmp_path, 50).cells["key"])
+
+
+def test_no_study_is_a_readable_error(tmp_path):
+    with pytest.raises(AmuroError, match="no study here"):
+        report.write_report(tmp_path)
+
+
+def test_damaged_rows_are_named(tmp_path):
+    synthetic.make_store(tmp_path, rows=20, steps=(16, 1600))
+    key = plan.read_plan(tmp_path).cells[0]["key"]
+    (store.cell_folder(tmp_path, key) / "rows.parquet").write_bytes(b"PAR1 cut")
+    with pytest.raises(AmuroError, match=key):
+        report.write_report(tmp_path)
