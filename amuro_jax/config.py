@@ -9,6 +9,7 @@ The dataclasses are mutable because `ml_collections.config_flags` sets fields in
 """
 
 import dataclasses
+import enum
 import types
 import typing
 
@@ -18,6 +19,142 @@ PROTOCOLS = ("strict", "paper")
 DTYPES = ("bfloat16", "float32")
 ATTENTIONS = ("xla", "blocked", "trees", "splash", "cudnn")  # see models/attention.py
 METHODS = ("token_prob", "free", "constrained")
+
+
+class ProtocolName(enum.StrEnum):
+    """`strict` does what the study meant to do; `paper` reproduces its quirks (docs/protocols.md)."""
+
+    STRICT = "strict"
+    PAPER = "paper"
+
+
+class Method(enum.StrEnum):
+    """How a label is read off a model (arXiv 2408.06663, section 3.4)."""
+
+    TOKEN_PROB = "token_prob"  # the most likely candidate
+    FREE = "free"  # greedy text in which a label is looked for
+    CONSTRAINED = "constrained"  # the most likely of all surface forms
+
+
+class Role(enum.StrEnum):
+    """What an evaluation set is to the model that is scored on it."""
+
+    IN_DOMAIN = "in_domain"
+    OUT_OF_DOMAIN = "out_of_domain"
+    CROSS_TASK = "cross_task"  # another task's in-domain set
+    MULTIPLE_CHOICE = "multiple_choice"
+    EXTRA = "extra"
+
+
+class Group(enum.StrEnum):
+    """Where the study expects a set to be learned."""
+
+    PRE_TRAINING = "pre_training"
+    FINE_TUNING = "fine_tuning"
+
+
+class Metric(enum.StrEnum):
+    """The headline statistic of a set."""
+
+    ACCURACY = "accuracy"
+    ROUGE_L = "rougeL"
+    EXACT_NUMBER = "exact_number"
+
+
+class Dtype(enum.StrEnum):
+    """Compute dtype; parameters and optimizer state stay fp32."""
+
+    BFLOAT16 = "bfloat16"
+    FLOAT32 = "float32"
+
+
+class Remat(enum.StrEnum):
+    """What the backward pass computes again instead of keeping."""
+
+    NONE = "none"
+    FULL = "full"  # each layer
+
+
+class AttentionName(enum.StrEnum):
+    """Attention implementations (models/attention.py)."""
+
+    XLA = "xla"
+    BLOCKED = "blocked"
+    TREES = "trees"
+    SPLASH = "splash"
+    CUDNN = "cudnn"
+
+
+# An unknown field is an error wherever a block is built from plain values (`from_dict`).
+_FORBID_UNKNOWN = {"extra": "forbid"}
+
+
+def _block(cls):
+    """A frozen block of a configuration."""
+    cls.__pydantic_config__ = _FORBID_UNKNOWN
+    return dataclasses.dataclass(frozen=True)(cls)
+
+
+@_block
+class Recipe:
+    """Supervised fine-tuning of one checkpoint on one set: all that determines the parameters.
+
+    The defaults are the study's (arXiv 2408.06663, section 3 and appendix).
+    """
+
+    task: str = ""  # name in the task registry, or a YAML task file
+    format: str = "default"
+    protocol: ProtocolName = ProtocolName.STRICT
+    quirks: tuple[str, ...] = ()  # single quirks to switch, e.g. ("+loss_mean_per_example",)
+    rows: int | None = 6000  # subsample, shuffled with `data_seed`; None: all rows
+    data_seed: int = 42
+    epochs: int = 3
+    batch_size: int = 8
+    learning_rate: float = 2e-6
+    warmup_fraction: float = 0.03
+    weight_decay: float = 0.0
+    adam_b1: float = 0.9
+    adam_b2: float = 0.999
+    adam_eps: float = 1e-8
+    clip_norm: float | None = 1.0  # None: no clipping
+    max_length: int = 2048  # tokens per example; the model's context is a limit of its own
+    seed: int = 42  # order of the examples
+    dtype: Dtype = Dtype.BFLOAT16
+
+
+@_block
+class Scoring:
+    """How a model is scored on a set under a format: all that determines the number besides these."""
+
+    protocol: ProtocolName = ProtocolName.STRICT
+    quirks: tuple[str, ...] = ()
+    method: Method = Method.TOKEN_PROB
+    rows: int | None = None  # the first rows of each set; None: all
+    shot_seed: int = 0
+    max_new_tokens: int = 60
+    bootstrap: int = 3000  # resamples of the stored interval
+    bootstrap_seed: int = 0
+    dtype: Dtype = Dtype.FLOAT32
+
+
+@_block
+class TrainRun:
+    """Where and how fast a model is trained; the parameters do not depend on it but for round-off."""
+
+    mesh: str = "data:-1"  # axis:size pairs; -1 takes the devices that are left
+    micro_batch_size: int | None = None  # gradients are accumulated; None: the batch at once
+    remat: Remat = Remat.NONE
+    save_every: int | None = None  # steps between resumable states; None: at the end of each epoch
+    log_every: int = 10
+
+
+@_block
+class ScoreRun:
+    """Where and how fast a model is scored; numbers do not depend on it but for round-off."""
+
+    mesh: str = "data:-1"
+    batch_tokens: int | None = None  # tokens per batch; None: from the device's memory
+    attention: AttentionName | None = None  # None: the best of the platform
 
 
 @dataclasses.dataclass

@@ -12,6 +12,8 @@ LEVELS = {
     "errors": 0,
     "files": 0,
     "config": 1,
+    "storage": 1,
+    "records": 1,
     "sharding": 1,
     "processes": 1,
     "logs": 1,
@@ -21,15 +23,21 @@ LEVELS = {
     "checkpoint": 3,
     "convert": 4,
     "train": 5,
-    "evals": 5,
-    "lab": 6,
-    "study": 6,
-    "cli": 7,
+    "scoring": 5,
+    "evals": 6,
+    "lab": 7,
+    "results": 7,
+    "analyses": 7,
+    "report": 7,
+    "study": 7,
+    "cli": 8,
 }
 SIBLINGS_APART = [
     ("models", "data"),
     ("data", "models"),
     ("train", "evals"),
+    ("train", "scoring"),
+    ("scoring", "train"),
     ("evals", "train"),
     ("lab", "study"),
     ("study", "lab"),
@@ -42,7 +50,16 @@ CONFINED = {
     "torch": ["convert/verify.py", "evals/lm_eval.py"],
     "transformers": ["convert/verify.py"],
 }
-NO_JAX = ["config.py", "files.py", "errors.py", "data", "evals/metrics.py", "evals/audit.py", "cli"]
+NO_JAX = [
+    "config.py",
+    "records.py",
+    "files.py",
+    "errors.py",
+    "data",
+    "evals/metrics.py",
+    "evals/audit.py",
+    "cli",
+]
 
 
 def modules():

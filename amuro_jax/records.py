@@ -1,0 +1,181 @@
+"""What a study's numbers are and what is stored of them: typed values that travel between modules.
+
+`Cell` is a number that is wanted, `ScoreRecord` one that was computed, `TrainRecord` a fine-tuned
+model. A record says what its number is; what a study makes of it (role, group) is in the cell. No jax.
+"""
+
+import dataclasses
+
+from amuro_jax import config as configuration
+from amuro_jax.config import Group, Recipe, Role, Scoring
+
+SCHEMA = 2  # of the stored records; raised when a reader of the old ones would misread the new
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelRef:
+    """A model in words, for tables and labels; what it *is* is its identity (`checkpoint.py`).
+
+    Attributes:
+        suite: Hub name or folder of the series.
+        checkpoint: revision, e.g. `step1000-tokens4M`.
+        step, tokens: of pre-training; None where the name does not tell.
+        tuned_on: fine-tuning set; "" for a base model.
+        variant: tells models apart that were tuned on one set (`seed 43`, `lora r=8`); "" for the
+            only one.
+    """
+
+    suite: str
+    checkpoint: str
+    step: int | None = None
+    tokens: int | None = None
+    tuned_on: str = ""
+    variant: str = ""
+
+    def label(self) -> str:
+        """`step1000-tokens4M base`, `step1000-tokens4M + lab_nli`, `… + lab_nli (seed 43)`."""
+        if not self.tuned_on:
+            return f"{self.checkpoint} base"
+        return f"{self.checkpoint} + {self.tuned_on}" + (
+            f" ({self.variant})" if self.variant else ""
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One number that a study wants: a model on a set, under a format, with shots.
+
+    Attributes:
+        role: of the set for this model.
+        of: fine-tuning sets that the set belongs to; empty: to all.
+        group: where the study says that the set is learned; None: decided by a test.
+        key: content key of the number; None until the checkpoint was opened once.
+    """
+
+    model: ModelRef
+    task: str
+    role: Role
+    format: str
+    shots: int
+    of: tuple[str, ...] = ()
+    group: Group | None = None
+    key: str | None = None
+
+    @property
+    def identity(self) -> tuple:
+        """What tells the cells of one study apart."""
+        model = self.model
+        return (model.checkpoint, model.tuned_on, model.variant, self.task, self.format, self.shots)
+
+    def label(self) -> str:
+        """`step1000-tokens4M base: lab_nli default 4-shot`."""
+        return f"{self.model.label()}: {self.what()}"
+
+    def what(self) -> str:
+        """`lab_nli default 4-shot`."""
+        return f"{self.task} {self.format} {self.shots}-shot"
+
+
+@dataclasses.dataclass(frozen=True)
+class Provenance:
+    """Where a number comes from. Never hashed: the same number may come from elsewhere.
+
+    Attributes:
+        model: identity of the model that was scored, or fine-tuned from.
+        checkpoint: source, revision, commit and file hashes of the base checkpoint.
+        tokenizer: fingerprint.
+        data: split → SHA-256 of its rows.
+        code, jax, devices: software versions and hardware.
+        created: ISO 8601, UTC.
+        run: the fields of TrainRun or ScoreRun.
+    """
+
+    model: str
+    checkpoint: dict
+    tokenizer: str
+    data: dict[str, str]
+    code: str
+    jax: str
+    devices: str
+    created: str
+    run: dict = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreRecord:
+    """One finished number with its provenance; the rows behind it are stored beside it.
+
+    Attributes:
+        split: that was scored.
+        primary: how a multiple-choice set turns log-probabilities into a choice; "" elsewhere.
+        method: in effect (`generate` for sets without labels).
+        protocol: its name with switched quirks, e.g. `strict+no_stop`.
+        switches: quirk → whether it was on.
+        metrics: metric, value, stderr, low, high, n, majority, chance, prior, extra.
+        context: the model's context in tokens.
+        seconds: of wall time, compilation included.
+        imported: where a number was imported from that this program did not compute; "" else.
+    """
+
+    key: str
+    model: ModelRef
+    task: str
+    format: str
+    shots: int
+    split: str
+    primary: str
+    method: str
+    protocol: str
+    switches: dict[str, bool]
+    scoring: Scoring
+    metrics: dict
+    provenance: Provenance
+    context: int
+    seconds: float
+    imported: str = ""
+    kind: str = "score"
+    schema: int = SCHEMA
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainRecord:
+    """One finished fine-tuning.
+
+    Attributes:
+        key: identity of the fine-tuned model.
+        model: with `tuned_on`.
+        metrics: loss, steps, tokens, truncated and dropped examples.
+    """
+
+    key: str
+    model: ModelRef
+    recipe: Recipe
+    protocol: str
+    switches: dict[str, bool]
+    metrics: dict
+    provenance: Provenance
+    seconds: float
+    kind: str = "train"
+    schema: int = SCHEMA
+
+
+def to_json(record) -> dict:
+    """A record as plain JSON-able values."""
+    return configuration.to_dict(record)
+
+
+def from_json(values: dict, *, where: str = "record") -> ScoreRecord | TrainRecord:
+    """The record that `to_json` wrote.
+
+    Raises:
+        ConfigError: another schema, or fields that do not fit.
+    """
+    schema = values.get("schema")
+    configuration.require(
+        schema == SCHEMA,
+        f"records of schema {schema}, this version reads {SCHEMA}",
+        where=where,
+        hint="compute it again, or read it with the version that wrote it",
+    )
+    kind = TrainRecord if values.get("kind") == "train" else ScoreRecord
+    return configuration.from_dict(kind, values, where=where)
