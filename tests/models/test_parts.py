@@ -131,11 +131,12 @@ def test_earlier_tokens_may_stand_in_caches_of_some_lines_each(rows):
             (0, 0),
         ]  # a slot more or less does not matter where nothing stands in it
         mine = jax.tree.map(lambda leaf, first=first, end=end: leaf[first:end], kept)
-        pad = lambda leaf, widen=widen: jnp.pad(
-            leaf,
-            widen if leaf.ndim == 4 else [(0, 0), widen[2]],
-            constant_values=0 if leaf.ndim == 4 else -1,
-        )  # noqa: E731
+
+        def pad(leaf, widen=widen):
+            slots = leaf.ndim == 4
+            widths = widen if slots else [(0, 0), widen[2]]
+            return jnp.pad(leaf, widths, constant_values=0 if slots else -1)
+
         seen = mine.layout.position < 11  # all but the last token, which comes anew
         mine = mine.replace(
             layout=mine.layout.replace(

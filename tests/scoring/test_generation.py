@@ -137,9 +137,11 @@ def test_a_stop_ends_the_text_where_the_caller_says(expected):
 
 def test_samples_depend_on_the_seed_not_on_the_batch():
     scorer, params = Scorer(tiny.CONFIG), tiny.params_of()
-    draw = lambda requests, seed: [
-        made.tokens for made in scorer.generate(params, requests, sampling=Sampling(1.0, 0.9, seed))
-    ]  # noqa: E731
+
+    def draw(requests, seed):
+        made = scorer.generate(params, requests, sampling=Sampling(1.0, 0.9, seed))
+        return [generation.tokens for generation in made]
+
     requests = [Request(request.context[-20:], max_new_tokens=8) for request in REQUESTS[:12]]
     first = draw(requests, 0)
     assert first[:5] == draw(requests[:5], 0)
