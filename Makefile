@@ -1,4 +1,5 @@
-# Two commands do everything on a fresh machine with Python >= 3.11, git and make:  make study   make test
+# Two commands do everything on a fresh machine with Python >= 3.11, git and make:
+#   make study   make test
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,6 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 help:
 	@echo "make study   set up .venv, build the laboratory, run the default study, print the path of its report"
 	@echo "make test    set up .venv with the test extras and run every test"
+	@echo "make test-fast  the same without the tests marked slow"
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
@@ -22,7 +24,7 @@ $(VENV)/.installed: $(VENV)/.made setup.py constraints.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.installed
-	$(PIP) -c constraints.txt -e ".[cpu,test,lm_eval]"
+	$(PIP) -c constraints.txt -e ".[cpu,test,lm-eval]"
 	# The native OLMo code, to make real native checkpoints with; its own pins (numpy < 2) are older than what it needs.
 	$(PIP) -c constraints.txt omegaconf cached_path importlib_resources torchmetrics boto3 google-cloud-storage
 	$(PIP) --no-deps ai2-olmo==0.6.0
@@ -33,7 +35,10 @@ study: $(VENV)/.installed
 	$(BIN)/amuro study --config=configs/study/lab.py --config.suite=$(WORK)/lab/checkpoints --config.data_root=$(WORK)/lab/data --config.workdir=$(WORK)/study
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal
+	$(BIN)/python -m pytest -q -rs -n $(WORKERS) --dist=worksteal --strict-skips
+
+test-fast: $(VENV)/.test
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist=worksteal -m "not slow"
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

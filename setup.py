@@ -40,7 +40,9 @@ EXTRAS = {
     "cpu": [],
     "cuda": ["jax[cuda13]>=0.10.2,<0.13"],
     "tpu": ["jax[tpu]>=0.10.2,<0.13"],
-    "lm_eval": ["lm_eval==0.4.13"],  # AmuroLM subclasses its LM class
+    # AmuroLM subclasses its LM class. The extra's name has a hyphen: pip 23, which comes with
+    # Python 3.11, does not find a name with an underscore.
+    "lm-eval": ["lm_eval==0.4.13"],
     "test": [
         "pytest>=8",
         "pytest-xdist>=3.6",
@@ -48,6 +50,7 @@ EXTRAS = {
         "torch==2.13.0",
         "libtpu",
         "ruff>=0.6",
+        "accelerate>=1",  # lm-evaluation-harness's own HF model, which ours is compared with
     ],
 }
 

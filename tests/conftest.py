@@ -22,6 +22,61 @@ import pytest  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Beginnings of the reasons for which a test may be skipped under `--strict-skips` (`make test`).
+# A package that is missing is none of them: `make test` installs what its tests need.
+ALLOWED_SKIPS = (
+    "no real data at",  # the folder of the `shared` fixture
+    "no published tables at",  # a part of that folder
+    "no TPU compiler",  # libtpu is installed, but does not run on this machine
+)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--strict-skips",
+        action="store_true",
+        help="fail if a test is skipped for a reason that is not in ALLOWED_SKIPS",
+    )
+
+
+def pytest_collection_modifyitems(items):
+    """Tests that use the folder of real data get the marker `real_data`, those of modules that
+    import torch `torch`.
+    """
+    for item in items:
+        if "shared" in getattr(item, "fixturenames", ()):
+            item.add_marker("real_data")
+        if hasattr(getattr(item, "module", None), "torch"):
+            item.add_marker("torch")
+
+
+def refused_skips(config) -> list[str]:
+    """`file:line: reason` of each skip that is not allowed; empty without `--strict-skips`."""
+    if not config.getoption("--strict-skips"):
+        return []
+    reports = config.pluginmanager.get_plugin("terminalreporter").stats.get("skipped", ())
+    refused = set()
+    for report in reports:
+        if hasattr(report, "wasxfail"):
+            continue
+        path, line, reason = report.longrepr
+        reason = reason.removeprefix("Skipped: ")
+        if not reason.startswith(ALLOWED_SKIPS):
+            refused.add(f"{path}:{line}: {reason}")
+    return sorted(refused)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session):
+    # Under pytest-xdist the workers' reports, of skipped modules too, arrive at the controller.
+    if not hasattr(session.config, "workerinput") and refused_skips(session.config):
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for line in refused_skips(config):
+        terminalreporter.write_line(f"SKIP NOT ALLOWED {line}", red=True)
+
 
 @pytest.fixture(scope="session")
 def root() -> Path:

@@ -4,7 +4,7 @@
     amuro lm-eval --checkpoint=work/lab/checkpoints@step100-tokens1M --tasks=my_task \\
       --include_path=path/to/yaml
 
-Needs the extra `lm_eval`.
+Needs the extra `lm-eval`.
 """
 
 from absl import flags
@@ -51,7 +51,7 @@ def main() -> None:
         raise ConfigError(
             "lm-evaluation-harness is not installed",
             where="amuro lm-eval",
-            hint="pip install 'amuro_jax[lm_eval]'",
+            hint="pip install 'amuro_jax[lm-eval]'",
         ) from error
     if given.cluster and not given.mesh:
         raise ConfigError(
