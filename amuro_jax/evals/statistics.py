@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-DRAWS_AT_ONCE = 1 << 22  # row indices held in memory at a time
+DRAWS_AT_ONCE = 1 << 21  # row indices held at a time: 16 MB, and as much again for their counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,19 +45,31 @@ class Comparison:
 
 
 def bootstrap_means(scores, resamples: int = 3000, seed: int = 0) -> np.ndarray:
-    """Means [R] of `resamples` samples of the rows with replacement; a function of its arguments
-    alone.
+    """Means of samples of the rows with replacement: [R] for `scores` [N], [R, M] for [N, M].
 
-    `scores` is [N], or [N, M] for M columns resampled together (then the result is [R, M]).
+    Draw `r` takes the rows `default_rng(seed).integers(0, N, (R, N))[r]`, the same ones for every
+    column. A mean is the product of how often each row was drawn and the scores, which needs no
+    copy of the scores per draw.
+
+    Scores are rounded to a multiple of a power of two, about 2^-52 of the column's largest possible
+    sum (for 10,000 accuracies 4e-12). Every partial sum is then exact, so that the result depends
+    on the column, its number of rows and the seed alone: not on the columns beside it, on the size
+    of a chunk, or on the order in which a linear-algebra library adds.
     """
     scores = np.asarray(scores, np.float64)
     count, rng = len(scores), np.random.default_rng(seed)
     at_once = max(1, DRAWS_AT_ONCE // count)
+    largest_sum = np.maximum(np.abs(scores).max(axis=0) * count, np.finfo(np.float64).tiny)
+    step = np.exp2(np.ceil(np.log2(largest_sum)) - np.finfo(np.float64).nmant)
+    rounded = np.rint(scores / step)
     parts = []
     for start in range(0, resamples, at_once):
-        rows = rng.integers(0, count, (min(at_once, resamples - start), count))
-        parts.append(scores[rows].mean(axis=1))
-    return np.concatenate(parts)
+        draws = min(at_once, resamples - start)
+        rows = rng.integers(0, count, (draws, count))
+        rows += np.arange(draws)[:, None] * count
+        times_drawn = np.bincount(rows.ravel(), minlength=draws * count)
+        parts.append(times_drawn.reshape(draws, count).astype(np.float64) @ rounded)
+    return np.concatenate(parts) * step / count
 
 
 def bootstrap(scores, resamples: int = 3000, seed: int = 0, level: float = 0.95) -> Interval:

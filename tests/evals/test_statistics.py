@@ -1,5 +1,7 @@
 """Uncertainty: against closed forms, brute force and scipy."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -26,11 +28,43 @@ def test_bootstrap_is_a_function_of_its_seed_and_not_of_memory(monkeypatch):
     assert (whole != statistics.bootstrap_means(scores, 300, seed=6)).any()
 
 
-def test_columns_are_resampled_together():
-    scores = np.random.default_rng(0).random((50, 1))
-    means = statistics.bootstrap_means(np.hstack([scores, scores * 2]), 100, seed=0)
-    np.testing.assert_allclose(means[:, 1], 2 * means[:, 0])
-    np.testing.assert_allclose(means[:, 0], statistics.bootstrap_means(scores[:, 0], 100, seed=0))
+def test_bootstrap_draws_the_rows_that_its_definition_names():
+    scores = np.random.default_rng(0).normal(size=(53, 3))
+    rows = np.random.default_rng(11).integers(0, 53, (40, 53))
+    expected = scores[rows].mean(axis=1)
+    found = statistics.bootstrap_means(scores, 40, seed=11)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13)
+
+
+def test_a_column_alone_gives_the_draws_it_gives_beside_others():
+    rng = np.random.default_rng(0)
+    for count in (1, 7, 50, 333):
+        scores = rng.random((count, 9)) * 10.0 ** np.arange(-4, 5)
+        means = statistics.bootstrap_means(scores, 64, seed=3)
+        for column in range(9):
+            alone = statistics.bootstrap_means(scores[:, column], 64, seed=3)
+            np.testing.assert_array_equal(means[:, column], alone)
+
+
+def test_equal_columns_have_equal_draws():
+    column = np.random.default_rng(0).random((211, 1))
+    means = statistics.bootstrap_means(np.repeat(column, 11, axis=1), 50, seed=0)
+    assert (means == means[:, :1]).all()
+
+
+def test_bootstrap_of_a_large_set_needs_little_memory():
+    scores = np.random.default_rng(0).random((9815, 80))  # MNLI under 80 models
+    tracemalloc.start()
+    try:
+        statistics.bootstrap_means(scores, 600, seed=0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 100e6
+
+
+def test_scores_of_zero_have_means_of_zero():
+    assert (statistics.bootstrap_means(np.zeros((5, 2)), 10) == 0).all()
 
 
 def test_without_resamples_the_interval_is_normal_and_without_rows_nothing_is_known():
