@@ -20,9 +20,8 @@ def frequencies(rope: Rope, dim: int) -> tuple[np.ndarray, float]:
     Raises:
         CheckpointError: an unknown kind of scaling.
     """
-    inverse = (
-        1.0 / rope.theta ** (np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim))
-    ).astype(np.float32)
+    wavelength = _wavelength_over_2pi(rope.theta, dim)
+    inverse = np.float32(1) / wavelength
     if rope.kind == "default":
         return inverse, 1.0
     if rope.kind == "linear":
@@ -30,9 +29,8 @@ def frequencies(rope: Rope, dim: int) -> tuple[np.ndarray, float]:
     if rope.kind == "llama3":
         return _llama3(rope, inverse), 1.0
     if rope.kind == "yarn":
-        return _yarn(rope, inverse, dim), rope.attention_factor or _yarn_attention_factor(
-            rope.factor
-        )
+        factor = rope.attention_factor or _yarn_attention_factor(rope.factor)
+        return _yarn(rope, wavelength, dim), factor
     raise CheckpointError(
         f"unknown rope scaling {rope.kind!r}",
         where="model config: rope",
@@ -40,23 +38,30 @@ def frequencies(rope: Rope, dim: int) -> tuple[np.ndarray, float]:
     )
 
 
+def _wavelength_over_2pi(theta, dim):
+    """theta ** (2i / dim), fp32 [dim // 2], to the last bit as torch has it.
+
+    At position 2,048 one unit in the last place of a frequency already moves logits by more than
+    all other rounding does, and checkpoints were trained with torch's: its exponents are rounded to
+    fp32, its power is exact to that. (numpy's fp32 power is up to 2 units off.)
+    """
+    exponent = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
+    return (np.float64(theta) ** exponent.astype(np.float64)).astype(np.float32)
+
+
 def _llama3(rope, inverse):
-    wavelength = 2 * math.pi / inverse
-    long, short = (
-        rope.original_max_length / rope.low_freq_factor,
-        rope.original_max_length / rope.high_freq_factor,
-    )
-    smooth = (rope.original_max_length / wavelength - rope.low_freq_factor) / (
-        rope.high_freq_factor - rope.low_freq_factor
-    )
-    between = (1 - smooth) * inverse / rope.factor + smooth * inverse
-    scaled = np.where(
-        wavelength > long, inverse / rope.factor, np.where(wavelength < short, inverse, between)
-    )
-    return scaled.astype(np.float32)
+    # fp32 operations in HF's order; torch divides a number by a tensor as number × reciprocal.
+    one, length = np.float32(1), np.float32(rope.original_max_length)
+    low, high = np.float32(rope.low_freq_factor), np.float32(rope.high_freq_factor)
+    wavelength = one / inverse * np.float32(2 * math.pi)
+    smooth = (one / wavelength * length - low) / (high - low)
+    divided = inverse / np.float32(rope.factor)
+    between = (one - smooth) * inverse / np.float32(rope.factor) + smooth * inverse
+    unscaled = wavelength < length / high
+    return np.where(wavelength > length / low, divided, np.where(unscaled, inverse, between))
 
 
-def _yarn(rope, inverse, dim):
+def _yarn(rope, wavelength, dim):
     def channel(rotations):
         return (
             dim
@@ -68,8 +73,12 @@ def _yarn(rope, inverse, dim):
     if rope.truncate:
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, dim - 1)
-    ramp = np.clip((np.arange(dim // 2, dtype=np.float32) - low) / (high - low or 0.001), 0, 1)
-    return (inverse / np.float32(rope.factor) * ramp + inverse * (1 - ramp)).astype(np.float32)
+    ramp = (np.arange(dim // 2, dtype=np.float32) - np.float32(low)) / np.float32(
+        high - low or 0.001
+    )
+    kept = np.float32(1) - np.clip(ramp, 0, 1)
+    interpolated = np.float32(1) / (np.float32(rope.factor) * wavelength)
+    return interpolated * (np.float32(1) - kept) + np.float32(1) / wavelength * kept
 
 
 def _yarn_attention_factor(factor):
