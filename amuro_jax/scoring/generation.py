@@ -19,7 +19,7 @@ from amuro_jax.models.decoder import KeyValues, slot_axis, write
 from amuro_jax.models.forward import empty_cache
 from amuro_jax.models.layout import Layout, begun
 from amuro_jax.models.parameters import apart
-from amuro_jax.scoring.generation_batches import STEPS, Batch, Rows, side_by_side
+from amuro_jax.scoring.generation_batches import NON_FINITE, STEPS, Batch, Rows, side_by_side
 from amuro_jax.scoring.programs import pad_rows
 from amuro_jax.sharding import batch_divisor
 
@@ -154,16 +154,20 @@ class Generator:
         return KeyValues(tuple(key), tuple(value), cache.layout)
 
     def _draw(self, params, hidden_BD, request_B, made_B, seed, sampling):
+        """The next token of each row; NON_FINITE where its logits are not finite."""
         if sampling.temperature == 0:
-            return self.programs.summarise(params, hidden_BD)[1]
+            normaliser, token = self.programs.summarise(params, hidden_BD)
+            return jnp.where(jnp.isfinite(normaliser), token, NON_FINITE)
         scores = self.programs.all_columns(params, hidden_BD) / sampling.temperature
+        finite = jnp.isfinite(jnp.max(scores, axis=-1))
         if sampling.top_p < 1:
             scores = _nucleus(scores, sampling.top_p)
         key = jax.random.key(seed)
         keys = jax.vmap(
             lambda request, made: jax.random.fold_in(jax.random.fold_in(key, request), made)
         )(request_B, made_B)
-        return jax.vmap(jax.random.categorical)(keys, scores).astype(jnp.int32)
+        token = jax.vmap(jax.random.categorical)(keys, scores).astype(jnp.int32)
+        return jnp.where(finite, token, NON_FINITE)
 
     def run(self, params, batch: Batch, shared, prefix_length, eos, sampling, finish):
         """Generates one batch; `finish(number in the batch, tokens) -> Generation | None` is asked

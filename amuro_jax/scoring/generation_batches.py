@@ -9,12 +9,13 @@ import numpy as np
 
 from amuro_jax.errors import DataError
 from amuro_jax.scoring import buckets, tree
-from amuro_jax.scoring.requests import Generation, Request
+from amuro_jax.scoring.requests import Generation, NonFiniteError, Request
 
 ROWS = (1, 4, 16, 64, 256, 1024)
 WIDTHS = tuple(
     sorted({48, 80, *buckets.WIDTHS})
 )  # finer than for lines: every slot of the buffer is read at every step
+NON_FINITE = -1  # in the place of a token whose logits are not finite
 STEPS = 4  # new tokens between two looks at the text
 SPREAD = (
     2  # of widths of one batch: a row is as wide as the longest context that stands in it before
@@ -82,7 +83,7 @@ class Rows:
     """
 
     def __init__(self, batch: Batch, count: int, finish):
-        self.finish, total = finish, len(batch.requests)
+        self.finish, self.requests, total = finish, batch.requests, len(batch.requests)
         self.standing = [place if place < total else None for place in range(count)]
         self.waiting = collections.deque(range(count, total))
         self.texts: dict[int, list[int]] = {}
@@ -94,6 +95,8 @@ class Rows:
             if place is None:
                 continue
             text = self.texts.setdefault(place, [])
+            if NON_FINITE in new:
+                raise NonFiniteError.at(self.requests[place], "a logit")
             text += new
             if self.finish(place, text):
                 del self.texts[place]

@@ -14,7 +14,7 @@ import numpy as np
 
 from amuro_jax.errors import DataError
 from amuro_jax.scoring import buckets, tree
-from amuro_jax.scoring.requests import Likelihoods, Request
+from amuro_jax.scoring.requests import Likelihoods, NonFiniteError, Request
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +69,15 @@ class Plan:
     def assemble(self, logprob: np.ndarray, greedy: np.ndarray) -> list[Likelihoods]:
         """Results in request order from flat values per continuation token (fp32 log-probabilities,
         greedy hits).
+
+        Raises:
+            NonFiniteError: a log-probability that is NaN or infinite.
         """
         owner = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        bad = np.flatnonzero(~np.isfinite(logprob))
+        if len(bad):
+            request = int(self.request_of[owner[bad[0]]])
+            raise NonFiniteError.at(request, f"the log-probability of a token ({logprob[bad[0]]})")
         total = np.bincount(owner, weights=logprob.astype(np.float64), minlength=len(self.lengths))
         missed = np.bincount(owner, weights=~greedy.astype(bool), minlength=len(self.lengths))
         ends = np.searchsorted(self.request_of, np.arange(self.num_requests + 1))

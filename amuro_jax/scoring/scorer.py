@@ -107,6 +107,7 @@ class Scorer:
         Raises:
             DataError: an empty context or continuation, or one that does not fit the model's
                 context.
+            NonFiniteError: a log-probability that is not finite.
         """
         plan = requests if isinstance(requests, planner.Plan) else self.plan(requests)
         params = self.place(params)
@@ -144,6 +145,7 @@ class Scorer:
             DataError: an empty context, or one that does not fit the model's context with its new
                 tokens.
             AmuroError: not even one row fits the device's memory.
+            NonFiniteError: logits that are not finite.
         """
         eos = self.config.eos_id if eos is None else eos
         params, results = self.place(params), [None] * len(requests)

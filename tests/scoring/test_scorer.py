@@ -1,5 +1,8 @@
 """The scorer equals the plain path: one full forward pass per request."""
 
+import dataclasses
+import pickle
+
 import jax
 import numpy as np
 import pytest
@@ -8,7 +11,8 @@ from hypothesis import strategies as st
 
 from amuro_jax import sharding
 from amuro_jax.errors import AmuroError
-from amuro_jax.scoring.requests import Request
+from amuro_jax.scoring.generation import Sampling
+from amuro_jax.scoring.requests import NonFiniteError, Request
 from amuro_jax.scoring.scorer import Scorer
 from tests.evals import tiny
 
@@ -84,6 +88,28 @@ def test_no_requests_and_no_continuations():
     assert scorer.loglikelihoods(params, []) == []
     empty, scored = scorer.loglikelihoods(params, [Request((1, 2)), Request((1, 2), ((3,),))])
     assert len(empty.logprob) == 0 and len(scored.logprob) == 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_logits_that_are_not_finite_name_the_request(value):
+    """One row of the embedding is broken: requests without that token have numbers as before."""
+    params = jax.tree.map(np.array, tiny.params_of())
+    params["embed"]["embedding"][50] = value
+    untied = dataclasses.replace(tiny.CONFIG, tie_embeddings=False)
+    params["unembed"] = {"kernel": np.array(tiny.params_of()["embed"]["embedding"].T)}
+    # So long that it has a line to itself: what is packed beside a NaN is NaN too (0 × NaN).
+    good, bad = Request((1, 2), ((3,),), 6), Request((50,) * 255, ((3,), (4,)))
+    scorer = Scorer(untied)
+    assert np.isfinite(scorer.loglikelihoods(params, [good])[0].logprob).all()
+    with pytest.raises(NonFiniteError, match="not finite") as error:
+        scorer.loglikelihoods(params, [good, good, bad])
+    assert error.value.request == 2 and error.value.where == "request 2"
+    assert pickle.loads(pickle.dumps(error.value)).request == 2
+    for sampling in (Sampling(), Sampling(0.7, 0.9)):
+        with pytest.raises(NonFiniteError, match="logit is not finite") as error:
+            requests = [good, good, Request((1, 50), max_new_tokens=6)]
+            scorer.generate(params, requests, sampling=sampling, eos=-1)
+        assert error.value.request == 2
 
 
 def test_many_targets_at_one_position():
