@@ -24,6 +24,8 @@ REQUIRES = [
     "absl-py>=2.1",
     "ml_collections>=1.0",  # config files with typed overrides
     "etils[epath]>=1.11",
+    "fsspec>=2024.12",  # object stores; pipe_file(mode="create") since 2024.12
+    "psutil>=6",  # whether the owner of a claim still runs
     "ml_dtypes>=0.5",
     "numpy>=2.0",
     "scipy>=1.14",
@@ -38,6 +40,7 @@ REQUIRES = [
 ]
 EXTRAS = {
     "cpu": [],
+    "gcs": ["gcsfs>=2024.12"],  # work folders at gs://…; its version must be that of fsspec
     "cuda": ["jax[cuda13]>=0.10.2,<0.13"],
     "tpu": ["jax[tpu]>=0.10.2,<0.13"],
     # AmuroLM subclasses its LM class. The extra's name has a hyphen: pip 23, which comes with

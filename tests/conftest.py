@@ -1,6 +1,7 @@
 """Shared fixtures. Eight virtual CPU devices, set before jax is imported; no network."""
 
 import os
+import uuid
 from pathlib import Path
 
 # Most of the suite's time is compiling: LLVM's optimisations would double it. Tests of the command
@@ -91,3 +92,16 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}")
     return folder
+
+
+@pytest.fixture(params=["folder", "objects"])
+def storage_url(request, tmp_path):
+    """Where a test may keep things: a folder on the disk, then an object store that can neither
+    rename nor append.
+    """
+    if request.param == "folder":
+        return str(tmp_path / "kept")
+    from tests import object_store
+
+    object_store.register()
+    return f"{object_store.SCHEME}://bucket/{uuid.uuid4().hex}"

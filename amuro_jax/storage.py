@@ -1,0 +1,530 @@
+"""Where results are kept: a folder on a disk or a prefix in an object store (`gs://…`, any fsspec
+URL), with the same operations.
+
+Nothing is renamed and nothing is changed in place, because an object store can do neither:
+- a file is written whole (`replace`, `write_once`): a reader sees the old file or the new one;
+- a unit of several files (`commit`) is there when its marker is, and the marker is written last;
+- a log grows by lines (`append`): in a folder one file, in an object store one segment per writer,
+  which `read_log` merges in the order of time;
+- one process at a time works on something (`claim`, see `claims.py`).
+"""
+
+import abc
+import contextlib
+import json
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from amuro_jax.claims import RENEW_SECONDS, STALE_SECONDS, Claim
+from amuro_jax.errors import AmuroError
+
+# Two letters at least, so that a Windows drive is no scheme.
+_URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
+# What `pathlib.Path("gs://bucket/x")` makes of a URL: it would become a local folder `gs:`.
+_BROKEN_URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
+_SCRATCH = ".tmp-"  # part of the names of files that are being written
+_SEGMENT_LINES = 500  # a log segment of an object store is rewritten at each append: kept small
+
+
+class Storage(abc.ABC):
+    """A folder of files, on a disk or in an object store. Names are relative, with `/` between
+    their parts.
+
+    Every fault is an `AmuroError` that names the URL.
+    """
+
+    def __init__(self, url: str):
+        self.url = url
+
+    @staticmethod
+    def open(url: "str | os.PathLike | Storage") -> "Storage":
+        """The storage at a local path (`~` is expanded), `file://…` or any URL that fsspec opens.
+
+        Nothing is made there before the first write.
+
+        Raises:
+            AmuroError: an empty or broken URL, an unknown scheme, or a missing package.
+        """
+        if isinstance(url, Storage):
+            return url
+        text = os.fspath(url)
+        if not text:
+            raise AmuroError("an empty path", hint="give a folder or a URL such as gs://bucket/x")
+        if broken := _BROKEN_URL.match(text):
+            raise AmuroError(
+                f"the URL has lost a slash: {broken[1]}:/ in place of {broken[1]}://",
+                where=text,
+                hint="pass URLs as text, not as pathlib.Path",
+            )
+        if not _URL.match(text):
+            return LocalStorage(text)
+        if text.startswith("file://"):
+            return LocalStorage(text.removeprefix("file://"))
+        return ObjectStorage(text)
+
+    @abc.abstractmethod
+    def child(self, *names: str) -> "Storage":
+        """The storage of a folder within this one."""
+
+    @property
+    @abc.abstractmethod
+    def local(self) -> Path | None:
+        """The folder's path on this machine's disk; None in an object store."""
+
+    @abc.abstractmethod
+    def get(self, name: str) -> bytes | None:
+        """The content of a file; None where there is none.
+
+        Raises:
+            AmuroError: it cannot be read.
+        """
+
+    @abc.abstractmethod
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """Size in bytes of every file beneath the folder `prefix`, by its name in this storage.
+
+        In the order of names; empty where there is no such folder.
+        """
+
+    @abc.abstractmethod
+    def size(self, name: str) -> int | None:
+        """Size of a file in bytes; None where there is none."""
+
+    @abc.abstractmethod
+    def write_once(self, name: str, data: bytes | str) -> bool:
+        """Creates a file, unless one of that name is there already: then False, and nothing is
+        changed.
+
+        Of several writers at the same time one gets True. An fsspec file system that cannot create
+        exclusively (GCS, S3, Azure and memory can) leaves a gap between the look and the write.
+        """
+
+    @abc.abstractmethod
+    def replace(self, name: str, data: bytes | str) -> None:
+        """Writes a file, whole or not at all for every reader, in place of one that is there."""
+
+    @abc.abstractmethod
+    def append(self, name: str, *records: dict) -> None:
+        """Adds a JSON line per record to a log. A record without `time` gets the time of the call
+        (seconds since the epoch).
+        """
+
+    @abc.abstractmethod
+    def read_log(self, name: str) -> list[dict]:
+        """The records of a log, in the order of time; what a kill cut off is left out."""
+
+    @abc.abstractmethod
+    def rewrite_log(self, name: str, records: list[dict]) -> None:
+        """Puts a log of these records in place of what is there; no one else may be writing it."""
+
+    @abc.abstractmethod
+    def delete(self, name: str = "") -> None:
+        """Removes a file, or a folder with all that is in it; nothing happens where there is none.
+
+        In an object store the files go one after another: delete a unit's marker first.
+        """
+
+    def read_bytes(self, name: str) -> bytes:
+        """The content of a file.
+
+        Raises:
+            AmuroError: there is no such file, or it cannot be read.
+        """
+        data = self.get(name)
+        if data is None:
+            raise AmuroError("no such file", where=self.where(name))
+        return data
+
+    def read_text(self, name: str) -> str:
+        """The content of a UTF-8 file."""
+        try:
+            return self.read_bytes(name).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise AmuroError(f"not UTF-8: {error}", where=self.where(name)) from error
+
+    def read_json(self, name: str):
+        """The JSON value in a file.
+
+        Raises:
+            AmuroError: a missing file, or not JSON (with line and column).
+        """
+        try:
+            return json.loads(self.read_text(name))
+        except json.JSONDecodeError as error:
+            raise AmuroError(f"not valid JSON: {error}", where=self.where(name)) from error
+
+    def write_json(self, name: str, value) -> None:
+        """`replace` with indented JSON, keys in the order of insertion."""
+        self.replace(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file of this name (folders are not there by themselves)."""
+        return self.size(name) is not None
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Names in this storage of all files beneath the folder `prefix`, sorted."""
+        return list(self.sizes(prefix))
+
+    def commit(
+        self,
+        files: Mapping[str, bytes | str],
+        marker: str,
+        claim: Claim | None = None,
+    ) -> None:
+        """Writes a unit of several files whose name `marker` among them is written last: without
+        its marker the unit is absent.
+
+        An earlier unit loses its marker first, so that no reader takes old and new for one unit.
+        With a `claim`, it is checked before the first file and before the marker.
+
+        Raises:
+            AmuroError: the claim is lost, or the files cannot be written.
+        """
+        if claim is not None:
+            claim.check()
+        self.delete(marker)
+        for name, data in files.items():
+            if name != marker:
+                self.replace(name, data)
+        if claim is not None:
+            claim.check()
+        self.replace(marker, files[marker])
+
+    def upload(self, folder: str | os.PathLike, prefix: str = "") -> None:
+        """Copies all files of a local folder to beneath `prefix`."""
+        folder = Path(folder)
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                name = path.relative_to(folder).as_posix()
+                self.replace(f"{prefix}/{name}" if prefix else name, path.read_bytes())
+
+    def claim(
+        self,
+        name: str = "claim",
+        *,
+        renew_seconds: float = RENEW_SECONDS,
+        stale_seconds: float = STALE_SECONDS,
+    ) -> Claim:
+        """Claims `name` for this process: a context manager, released at its end.
+
+        Raises:
+            AmuroError: another living process holds it.
+        """
+        return Claim.take(self, name, renew_seconds=renew_seconds, stale_seconds=stale_seconds)
+
+    def where(self, name: str = "") -> str:
+        """URL of a file, for messages."""
+        return f"{self.url.rstrip('/')}/{name}" if name else self.url
+
+    def __truediv__(self, name: str) -> "Storage":
+        return self.child(name)
+
+    def __str__(self):
+        return self.url
+
+    def __repr__(self):
+        return f"Storage({self.url!r})"
+
+    def __eq__(self, other):
+        return isinstance(other, Storage) and self.url == other.url
+
+    def __hash__(self):
+        return hash(self.url)
+
+    def __reduce__(self):
+        return Storage.open, (self.url,)
+
+    def __fspath__(self):
+        if self.local is None:
+            raise AmuroError(
+                "this needs a folder on a local disk", where=self.url, hint="give a local path"
+            )
+        return str(self.local)
+
+    @contextlib.contextmanager
+    def _faults(self, doing: str, name: str):
+        """Turns whatever the file system raises into an AmuroError with the URL."""
+        try:
+            yield
+        except AmuroError:
+            raise
+        except self._FOREIGN as error:
+            said = str(error) or type(error).__name__
+            raise AmuroError(
+                f"cannot {doing}: {said}", where=self.where(name), hint=self._HINT
+            ) from error
+
+    _FOREIGN: type[Exception] = OSError
+    _HINT = "free some disk space, or choose another folder"
+
+
+class LocalStorage(Storage):
+    """A folder on a disk. Files appear by `os.replace` or a hard link, logs grow by appending."""
+
+    def __init__(self, path: str):
+        super().__init__(os.path.expanduser(path))
+        self._path = Path(self.url)
+
+    def child(self, *names: str) -> "LocalStorage":
+        """The storage of a folder within this one."""
+        return LocalStorage(str(self._path.joinpath(*map(_checked, names))))
+
+    @property
+    def local(self) -> Path:
+        """The folder's path."""
+        return self._path
+
+    def get(self, name: str) -> bytes | None:
+        """See `Storage`."""
+        with self._faults("read", name):
+            try:
+                return self._at(name).read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """See `Storage`."""
+        found = {}
+        with self._faults("list", prefix):
+            _scan(self._at(prefix), f"{prefix.rstrip('/')}/" if prefix else "", found)
+        return dict(sorted(found.items()))
+
+    def size(self, name: str) -> int | None:
+        """See `Storage`."""
+        path = self._at(name)
+        with self._faults("look at", name):
+            return path.stat().st_size if path.is_file() else None
+
+    def write_once(self, name: str, data: bytes | str) -> bool:
+        """See `Storage`."""
+        with self._scratch(name, data) as scratch:
+            try:
+                os.link(scratch, self._at(name))  # fails where the name is taken, on NFS too
+                return True
+            except FileExistsError:
+                return False
+            except OSError:  # a file system without hard links: not whole for a reader at first
+                return self._create(name, data)
+
+    def _create(self, name, data):
+        try:
+            with self._at(name).open("xb") as stream:
+                stream.write(_encoded(data))
+            return True
+        except FileExistsError:
+            return False
+
+    def replace(self, name: str, data: bytes | str) -> None:
+        """See `Storage`."""
+        with self._scratch(name, data) as scratch:
+            os.replace(scratch, self._at(name))
+
+    @contextlib.contextmanager
+    def _scratch(self, name, data):
+        path = self._at(name)
+        scratch = path.with_name(f".{path.name}{_SCRATCH}{uuid.uuid4().hex[:8]}")
+        with self._faults("write", name):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                scratch.write_bytes(_encoded(data))
+                yield scratch
+            finally:
+                scratch.unlink(missing_ok=True)
+
+    def append(self, name: str, *records: dict) -> None:
+        """See `Storage`."""
+        path = self._at(name)
+        with self._faults("write", name):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # One write of an unbuffered file: lines of several processes do not mix.
+            with path.open("a+b", buffering=0) as stream:
+                cut = stream.tell() and (stream.seek(-1, os.SEEK_END), stream.read(1))[1] != b"\n"
+                stream.write((b"\n" if cut else b"") + _lines(records))
+
+    def read_log(self, name: str) -> list[dict]:
+        """See `Storage`."""
+        return _in_order([self.read_bytes(name)]) if self.exists(name) else []
+
+    def rewrite_log(self, name: str, records: list[dict]) -> None:
+        """See `Storage`."""
+        self.replace(name, _lines(records))
+
+    def delete(self, name: str = "") -> None:
+        """See `Storage`."""
+        path = self._at(name)
+        with self._faults("delete", name):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def _at(self, name):
+        return self._path / _checked(name) if name else self._path
+
+
+class ObjectStorage(Storage):
+    """A prefix of an object store, through fsspec: files are put whole and never renamed."""
+
+    _FOREIGN = Exception  # each file system has its own: HTTP, credentials, time limits
+    _HINT = "check the address, the network and the credentials"
+
+    def __init__(self, url: str):
+        super().__init__(url.rstrip("/"))
+        self._fs, self._root = _file_system(self.url)
+        self._segments = {}  # by log and process: the open segment's name and lines
+
+    def child(self, *names: str) -> "ObjectStorage":
+        """The storage of a folder within this one."""
+        return ObjectStorage("/".join([self.url, *map(_checked, names)]))
+
+    @property
+    def local(self) -> None:
+        """None: it is not on this machine's disk."""
+        return None
+
+    def get(self, name: str) -> bytes | None:
+        """See `Storage`."""
+        with self._faults("read", name):
+            try:
+                return self._fresh().cat_file(self._at(name))
+            except FileNotFoundError:
+                return None
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """See `Storage`."""
+        with self._faults("list", prefix):
+            try:
+                found = self._fresh().find(self._at(prefix), detail=True)
+            except FileNotFoundError:
+                return {}
+        start = len(self._root) + 1
+        # Some stores keep empty objects `x/` to show folders.
+        return {path[start:]: found[path]["size"] for path in sorted(found) if path[-1] != "/"}
+
+    def size(self, name: str) -> int | None:
+        """See `Storage`."""
+        with self._faults("look at", name):
+            try:
+                found = self._fresh().info(self._at(name))
+            except FileNotFoundError:
+                return None
+        return found["size"] if found["type"] == "file" else None
+
+    def write_once(self, name: str, data: bytes | str) -> bool:
+        """See `Storage`."""
+        with self._faults("write", name):
+            if self.exists(name):
+                return False
+            try:
+                self._fresh().pipe_file(self._at(name), _encoded(data), mode="create")
+            except FileExistsError:
+                return False
+            # Where two could create at the same time, the last one's data is there.
+            return self._fresh().cat_file(self._at(name)) == _encoded(data)
+
+    def replace(self, name: str, data: bytes | str) -> None:
+        """See `Storage`."""
+        with self._faults("write", name):
+            self._fresh().pipe_file(self._at(name), _encoded(data))
+
+    def append(self, name: str, *records: dict) -> None:
+        """See `Storage`. The open segment is written anew at each call: stores allow about one such
+        write a second, so that who writes more often passes several records at once.
+        """
+        who = (name, os.getpid())  # a forked process must not write its parent's segment
+        at, lines = self._segments.get(who, ("", b""))
+        if not at or lines.count(b"\n") >= _SEGMENT_LINES:
+            at, lines = f"{name}/{time.time_ns()}-{uuid.uuid4().hex[:12]}.jsonl", b""
+        lines += _lines(records)
+        self.replace(at, lines)
+        self._segments[who] = (at, lines)
+
+    def read_log(self, name: str) -> list[dict]:
+        """See `Storage`."""
+        return _in_order(map(self.read_bytes, self.names(name)))
+
+    def rewrite_log(self, name: str, records: list[dict]) -> None:
+        """See `Storage`."""
+        before = self.names(name)
+        self._segments.pop((name, os.getpid()), None)
+        if records:
+            self.append(name, *records)
+        for segment in before:
+            self.delete(segment)
+
+    def delete(self, name: str = "") -> None:
+        """See `Storage`."""
+        with self._faults("delete", name):
+            for path in self._fresh().find(self._at(name)):
+                with contextlib.suppress(FileNotFoundError):
+                    self._fs.rm_file(path)
+
+    def _fresh(self):
+        # Listings that fsspec keeps would hide what other processes have written.
+        self._fs.invalidate_cache()
+        return self._fs
+
+    def _at(self, name):
+        return f"{self._root}/{_checked(name).rstrip('/')}" if name else self._root
+
+
+def _file_system(url):
+    import fsspec  # not needed on a local disk
+
+    try:
+        fs, root = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        raise AmuroError(
+            f"a package for this URL is missing: {error}",
+            where=url,
+            hint="pip install 'amuro_jax[gcs]' for gs://, or the fsspec package of the scheme",
+        ) from error
+    except ValueError as error:
+        raise AmuroError(f"not a URL that fsspec opens: {error}", where=url) from error
+    return fs, root.rstrip("/")
+
+
+def _checked(name):
+    name = os.fspath(name)
+    if name.startswith("/") or ".." in name.split("/"):
+        raise AmuroError("a name must lie within its storage", where=name)
+    return name
+
+
+def _scan(folder, prefix, found):
+    """Sizes of files beneath a folder; scratch files and what is deleted meanwhile are left out."""
+    try:
+        entries = list(os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        if entry.is_dir():
+            _scan(entry.path, f"{prefix}{entry.name}/", found)
+        elif _SCRATCH not in entry.name or not entry.name.startswith("."):
+            with contextlib.suppress(FileNotFoundError):
+                found[prefix + entry.name] = entry.stat().st_size
+
+
+def _encoded(data):
+    return data.encode("utf-8") if isinstance(data, str) else data
+
+
+def _lines(records):
+    now = round(time.time(), 3)
+    return b"".join(
+        json.dumps({"time": now, **record}, ensure_ascii=False).encode() + b"\n"
+        for record in records
+    )
+
+
+def _in_order(parts):
+    found = []
+    for line in b"".join(parts).splitlines():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return sorted(found, key=lambda record: record.get("time", 0.0))
