@@ -1,20 +1,22 @@
 """Files that are whole or absent: atomic writes, JSON and JSONL with the line in every error,
 content keys.
 
-Paths may be local or remote (gs://…): everything goes through `etils.epath`.
+Paths may be local or remote (gs://…): everything goes through `storage.py`.
 """
 
 import contextlib
 import hashlib
+import io
 import json
-import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 
 from etils import epath
 
 from amuro_jax.errors import AmuroError, DataError
+from amuro_jax.storage import Storage
 
 
 def write_bytes(path, data: bytes) -> None:
@@ -23,20 +25,8 @@ def write_bytes(path, data: bytes) -> None:
     Raises:
         AmuroError: the disk is full or the folder cannot be written; nothing is left behind.
     """
-    path = epath.Path(path)
-    scratch = path.parent / f".{path.name}.tmp-{uuid.uuid4().hex[:8]}"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_bytes(data)
-        scratch.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
-        raise AmuroError(
-            f"cannot write: {error}",
-            where=path,
-            hint="free some disk space or choose another folder",
-        ) from error
+    storage, name = Storage.of_file(path)
+    storage.replace(name, data)
 
 
 def write_text(path, text: str) -> None:
@@ -55,13 +45,8 @@ def read_json(path):
     Raises:
         AmuroError: missing file, or not JSON (with line and column).
     """
-    path = epath.Path(path)
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise AmuroError("no such file", where=path) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise AmuroError(f"not valid JSON: {error}", where=path) from error
+    storage, name = Storage.of_file(path)
+    return storage.read_json(name)
 
 
 def read_jsonl(path) -> Iterator[tuple[int, dict]]:
@@ -70,10 +55,10 @@ def read_jsonl(path) -> Iterator[tuple[int, dict]]:
     Raises:
         DataError: a line that is not a JSON object, named as `file:line`.
     """
-    path = epath.Path(path)
-    if not path.exists():
+    storage, file = Storage.of_file(path)
+    if not storage.exists(file):
         raise DataError("no such file", where=path)
-    with path.open("r", encoding="utf-8") as lines:
+    with io.TextIOWrapper(storage.stream(file), encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
@@ -92,12 +77,28 @@ def read_jsonl(path) -> Iterator[tuple[int, dict]]:
 
 @contextlib.contextmanager
 def atomic_folder(path):
-    """Yields a scratch folder beside `path`; it becomes `path` when the block ends well, and is
-    removed when not.
+    """Yields a scratch folder; it becomes `path` when the block ends well, and is removed when not.
 
-    An existing `path` is replaced. Readers never see a half-written folder.
+    An existing `path` is replaced. On a disk readers never see a half-written folder. For an object
+    store the scratch folder is a local one that is uploaded; the last file at its top, by name, is
+    written last, so that readers must ask for that one.
     """
-    path = epath.Path(path)
+    storage = Storage.open(path)
+    making = _local_scratch if storage.local is not None else _uploaded_scratch
+    try:
+        with making(storage) as scratch:
+            yield epath.Path(scratch)
+    except OSError as error:
+        raise AmuroError(
+            f"cannot write: {error}",
+            where=path,
+            hint="free some disk space or choose another folder",
+        ) from error
+
+
+@contextlib.contextmanager
+def _local_scratch(storage):
+    path = storage.local
     scratch = path.parent / f".{path.name}.tmp-{uuid.uuid4().hex[:8]}"
     try:
         scratch.mkdir(parents=True)
@@ -106,31 +107,34 @@ def atomic_folder(path):
             old = path.parent / f".{path.name}.tmp-old-{uuid.uuid4().hex[:8]}"
             path.rename(old)
             scratch.rename(path)
-            old.rmtree()
+            shutil.rmtree(old)
         else:
             scratch.rename(path)
-    except OSError as error:
-        raise AmuroError(
-            f"cannot write: {error}",
-            where=path,
-            hint="free some disk space or choose another folder",
-        ) from error
     finally:
-        if scratch.exists():
-            shutil.rmtree(os.fspath(scratch), ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _uploaded_scratch(storage):
+    with tempfile.TemporaryDirectory() as scratch:
+        yield scratch
+        for name in sorted(storage.names(), key=lambda name: ("/" in name, name)):
+            storage.delete(name)
+        storage.upload(scratch)
 
 
 def sha256_file(path, chunk: int = 1 << 22) -> str:
     """Hex SHA-256 of a file's bytes, read in chunks."""
     digest = hashlib.sha256()
-    with epath.Path(path).open("rb") as stream:
+    storage, name = Storage.of_file(path)
+    with storage.stream(name) as stream:
         while block := stream.read(chunk):
             digest.update(block)
     return digest.hexdigest()
 
 
 def content_key(value, length: int = 16) -> str:
-    """A key that depends on the content of a JSON-able value alone, not on the order of its fields."""
+    """A key that depends on the content of a JSON-able value alone, not on its fields' order."""
     canonical = json.dumps(
         value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False
     )

@@ -1,69 +1,88 @@
 """Metrics (JSONL, TensorBoard), progress bars and timing."""
 
-import json
 import os
 import sys
+import tempfile
 import time
-from pathlib import Path
 
 from tqdm import tqdm
+
+from amuro_jax.storage import Storage
+
+METRICS = "metrics.jsonl"
+# An object store takes about one write a second to one object, and its log's segment is written
+# anew each time; a kill costs the lines of this many seconds.
+_FLUSH_SECONDS = 10.0
 
 
 class MetricsWriter:
     """Appends one JSON line per step to `<folder>/metrics.jsonl` and scalars to TensorBoard files
-    beside it.
+    beside it. The folder may be a URL.
 
     Lines of steps after `resume_step` (what a killed run wrote after its last saved state) are
-    dropped first, so that each
-    step stands once.
+    dropped first, so that each step is there once. In an object store the lines are written every
+    ten seconds, and the TensorBoard files when the writer is closed (a killed run has none).
     """
 
     def __init__(self, folder, resume_step: int = 0, tensorboard: bool = True):
-        from tensorboardX import SummaryWriter
-
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / "metrics.jsonl"
-        _drop_after(self.path, resume_step)
-        self._board = (
-            SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1)
-            if tensorboard
-            else None
-        )
+        self._storage = Storage.open(folder)
+        self._waiting, self._flushed = [], time.monotonic()
         self._started = time.time()
+        lines = self._storage.read_log(METRICS)
+        kept = [line for line in lines if line["step"] <= resume_step]
+        if len(kept) < len(lines):
+            self._storage.rewrite_log(METRICS, kept)
+        self._board = _Board(self._storage / "tensorboard", resume_step) if tensorboard else None
 
     def write(self, step: int, **values: float) -> None:
         """Records the scalars of one step."""
-        line = {"step": step, **values, "seconds": round(time.time() - self._started, 3)}
-        with self.path.open("a") as stream:
-            stream.write(json.dumps(line) + "\n")
-        for name, value in values.items() if self._board else ():
-            self._board.add_scalar(name, value, step)
+        now = time.time()
+        seconds = round(now - self._started, 3)
+        self._waiting.append({"time": round(now, 3), "step": step, **values, "seconds": seconds})
+        if self._storage.local or time.monotonic() - self._flushed >= _FLUSH_SECONDS:
+            self.flush()
+        if self._board:
+            self._board.add(step, values)
+
+    def flush(self) -> None:
+        """Writes the lines that wait."""
+        if self._waiting:
+            self._storage.append(METRICS, *self._waiting)
+        self._waiting, self._flushed = [], time.monotonic()
 
     def close(self) -> None:
-        """Flushes TensorBoard."""
+        """Writes what waits, and TensorBoard's files."""
+        self.flush()
         if self._board:
             self._board.close()
 
 
+class _Board:
+    """TensorBoard files of a storage; for an object store they are written on the disk first."""
+
+    def __init__(self, storage, resume_step):
+        from tensorboardX import SummaryWriter  # slow to import
+
+        self._storage = storage
+        self._scratch = None if storage.local else tempfile.TemporaryDirectory()
+        folder = self._scratch.name if self._scratch else str(storage.local)
+        self._writer = SummaryWriter(folder, purge_step=resume_step + 1)
+
+    def add(self, step, values):
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self):
+        self._writer.close()
+        if self._scratch:
+            self._storage.upload(self._scratch.name)
+            self._scratch.cleanup()
+
+
 def read_metrics(path) -> list[dict]:
-    """The lines of a metrics file; a last line cut off by a kill is ignored."""
-    path, rows = Path(path), []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
-
-
-def _drop_after(path, step):
-    if not path.exists():
-        return
-    kept = [json.dumps(row) + "\n" for row in read_metrics(path) if row["step"] <= step]
-    scratch = path.with_suffix(".tmp")
-    scratch.write_text("".join(kept))
-    os.replace(scratch, path)
+    """The lines of a metrics file; one that a kill cut off is left out."""
+    storage, name = Storage.of_file(path)
+    return storage.read_log(name)
 
 
 def progress_bar(

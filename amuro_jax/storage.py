@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import time
+import typing
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,6 +68,12 @@ class Storage(abc.ABC):
             return LocalStorage(text.removeprefix("file://"))
         return ObjectStorage(text)
 
+    @staticmethod
+    def of_file(path: "str | os.PathLike") -> "tuple[Storage, str]":
+        """The storage of a file's folder, and the file's name in it."""
+        folder, _, name = os.fspath(path).rpartition("/")
+        return Storage.open(folder or ("/" if os.fspath(path).startswith("/") else ".")), name
+
     @abc.abstractmethod
     def child(self, *names: str) -> "Storage":
         """The storage of a folder within this one."""
@@ -83,6 +90,18 @@ class Storage(abc.ABC):
         Raises:
             AmuroError: it cannot be read.
         """
+
+    @abc.abstractmethod
+    def stream(self, name: str) -> typing.BinaryIO:
+        """A file opened for reading bytes, for what is too large for `read_bytes`.
+
+        Raises:
+            AmuroError: there is no such file, or it cannot be read.
+        """
+
+    @abc.abstractmethod
+    def _put(self, path, name):
+        """Copies a local file."""
 
     @abc.abstractmethod
     def sizes(self, prefix: str = "") -> dict[str, int]:
@@ -196,12 +215,13 @@ class Storage(abc.ABC):
         self.replace(marker, files[marker])
 
     def upload(self, folder: str | os.PathLike, prefix: str = "") -> None:
-        """Copies all files of a local folder to beneath `prefix`."""
-        folder = Path(folder)
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                name = path.relative_to(folder).as_posix()
-                self.replace(f"{prefix}/{name}" if prefix else name, path.read_bytes())
+        """Copies all files of a local folder to beneath `prefix`: those in folders first, then
+        those at its top by name, so that the last of these can be the unit's marker.
+        """
+        paths = [path for path in Path(folder).rglob("*") if path.is_file()]
+        names = [path.relative_to(folder).as_posix() for path in paths]
+        for name in sorted(names, key=lambda name: ("/" not in name, name)):
+            self._put(Path(folder, name), f"{prefix}/{name}" if prefix else name)
 
     def claim(
         self,
@@ -253,6 +273,8 @@ class Storage(abc.ABC):
             yield
         except AmuroError:
             raise
+        except FileNotFoundError as error:
+            raise AmuroError("no such file", where=self.where(name)) from error
         except self._FOREIGN as error:
             said = str(error) or type(error).__name__
             raise AmuroError(
@@ -286,6 +308,16 @@ class LocalStorage(Storage):
                 return self._at(name).read_bytes()
             except (FileNotFoundError, NotADirectoryError):
                 return None
+
+    def stream(self, name: str) -> typing.BinaryIO:
+        """See `Storage`."""
+        with self._faults("read", name):
+            return self._at(name).open("rb")
+
+    def _put(self, path, name):
+        with self._scratch(name, b"") as scratch:
+            shutil.copyfile(path, scratch)
+            os.replace(scratch, self._at(name))
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """See `Storage`."""
@@ -394,6 +426,15 @@ class ObjectStorage(Storage):
                 return self._fresh().cat_file(self._at(name))
             except FileNotFoundError:
                 return None
+
+    def stream(self, name: str) -> typing.BinaryIO:
+        """See `Storage`."""
+        with self._faults("read", name):
+            return self._fresh().open(self._at(name), "rb")
+
+    def _put(self, path, name):
+        with self._faults("write", name):
+            self._fresh().put_file(str(path), self._at(name))
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """See `Storage`."""

@@ -2,12 +2,13 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
-from etils import epath
 
 from amuro_jax import files
 from amuro_jax.errors import AmuroError, DataError
+from amuro_jax.storage import Storage
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -17,11 +18,44 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     def full(self, data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(type(epath.Path(path)), "write_bytes", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(AmuroError, match="No space left"):
         files.write_json(path, {"a": 2})
     assert files.read_json(path) == {"a": 1}
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_files_are_read_and_written_at_a_url(storage_url):
+    files.write_text(f"{storage_url}/a/rows.jsonl", '{"a": "é\u2028"}\n\n{"a": 2}\n')
+    rows = list(files.read_jsonl(f"{storage_url}/a/rows.jsonl"))
+    assert rows == [(1, {"a": "é\u2028"}), (3, {"a": 2})]
+    files.write_bytes(f"{storage_url}/f", b"abc")
+    assert files.sha256_file(f"{storage_url}/f").startswith("ba7816bf")
+    files.write_json(f"{storage_url}/x.json", [1])
+    assert files.read_json(f"{storage_url}/x.json") == [1]
+
+
+def test_a_folder_in_an_object_store_gets_its_last_file_last(storage_url, monkeypatch):
+    storage, written = Storage.open(storage_url), []
+    put = type(storage)._put
+    monkeypatch.setattr(
+        type(storage),
+        "_put",
+        lambda self, path, name: (written.append(name), put(self, path, name)),
+    )
+    for text in ("one", "two"):
+        with files.atomic_folder(storage_url) as scratch:
+            (scratch / "params").mkdir()
+            for name in ("provenance.json", "model.json", "params/a", text):
+                (scratch / name).write_text(text)
+            assert storage.exists("one") == (text == "two")
+        kept = sorted(["model.json", "params/a", "provenance.json", text])
+        assert storage.names() == kept and storage.read_text("model.json") == text
+    if not storage.local:
+        assert written[:4] == ["params/a", "model.json", "one", "provenance.json"]
+    with pytest.raises(RuntimeError), files.atomic_folder(storage_url):
+        raise RuntimeError
+    assert storage.exists("two")
 
 
 def test_atomic_folder_appears_only_when_the_block_ends_well(tmp_path):

@@ -4,11 +4,7 @@ Cells are whole or absent; one process at a time.
 """
 
 import dataclasses
-import json
 import os
-import subprocess
-import sys
-import time
 
 import pytest
 
@@ -176,27 +172,12 @@ def test_a_line_cut_off_in_the_log_is_left_out(tmp_path):
     assert [line["event"] for line in store.read_log(tmp_path)] == ["started"]
 
 
-def test_a_living_holder_keeps_the_lease(tmp_path):
-    with lease.lease(tmp_path):
-        with pytest.raises(AmuroError, match=f"process {os.getpid()}"), lease.lease(tmp_path):
+def test_one_process_at_a_time_works_in_a_folder(storage_url):
+    with lease.lease(storage_url) as check:
+        with pytest.raises(AmuroError, match=f"process {os.getpid()}"), lease.lease(storage_url):
             pass
-    assert not (tmp_path / "lease.json").exists()
-
-
-def test_the_lease_of_a_dead_process_is_taken_over(tmp_path):
-    script = f"import os, signal\nfrom amuro_jax.study.lease import lease\nwith lease({str(tmp_path)!r}):\n    os.kill(os.getpid(), signal.SIGKILL)"
-    subprocess.run([sys.executable, "-c", script], check=False)
-    assert (tmp_path / "lease.json").exists()
-    with lease.lease(tmp_path):
-        assert json.loads((tmp_path / "lease.json").read_text())["pid"] == os.getpid()
-
-
-def test_the_lease_of_another_host_goes_stale(tmp_path):
-    path = tmp_path / "lease.json"
-    path.write_text(json.dumps({"pid": 1, "host": "elsewhere", "born": "1", "since": 0}))
-    with pytest.raises(AmuroError, match="elsewhere"), lease.lease(tmp_path):
-        pass
-    old = time.time() - lease.STALE - 1
-    os.utime(path, (old, old))
-    with lease.lease(tmp_path):
+        check()
+    with pytest.raises(AmuroError, match="released"):
+        check()
+    with lease.lease(storage_url):
         pass
