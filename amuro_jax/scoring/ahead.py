@@ -109,7 +109,7 @@ def compile_generation(generator, rows: int, read: int, width: int, room: int, p
         state,
         shared,
         lengths,
-        numbers(),
+        numbers(1),
         seed,
         numbers(),
         room,

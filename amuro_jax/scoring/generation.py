@@ -99,7 +99,7 @@ class Generator:
         groups = [kept[i : i + several] for i in range(0, len(kept), several)]
         return tuple(self._join(group) if len(group) > 1 else group[0] for group in groups)
 
-    def _steps(self, params, state, shared, request_B, eos, seed, turn, room, sampling):
+    def _steps(self, params, state, shared, request_B, eos_E, seed, turn, room, sampling):
         """STEPS more tokens of each row; their keys and values stand from place `turn` of the ring
         on.
 
@@ -117,7 +117,8 @@ class Generator:
             more = {"shared": shared, "past": past, "cache": recent, "offset": number}
             hidden, recent = self.programs.forward(params, token[:, None], layout, **more)
             new = self._draw(params, hidden[:, 0], request_B, made + number + 1, seed, sampling)
-            new = jnp.where(token == eos, eos, new)
+            ended = jnp.any(token[:, None] == eos_E, axis=1)
+            new = jnp.where(ended, token, new)
             return (new, recent), new
 
         (token, recent), tokens = jax.lax.scan(step, (state["token"], recent), jnp.arange(STEPS))
@@ -186,7 +187,7 @@ class Generator:
         layers, before = (
             (apart(params), shared and self._split(shared)) if self.alone else (params, shared)
         )
-        eos, rows, turn = put(np.int32(eos)), Rows(batch, count, finish), 0
+        eos_E, rows, turn = put(np.asarray(eos, np.int32)), Rows(batch, count, finish), 0
         request = pad_rows(np.asarray(batch.requests[:count], np.int32), count, 0)
         rows.add(range(count), token)
         while not rows.over:
@@ -203,7 +204,7 @@ class Generator:
                 state,
                 before,
                 put(request, 0),
-                eos,
+                eos_E,
                 seed,
                 put(np.int32(turn % batch.room)),
                 batch.room,

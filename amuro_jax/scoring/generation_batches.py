@@ -201,16 +201,16 @@ def _alike(members, widths, rows):
     yield members[start:]
 
 
-def ending(tokens: list[int], limit: int, eos: int | None, stopped) -> Generation | None:
+def ending(tokens: list[int], limit: int, eos: tuple[int, ...], stopped) -> Generation | None:
     """The finished generation that `tokens` hold, or None where more are needed.
 
     Args:
+        eos: ids that each end the text.
         stopped: function of the tokens so far that gives how many belong to the text at its stop
             string, or None.
     """
     made = tokens[:limit]
-    if eos is not None and eos in made:
-        made = made[: made.index(eos)]
+    made = made[: next((place for place, token in enumerate(made) if token in eos), limit)]
     kept = stopped(made) if stopped else None
     if kept is not None:
         return Generation(tuple(made[:kept]), "stop")

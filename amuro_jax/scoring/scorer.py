@@ -126,16 +126,16 @@ class Scorer:
         params,
         requests: list[Request],
         *,
-        eos: int | None = None,
+        eos: int | tuple[int, ...] | None = None,
         stopped=None,
         sampling=Sampling(),
         each=None,
     ) -> list[Generation]:
-        """Continues every request, in request order; ends at `eos`, at a stop string, or at the
+        """Continues every request, in request order; ends at an id of `eos`, at a stop string, or at the
         request's `max_new_tokens`.
 
         Args:
-            eos: id that ends a text; by default the configuration's.
+            eos: the id, or all ids, that end a text; by default the configuration's.
             stopped: `(request index, tokens so far) -> tokens of the text at its stop string, or
                 None`, asked every few steps.
             sampling: greedy by default.
@@ -148,6 +148,7 @@ class Scorer:
             NonFiniteError: logits that are not finite.
         """
         eos = self.config.eos_id if eos is None else eos
+        eos = () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
         params, results = self.place(params), [None] * len(requests)
         longest = max(
             (len(request.context) + request.max_new_tokens for request in requests), default=1
@@ -183,7 +184,7 @@ class Scorer:
                         batch,
                         shared,
                         len(prefix),
-                        -1 if eos is None else eos,
+                        eos or (-1,),
                         sampling,
                         functools.partial(finish, batch),
                     )

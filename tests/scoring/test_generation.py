@@ -121,6 +121,17 @@ def test_a_ring_for_new_tokens_goes_round():
     ]
 
 
+def test_each_of_several_eos_ids_ends_the_text(expected):
+    """The first token of half of the texts also ends them."""
+    others = {tokens[0] for tokens, _ in expected[::2] if tokens}
+    made = Scorer(tiny.CONFIG).generate(tiny.params_of(), REQUESTS, eos=(EOS, *others))
+    for generation, (tokens, ended) in zip(made, expected, strict=True):
+        place = next((i for i, token in enumerate(tokens) if token in others), None)
+        right = (tokens, ended) if place is None else (tokens[:place], "eos")
+        assert (generation.tokens, generation.ended) == right
+    assert len(others) > 2
+
+
 def test_a_stop_ends_the_text_where_the_caller_says(expected):
     def stopped(index, tokens):
         return 3 if len(tokens) > 3 else None
