@@ -40,3 +40,7 @@ class DataError(AmuroError):
 
 class CheckpointError(AmuroError):
     """A checkpoint that is missing, damaged or not the model it says it is."""
+
+
+class TrainingError(AmuroError):
+    """A training run that cannot go on: a loss or gradient that is not finite."""

@@ -5,23 +5,22 @@ checkpoints on the way.
 import dataclasses
 import functools
 import math
-import time
 
 import jax
 import numpy as np
 from etils import epath
 
-from amuro_jax import checkpoint, logs, sharding
+from amuro_jax import sharding
 from amuro_jax.config import LabConfig
 from amuro_jax.lab.publish import publish
 from amuro_jax.lab.tokenizer import EOS_ID, PAD_ID
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.layout import packed, plain
 from amuro_jax.models.parameters import init_params
-from amuro_jax.train.fine_tune import latest_state, save_state
 from amuro_jax.train.loss import loss_sums
 from amuro_jax.train.optimizer import Optimizer
-from amuro_jax.train.step import State, Step, make_step
+from amuro_jax.train.step import make_step
+from amuro_jax.train.training import SavePolicy, run_training
 
 HELD_OUT_ROWS = (
     32  # rows of the corpus that are never trained on; their loss stands beside each checkpoint
@@ -107,12 +106,15 @@ class Rows:
         """int32 [B, T], the lines of one step: their order is drawn anew for each pass over the
         corpus.
         """
-        at = np.arange(step * size, (step + 1) * size)
-        passes = {
-            number: _permutation(len(self.train), seed, number)
-            for number in set((at // len(self.train)).tolist())
-        }
-        return self.train[[passes[i // len(self.train)][i % len(self.train)] for i in at.tolist()]]
+        return self.train[self.numbers(step, size, seed)]
+
+    def numbers(self, step: int, size: int, seed: int) -> list[int]:
+        """Numbers of those lines among `train`."""
+        count, first = len(self.train), step * size
+        return [
+            int(_permutation(count, seed, at // count)[at % count])
+            for at in range(first, first + size)
+        ]
 
 
 @functools.lru_cache(maxsize=2)
@@ -167,54 +169,57 @@ def initial_params(model: ModelConfig, seed: int) -> dict:
     return params
 
 
+class _Batches:
+    """The corpus as batches of one step each (`train.batches.BatchSource`)."""
+
+    def __init__(self, rows: Rows, config: LabConfig):
+        self._rows, self._config, self.total = rows, config, config.steps
+        self.per_epoch = max(1, len(rows.train) // config.batch_size)
+
+    def arrays(self, step: int) -> dict:
+        joined = JOINED if (step + 1) % JOIN_EVERY == 0 else 1
+        return next_token_batch(
+            self._rows.tokens(step, self._config.batch_size, self._config.seed), joined
+        )
+
+    def rows(self, step: int) -> list[int]:
+        return self._rows.numbers(step, self._config.batch_size, self._config.seed)
+
+    def tokens_before(self, step: int) -> int:
+        return step * self._config.batch_size * self._config.sequence_length
+
+
 def pretrain(config: LabConfig, tokens: np.ndarray, vocabulary: int, out) -> None:
     """Trains from the newest saved state under `out`/pretraining (or from the start) to the last
     step, publishing checkpoints on the way.
 
     Killed and called again, it ends with the same parameters: batches and learning rate depend on
-        the step alone.
+    the step alone.
     """
-    workdir, model = epath.Path(out) / "pretraining", model_config(config, vocabulary)
-    rows = Rows.of(tokens, config.sequence_length)
-    mesh = _mesh(config)
-    step = make_step(
-        model,
-        Optimizer(b2=0.95, weight_decay=config.weight_decay, clip_norm=1.0),
-        config.dtype,
-        mesh=mesh,
+    model, rows = model_config(config, vocabulary), Rows.of(tokens, config.sequence_length)
+    optimizer = Optimizer(b2=0.95, weight_decay=config.weight_decay, clip_norm=1.0)
+    step = make_step(model, optimizer, config.dtype, mesh=_mesh(config))
+    batches, wanted = _Batches(rows, config), frozenset(published_steps(config))
+
+    def publish_wanted(number, state):
+        if number not in wanted:
+            return
+        loss = held_out_loss(state.params, rows.held_out, model, config.dtype)
+        tokens = batches.tokens_before(number)
+        record = {"step": number, "tokens": tokens, "held_out_loss": loss}
+        publish(out, checkpoint_name(config, number), state.params, model, record)
+
+    run_training(
+        step,
+        batches,
+        functools.partial(learning_rate, config),
+        lambda: initial_params(model, config.seed),
+        workdir=epath.Path(out) / "pretraining",
+        save=SavePolicy(config.save_every, at=wanted),
+        log_every=LOG_EVERY,
+        on_step=publish_wanted,
+        description="pre-training",
     )
-    state, start = _resume(step, model, config.seed, workdir)
-    writer = logs.MetricsWriter(workdir, start)
-    wanted = set(published_steps(config))
-    bar = logs.progress_bar(config.steps, "pre-training", initial=start)
-    began, batch_tokens = time.time(), config.batch_size * config.sequence_length
-    for number in range(start + 1, config.steps + 1):
-        batch = next_token_batch(
-            rows.tokens(number - 1, config.batch_size, config.seed),
-            JOINED if number % JOIN_EVERY == 0 else 1,
-        )
-        state, metrics = step(state, batch, learning_rate(config, number - 1))
-        bar.update()
-        if number % LOG_EVERY == 0 or number == config.steps:
-            loss, speed = (
-                float(metrics["loss"]),
-                (number - start) * batch_tokens / (time.time() - began),
-            )
-            bar.set_postfix_str(f"loss {loss:.3f}, {speed:,.0f} tokens/s")
-            writer.write(
-                number,
-                loss=loss,
-                learning_rate=learning_rate(config, number - 1),
-                tokens_per_second=speed,
-            )
-        if number in wanted:
-            loss = held_out_loss(state.params, rows.held_out, model, config.dtype)
-            record = {"step": number, "tokens": number * batch_tokens, "held_out_loss": loss}
-            publish(out, checkpoint_name(config, number), state.params, model, record)
-        if number in wanted or number % config.save_every == 0:
-            save_state(workdir, state, number)
-    bar.close()
-    writer.close()
 
 
 def held_out_loss(params: dict, rows: np.ndarray, model: ModelConfig, dtype: str) -> float:
@@ -232,11 +237,3 @@ def _mesh(config):
     """A mesh of as many devices as share the lines of the smallest batch evenly; None for one."""
     devices = jax.devices()[: math.gcd(jax.device_count(), config.batch_size // JOINED)]
     return sharding.make_mesh(config.mesh, devices) if len(devices) > 1 else None
-
-
-def _resume(step: Step, model: ModelConfig, seed: int, workdir) -> tuple[State, int]:
-    found = latest_state(workdir)
-    if found is None:
-        return step.init(initial_params(model, seed)), 0
-    path, number = found
-    return checkpoint.restore_tree(path, step.abstract_state(), step.state_shardings), number

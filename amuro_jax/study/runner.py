@@ -218,6 +218,7 @@ class _Runner:
             base.config,
             examples,
             recipe,
+            recipe,
             mesh=self.train_mesh,
             workdir=self.workdir / "runs" / key,
             weigh_examples=switches.loss_mean_per_example,

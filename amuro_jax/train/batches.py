@@ -1,6 +1,9 @@
 """Training batches: order as a function of (seed, epoch), few shapes, exact weights. No jax."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
@@ -59,8 +62,7 @@ def pad_batch(
     Args:
         targets: N; at least the most predicted tokens of any example.
         weigh_examples: weights are 1 / (predicted tokens of the example), so that the loss is a
-            mean of per-example means
-            (quirk 15); else 1, a mean over tokens.
+            mean of per-example means (quirk 15); else 1, a mean over tokens.
     """
     length = fit_size(max(len(example.tokens) for example in examples), LENGTHS)
     line = np.zeros((rows, length), np.int32)
@@ -92,9 +94,48 @@ def predicted_positions(example: TrainExample) -> np.ndarray:
     return np.flatnonzero(example.loss_mask[1:]) + 1
 
 
+@dataclasses.dataclass(frozen=True)
+class LanguageCollator:
+    """Right-padded rows of one example each. `targets`: N of every batch; see `pad_batch`."""
+
+    targets: int
+    weigh_examples: bool = False
+
+    @classmethod
+    def of(cls, examples: list[TrainExample], weigh_examples: bool = False) -> "LanguageCollator":
+        """Wide enough for all of `examples`, so that one width serves the whole run."""
+        most = max(len(predicted_positions(example)) for example in examples)
+        return cls(fit_size(most, TARGETS), weigh_examples)
+
+    def __call__(self, chosen: list[TrainExample], rows: int) -> Batch:
+        """The batch of `chosen`, padded to `rows` rows."""
+        return pad_batch(chosen, rows, self.targets, self.weigh_examples)
+
+
+class BatchSource(Protocol):
+    """Where a training run takes its batches from: a function of the step, so that a run that goes
+    on after a kill is the same run.
+    """
+
+    total: int  # optimiser steps of the run
+    per_epoch: int  # optimiser steps of one pass
+
+    def arrays(self, step: int) -> dict[str, np.ndarray]:
+        """Arrays of batch number `step` (from 0); real tokens have `enter` of 0 or more."""
+
+    def rows(self, step: int) -> list[int]:
+        """Numbers of the rows in that batch, for messages."""
+
+    def tokens_before(self, step: int) -> int:
+        """Real tokens of all batches before `step`."""
+
+
 class Batches:
-    """Batch number `step` (from 0) of a training run, for any step: what makes a resumed run the
-    same run.
+    """Shuffled batches of examples: a `BatchSource` whose order depends on (seed, epoch) alone.
+
+    Attributes:
+        examples: anything with `tokens` and `row`.
+        batch_rows: rows of each batch's arrays, padding included.
     """
 
     def __init__(
@@ -104,35 +145,43 @@ class Batches:
         epochs: int,
         seed: int,
         multiple: int = 1,
-        weigh_examples: bool = False,
+        collate: Callable[[list, int], Batch] | None = None,
     ):
-        """`multiple`: rows are padded to a multiple of it (shards × micro-batches)."""
-        self.examples, self.batch_size, self.seed, self.weigh_examples = (
-            examples,
-            batch_size,
-            seed,
-            weigh_examples,
-        )
-        self.rows = -(-batch_size // multiple) * multiple
+        """
+        Args:
+            multiple: rows are padded to a multiple of it (shards × micro-batches).
+            collate: `(chosen examples, rows) -> Batch`; None: a `LanguageCollator` of them.
+        """
+        self.examples, self.batch_size, self.seed = examples, batch_size, seed
+        self.batch_rows = -(-batch_size // multiple) * multiple
         self.per_epoch = steps_per_epoch(len(examples), batch_size)
         self.total = self.per_epoch * epochs
-        self.targets = fit_size(
-            max(len(predicted_positions(example)) for example in examples), TARGETS
+        self._collate = LanguageCollator.of(examples) if collate is None else collate
+        self._sizes = np.array([len(example.tokens) for example in examples])
+        # One epoch's order serves all of its steps; a second is kept for a look across the border.
+        self._order = functools.lru_cache(maxsize=2)(
+            lambda epoch: epoch_order(len(examples), seed, epoch)
         )
 
     def __getitem__(self, step: int) -> Batch:
-        return pad_batch(self._chosen(step), self.rows, self.targets, self.weigh_examples)
+        return self._collate(
+            [self.examples[index] for index in self._chosen(step)], self.batch_rows
+        )
+
+    def arrays(self, step: int) -> dict[str, np.ndarray]:
+        """Arrays of batch number `step`."""
+        return self[step].arrays()
+
+    def rows(self, step: int) -> list[int]:
+        """Numbers of the examples' rows."""
+        return [self.examples[index].row for index in self._chosen(step)]
 
     def tokens_before(self, step: int) -> int:
-        """Tokens of all batches before `step`."""
-        return sum(
-            len(example.tokens) for earlier in range(step) for example in self._chosen(earlier)
-        )
+        """Real tokens of all batches before `step`: of one epoch's order at most."""
+        epoch, place = divmod(step, self.per_epoch)
+        begun = self._sizes[self._order(epoch)[: place * self.batch_size]] if place else 0
+        return int(epoch * self._sizes.sum() + np.sum(begun))
 
     def _chosen(self, step):
         epoch, place = divmod(step, self.per_epoch)
-        order = epoch_order(len(self.examples), self.seed, epoch)
-        return [
-            self.examples[index]
-            for index in order[place * self.batch_size : (place + 1) * self.batch_size]
-        ]
+        return self._order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]

@@ -60,6 +60,7 @@ def train(config: TrainConfig) -> Path:
         model_config,
         examples,
         config,
+        config,
         mesh=mesh,
         workdir=workdir,
         weigh_examples=protocol.loss_mean_per_example,

@@ -12,14 +12,16 @@ import optax
 
 from amuro_jax import sharding
 from amuro_jax.models.config import ModelConfig
-from amuro_jax.models.parameters import abstract_params, logical_axes
-from amuro_jax.train.loss import loss_sums
+from amuro_jax.train.objective import LanguageModelling, Objective
 from amuro_jax.train.optimizer import Optimizer
+from amuro_jax.train.trainable import AllParameters, Trainable
 
 
 @flax.struct.dataclass
 class State:
-    """What a step reads and writes: step count (int32 scalar), parameters (fp32), optimiser state."""
+    """What a step reads and writes: step count (int32 scalar), trained parameters (fp32), optimiser
+    state.
+    """
 
     step: jnp.ndarray
     params: dict
@@ -27,67 +29,86 @@ class State:
 
 
 class Step:
-    """The compiled step of one (model, optimiser, dtype, remat, micro-batches, mesh); made by
-    `make_step`.
+    """The compiled step of one (model, optimiser, dtype, remat, micro-batches, mesh, objective,
+    trainable); made by `make_step`.
 
     Attributes:
         traces: how often the step was traced: once per batch shape.
         state_shardings: tree of shardings of a `State`, None without a mesh.
+        row_multiple: the rows of a batch are a multiple of it (micro-batches × shards).
     """
 
     def __init__(
         self,
         config: ModelConfig,
         optimizer: Optimizer,
-        dtype: str,
-        remat: str,
-        micro_batches: int,
-        mesh,
+        dtype: str = "float32",
+        remat: str = "none",
+        micro_batches: int = 1,
+        mesh=None,
+        objective: Objective = LanguageModelling(),
+        trainable: Trainable = AllParameters(),
     ):
         self.config, self.optimizer, self.mesh, self.traces = config, optimizer, mesh, 0
-        self._loss = functools.partial(
-            loss_sums, config=config, dtype=jnp.dtype(dtype), remat=remat
+        self.objective, self.trainable, self.micro_batches = objective, trainable, micro_batches
+        self._sums = functools.partial(
+            objective.sums, config=config, dtype=jnp.dtype(dtype), remat=remat
         )
-        self._micro_batches = micro_batches
+        shards = sharding.batch_divisor(mesh) if mesh is not None else 1
+        self.row_multiple = micro_batches * shards
         self.transform = optimizer.transform()
         self.state_shardings = None if mesh is None else self._shardings()
         out = None if mesh is None else (self.state_shardings, sharding.replicated(mesh))
         self.jitted = jax.jit(self._update, donate_argnums=0, out_shardings=out)
         self._start = jax.jit(self._first_state, out_shardings=self.state_shardings)
 
-    def init(self, params: dict) -> State:
-        """A state at step 0. `params` are copied, since the step donates its state."""
-        return self._start(params)
+    def init(self, params: dict, seed: int = 0) -> State:
+        """A state at step 0 from a model's parameters, which are copied: the step donates its
+        state.
 
-    def _first_state(self, params):
+        Args:
+            seed: draws the trained parameters that the model does not have yet.
+        """
+        trained, _ = self.trainable.split(params, self.config, seed)
+        return self._start(trained)
+
+    def frozen(self, params: dict) -> dict:
+        """What each call takes beside the state: the model's parameters that are not trained."""
+        return self.trainable.split(params, self.config, 0)[1]
+
+    def _first_state(self, trained):
         return State(
-            jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, params), self.transform.init(params)
+            jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, trained), self.transform.init(trained)
         )
 
     def abstract_state(self) -> State:
         """Shapes and dtypes of a state, what a restore asks for."""
-        params = abstract_params(self.config)
+        params = self.trainable.abstract(self.config)
         return State(
             jax.ShapeDtypeStruct((), jnp.int32), params, jax.eval_shape(self.transform.init, params)
         )
 
-    def __call__(self, state: State, batch: dict, learning_rate: float) -> tuple[State, dict]:
-        """One update; `batch` holds the arrays of `train.batches.Batch`.
+    def __call__(
+        self, state: State, batch: dict, learning_rate: float, frozen: dict | None = None
+    ) -> tuple[State, dict]:
+        """One update; `batch` holds the arrays that the objective collates.
 
         Metrics are scalars still on the device.
         """
-        if self.mesh is not None:
-            batch = {
-                name: jax.device_put(array, sharding.batch_sharding(self.mesh, array.ndim))
-                for name, array in batch.items()
-            }
-            with jax.set_mesh(self.mesh):
-                return self.jitted(state, batch, jnp.float32(learning_rate))
-        return self.jitted(state, batch, jnp.float32(learning_rate))
+        rate, frozen = jnp.float32(learning_rate), {} if frozen is None else frozen
+        if self.mesh is None:
+            return self.jitted(state, frozen, batch, rate)
+        batch = {
+            name: jax.device_put(array, sharding.batch_sharding(self.mesh, array.ndim))
+            for name, array in batch.items()
+        }
+        with jax.set_mesh(self.mesh):
+            return self.jitted(state, frozen, batch, rate)
 
     def _shardings(self):
         abstract = self.abstract_state()
-        params = sharding.shardings(logical_axes(self.config), abstract.params, self.mesh)
+        axes = self.trainable.axes(self.config)
+        params = sharding.shardings(axes, abstract.params, self.mesh)
         whole = sharding.replicated(self.mesh)
         moments = optax.tree_utils.tree_map_params(
             self.transform,
@@ -98,42 +119,51 @@ class Step:
         )
         return State(whole, params, moments)
 
-    def _update(self, state: State, batch, learning_rate):
+    def _update(self, state: State, frozen, batch, learning_rate):
         self.traces += 1
-        gradients, loss, weight, hits = self._gradients(state.params, batch)
+        gradients, loss, weight, sums = self._gradients(state.params, frozen, batch)
         gradients = jax.tree.map(lambda g: g / weight, gradients)
         updates, opt_state = self.transform.update(gradients, state.opt_state, state.params)
         params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, updates)
         metrics = {
             "loss": loss / weight,
-            "accuracy": hits / weight,
+            **{name: total / weight for name, total in sums.items()},
             "grad_norm": optax.tree.norm(gradients),
             "weight": weight,
         }
         return State(state.step + 1, params, opt_state), metrics
 
-    def _gradients(self, params, batch):
+    def _gradients(self, trained, frozen, batch):
         """Sums over the whole batch, so that micro-batches of unequal weight count as one batch
         would.
         """
-        value_and_grad = jax.value_and_grad(self._loss, has_aux=True)
-        if self._micro_batches == 1:
-            (loss, (weight, hits)), gradients = value_and_grad(params, batch)
-            return gradients, loss, weight, hits
 
-        def add(total, micro):
-            (loss, (weight, hits)), gradients = value_and_grad(params, micro)
-            return jax.tree.map(jnp.add, total, (gradients, loss, weight, hits)), None
+        def sums(trained, part):
+            return self._sums(self.trainable.join(trained, frozen), part)
 
-        zero = (jax.tree.map(jnp.zeros_like, params), *(jnp.zeros((), jnp.float32),) * 3)
-        total, _ = jax.lax.scan(add, zero, jax.tree.map(self._split, batch))
+        def gradients(part):
+            (loss, (weight, totals)), gradient = jax.value_and_grad(sums, has_aux=True)(
+                trained, part
+            )
+            return gradient, loss, weight, totals
+
+        if self.micro_batches == 1:
+            return gradients(batch)
+        parts = jax.tree.map(self._split, batch)
+        first = jax.tree.map(lambda array: array[0], parts)
+        zero = jax.tree.map(
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(gradients, first)
+        )
+        total, _ = jax.lax.scan(
+            lambda total, part: (jax.tree.map(jnp.add, total, gradients(part)), None), zero, parts
+        )
         return total
 
     def _split(self, array):
         """[B, …] → [M, B / M, …], rows dealt round-robin so that each micro-batch is spread over
         all shards of the batch.
         """
-        return jnp.moveaxis(array.reshape(-1, self._micro_batches, *array.shape[1:]), 1, 0)
+        return jnp.moveaxis(array.reshape(-1, self.micro_batches, *array.shape[1:]), 1, 0)
 
 
 @functools.lru_cache(maxsize=32)
@@ -144,6 +174,8 @@ def make_step(
     remat: str = "none",
     micro_batches: int = 1,
     mesh=None,
+    objective: Objective = LanguageModelling(),
+    trainable: Trainable = AllParameters(),
 ) -> Step:
     """The one `Step` of these arguments: all checkpoints and recipes of a study share it."""
-    return Step(config, optimizer, dtype, remat, micro_batches, mesh)
+    return Step(config, optimizer, dtype, remat, micro_batches, mesh, objective, trainable)

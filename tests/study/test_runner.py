@@ -22,7 +22,7 @@ from amuro_jax.errors import ConfigError, DataError
 from amuro_jax.report import report
 from amuro_jax.results import results, store
 from amuro_jax.study import plan, runner
-from amuro_jax.train.fine_tune import FineTuned
+from amuro_jax.train.training import Trained
 from tests.study.conftest import study_of
 
 HEAD = ("metric", "value", "stderr", "low", "high", "n", "majority", "chance")
@@ -233,7 +233,7 @@ def test_training_and_scoring_each_on_its_mesh(series, tmp_path, monkeypatch):
 
     def fine_tune(params, config, examples, recipe, *, mesh, **_):
         seen.extend([mesh.shape, params["embed"]["embedding"].sharding.mesh.shape])
-        return FineTuned(params, 1, 0.5, 1, 1.0)
+        return Trained(params, 1, 0.5, 1, 1.0)
 
     def evaluate(scorer, params, *_, **__):
         seen.append(params["embed"]["embedding"].sharding.mesh.shape)

@@ -5,6 +5,7 @@ targets.
 import numpy as np
 import pytest
 
+from amuro_jax.train import batches as module
 from amuro_jax.train.batches import (
     LENGTHS,
     Batches,
@@ -59,3 +60,23 @@ def test_rows_are_padded_to_the_mesh():
 @pytest.mark.parametrize("size,expected", [(1, 16), (16, 16), (17, 32), (2049, 3072), (9000, 9216)])
 def test_fit_size(size, expected):
     assert fit_size(size, LENGTHS) == expected
+
+
+def test_tokens_before_a_step_and_rows_of_a_step():
+    rows = examples(11)
+    batches = Batches(rows, 4, 2, seed=3)
+    sizes = [int((batches[step].enter >= 0).sum()) for step in range(batches.total)]
+    assert [batches.tokens_before(step) for step in range(6)] == [sum(sizes[:n]) for n in range(6)]
+    seen = [row for step in range(3) for row in batches.rows(step)]
+    assert sorted(seen) == [row.row for row in rows]
+
+
+def test_one_permutation_serves_an_epoch(monkeypatch):
+    """326,000 rows: a permutation at each step, or all steps before a resumed one, take minutes."""
+    calls, real = [], module.epoch_order
+    monkeypatch.setattr(module, "epoch_order", lambda *a: calls.append(a) or real(*a))
+    batches = Batches(examples(64), 2, 3, seed=3)
+    for step in range(40):
+        batches.arrays(step)
+    batches.tokens_before(90)
+    assert calls == [(64, 3, 0), (64, 3, 1), (64, 3, 2)]

@@ -2,14 +2,13 @@
 
 import numpy as np
 
-from amuro_jax.config import TrainConfig
+from amuro_jax.config import Recipe, TrainRun
 from amuro_jax.data.types import TrainExample
 from amuro_jax.models.config import ModelConfig
 
 MODEL = ModelConfig("olmo", 64, 32, 2, 4, 4, 8, 48, 64)
-RECIPE = TrainConfig(
-    batch_size=8, epochs=2, learning_rate=3e-3, dtype="float32", clip_norm=1.0, log_every=1
-)
+RECIPE = Recipe(batch_size=8, epochs=2, learning_rate=3e-3, dtype="float32", clip_norm=1.0)
+RUN = TrainRun(log_every=1)
 
 
 def examples(count: int = 28, seed: int = 0) -> list[TrainExample]:

@@ -1,0 +1,38 @@
+"""What a training step minimises: how examples become a batch, and the loss as sums.
+
+An objective is a frozen, hashable value: one compiled step serves every run that has the same one.
+"""
+
+import dataclasses
+from typing import Protocol
+
+from amuro_jax.models.config import ModelConfig
+from amuro_jax.train.batches import LanguageCollator
+from amuro_jax.train.loss import loss_sums
+
+
+class Objective(Protocol):
+    """The interface between a training step and its loss. Implementations are hashable."""
+
+    def collator(self, examples: list, weigh_examples: bool = False):
+        """`collate(chosen examples, rows) -> Batch` of one static width for all of `examples`."""
+
+    def sums(self, params: dict, batch: dict, *, config: ModelConfig, dtype, remat: str):
+        """(sum of losses, (sum of weights, {metric: weighted sum})) of a (micro-)batch, in fp32.
+
+        The step divides each sum by the sum of weights once, after micro-batches and devices.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModelling:
+    """Cross entropy of the tokens behind the loss mask: supervised fine-tuning, pre-training."""
+
+    def collator(self, examples: list, weigh_examples: bool = False) -> LanguageCollator:
+        """Right-padded rows, wide enough for the most predicted tokens of any example."""
+        return LanguageCollator.of(examples, weigh_examples)
+
+    def sums(self, params: dict, batch: dict, *, config: ModelConfig, dtype, remat: str):
+        """Sums over predicted tokens; `batch` holds the arrays of `train.batches.Batch`."""
+        loss, (weight, hits) = loss_sums(params, batch, config=config, dtype=dtype, remat=remat)
+        return loss, (weight, {"accuracy": hits})

@@ -1,0 +1,263 @@
+"""The training loop: resume to the last bit, damaged states, preemption, losses that are not
+finite, metrics one step late.
+"""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from amuro_jax import checkpoint
+from amuro_jax.errors import CheckpointError, TrainingError
+from amuro_jax.logs import read_metrics
+from amuro_jax.models.parameters import flatten, init_params
+from amuro_jax.train import training
+from amuro_jax.train.batches import Batches
+from amuro_jax.train.fine_tune import fine_tune
+from amuro_jax.train.optimizer import Optimizer
+from amuro_jax.train.step import Step, make_step
+from amuro_jax.train.training import PREEMPTED, Preempted, SavePolicy, run_training
+from tests.train.tiny import MODEL, RECIPE, RUN, examples
+
+SAVING = dataclasses.replace(RUN, save_every=2)
+
+
+def equal(left, right):
+    for name, leaf in flatten(left).items():
+        np.testing.assert_array_equal(
+            np.asarray(leaf), np.asarray(flatten(right)[name]), err_msg=name
+        )
+
+
+@pytest.fixture(scope="module")
+def params():
+    return init_params(MODEL, 0)
+
+
+@pytest.fixture(scope="module")
+def whole(params):
+    """The run that nothing interrupts."""
+    return fine_tune(params, MODEL, examples(), RECIPE)
+
+
+class Stop(Exception):
+    pass
+
+
+def stopped_run(monkeypatch, params, workdir, at):
+    """A run that dies once step `at` is dispatched and what is due is saved."""
+
+    real = training._Run.queue
+
+    def queue(self, number, *rest):
+        if number == at + 1:
+            raise Stop
+        real(self, number, *rest)
+
+    monkeypatch.setattr(training._Run, "queue", queue)
+    with pytest.raises(Stop):
+        fine_tune(params, MODEL, examples(), RECIPE, SAVING, workdir=workdir)
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("at", [1, 4, 5])
+def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, params, whole, at):
+    stopped_run(monkeypatch, params, tmp_path, at)
+    states = checkpoint.TrainingStates(tmp_path / "state")
+    assert (states.newest() or 0) == at // 2 * 2
+    resumed = fine_tune(params, MODEL, examples(), RECIPE, SAVING, workdir=tmp_path)
+    equal(whole.params, resumed.params)
+    assert resumed.tokens == whole.tokens > 0
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == list(
+        range(1, whole.steps + 1)
+    )
+
+
+def state_files(workdir, step):
+    """Files of a state that hold arrays."""
+    found = (workdir / "state" / f"step_{step}" / "state").rglob("*")
+    return sorted((p for p in found if p.is_file()), key=lambda p: p.stat().st_size)
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("damage", ["flipped", "torn", "contents", "emptied"])
+def test_a_damaged_state_is_skipped_and_the_one_before_it_used(
+    tmp_path, monkeypatch, params, whole, damage
+):
+    stopped_run(monkeypatch, params, tmp_path, 5)
+    largest = state_files(tmp_path, 4)[-1]
+    if damage == "flipped":
+        flip(largest)
+    elif damage == "torn":
+        largest.write_bytes(largest.read_bytes()[:1000])
+    elif damage == "contents":
+        (tmp_path / "state" / "step_4" / "contents" / "metadata").write_text("{")
+    else:
+        for path in state_files(tmp_path, 4):
+            path.unlink()
+    with pytest.warns(UserWarning, match="state of step 4 in .* is skipped"):
+        resumed = fine_tune(params, MODEL, examples(), RECIPE, SAVING, workdir=tmp_path)
+    equal(whole.params, resumed.params)
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == list(
+        range(1, whole.steps + 1)
+    )
+
+
+def test_a_flipped_bit_of_stored_numbers_is_seen(params):
+    """What decompresses without a complaint is still compared with what was written."""
+    step = make_step(MODEL, Optimizer())
+    state = step.init(params)
+    contents = checkpoint._contents(state)
+    changed = jax.tree.map(np.array, state)
+    words = changed.params["layers"]["mlp"]["up"]["kernel"].view(np.uint32)
+    words[1, 3, 5] ^= 1 << 31
+    other = checkpoint._contents(changed)
+    assert [name for name in contents if contents[name] != other[name]] == [
+        "params/layers/mlp/up/kernel"
+    ]
+
+
+def test_states_are_kept_in_number_and_hold_their_own_step(tmp_path, params):
+    """A state is written in the background while the next steps overwrite its buffers."""
+    step, kept = make_step(MODEL, Optimizer()), {}
+    batches = Batches(examples(), 8, 2, 0)
+
+    def keep(number, state):
+        kept[number] = jax.tree.map(np.array, state.params)
+
+    run_training(
+        step,
+        batches,
+        lambda _: 1e-2,
+        params,
+        workdir=tmp_path,
+        save=SavePolicy(1, at=frozenset([batches.total]), keep=3),
+        on_step=keep,
+    )
+    states = checkpoint.TrainingStates(tmp_path / "state", keep=3)
+    state, newest = states.restore_newest(step.abstract_state())
+    assert newest == batches.total == 8
+    assert sorted(p.name for p in (tmp_path / "state").iterdir() if p.is_dir()) == [
+        "step_6",
+        "step_7",
+        "step_8",
+    ]
+    equal(state.params, kept[8])
+    flip(state_files(tmp_path, 8)[-1])
+    with pytest.warns(UserWarning, match="skipped"):
+        state, newest = states.restore_newest(step.abstract_state())
+    assert newest == 7
+    equal(state.params, kept[7])
+
+
+def test_a_state_of_another_model_is_refused(tmp_path, monkeypatch, params):
+    stopped_run(monkeypatch, params, tmp_path, 4)
+    wide = dataclasses.replace(MODEL, mlp_size=64)
+    with pytest.raises(CheckpointError, match=r"mlp.*\[2, 64, 32\].*\[2, 48, 32\]"):
+        fine_tune(init_params(wide, 0), wide, examples(), RECIPE, SAVING, workdir=tmp_path)
+    assert (tmp_path / "state" / "step_4").is_dir()
+
+
+SCRIPT = """
+import dataclasses, sys
+from amuro_jax import checkpoint
+from amuro_jax.config import TrainRun
+from amuro_jax.models.parameters import init_params
+from amuro_jax.train.fine_tune import fine_tune
+from tests.train.tiny import MODEL, RECIPE, examples
+recipe, run = dataclasses.replace(RECIPE, epochs=6), TrainRun(save_every=3, log_every=1)
+params = init_params(MODEL, 0)
+done = fine_tune(params, MODEL, examples(64), recipe, run, workdir=sys.argv[1])
+checkpoint.save_tree(sys.argv[1] + "/final", done.params)
+"""
+
+
+def start_script(workdir, root):
+    """The script in a process of its own, once it has logged ten steps."""
+    command = [sys.executable, "-c", SCRIPT, str(workdir)]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    process = subprocess.Popen(
+        command, env=environment, cwd=root, stderr=subprocess.PIPE, text=True
+    )
+    while len(read_metrics(workdir / "metrics.jsonl")) < 10 and process.poll() is None:
+        time.sleep(0.01)
+    return process, lambda: subprocess.run(
+        command, env=environment, cwd=root, check=True, capture_output=True
+    )
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_signal_at_any_moment_and_go_on(tmp_path, root, how):
+    workdir = tmp_path / "stopped"
+    process, again = start_script(workdir, root)
+    process.send_signal(how)
+    _, said = process.communicate()
+    logged = read_metrics(workdir / "metrics.jsonl")
+    assert 10 <= len(logged) < 48
+    if how == signal.SIGTERM:
+        assert process.returncode == PREEMPTED == 143
+        newest = checkpoint.TrainingStates(workdir / "state").newest()
+        assert newest == logged[-1]["step"] and f"state of step {newest} saved" in said
+    again()
+    recipe = dataclasses.replace(RECIPE, epochs=6)
+    uninterrupted = fine_tune(init_params(MODEL, 0), MODEL, examples(64), recipe)
+    target = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), uninterrupted.params
+    )
+    equal(uninterrupted.params, checkpoint.restore_tree(workdir / "final", target))
+    assert [row["step"] for row in read_metrics(workdir / "metrics.jsonl")] == list(range(1, 49))
+
+
+def test_sigterm_without_a_workdir_still_ends_the_process(params):
+    def terminate(number, _):
+        if number == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    batches, before = Batches(examples(), 8, 2, 0), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Preempted) as stopped:
+        run_training(
+            make_step(MODEL, Optimizer()), batches, lambda _: 1e-3, params, on_step=terminate
+        )
+    assert (stopped.value.code, stopped.value.step, stopped.value.saved) == (143, 2, False)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_loss_that_is_not_finite_names_step_rows_and_the_last_good_state(tmp_path, params):
+    batches = Batches(examples(), 8, 2, 0)
+    rate = [1e-3, 1e-3, 1e-3, 1e30, 1e-3, 1e-3, 1e-3, 1e-3]
+    step = make_step(MODEL, Optimizer())
+    with pytest.raises(TrainingError) as error:
+        run_training(step, batches, rate.__getitem__, params, workdir=tmp_path, save=SavePolicy(2))
+    rows = ", ".join(map(str, batches.rows(4)))
+    assert f"at step 5, on rows {rows}" in str(error.value)
+    assert "the last good state is step 4" in str(error.value)
+
+
+def test_metrics_are_read_one_step_late(params, monkeypatch):
+    """Reading them makes the host wait for the step: the next one is dispatched before."""
+    events, read, dispatch = [], training._Run._read, Step.__call__
+
+    def recorded_read(self, number, *rest):
+        events.append(f"read {number}")
+        read(self, number, *rest)
+
+    def recorded_dispatch(self, *arguments):
+        events.append("dispatched")
+        return dispatch(self, *arguments)
+
+    monkeypatch.setattr(training._Run, "_read", recorded_read)
+    monkeypatch.setattr(Step, "__call__", recorded_dispatch)
+    step, batches = make_step(MODEL, Optimizer()), Batches(examples(24), 8, 1, 0)
+    run_training(step, batches, lambda _: 1e-3, params)
+    assert events == ["dispatched"] * 2 + ["read 1", "dispatched", "read 2", "read 3"]
