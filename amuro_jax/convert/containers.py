@@ -6,6 +6,7 @@ from pathlib import Path
 
 from amuro_jax import files
 from amuro_jax.convert import safetensors, torch_zip
+from amuro_jax.convert.bounds import MAX_INDEX, check_size, short
 from amuro_jax.convert.tensors import StoredTensor
 from amuro_jax.errors import CheckpointError
 
@@ -59,18 +60,20 @@ def read_table(folder) -> dict[str, StoredTensor]:
 
 
 def _read_shards(index, reader):
-    promised, tensors = _weight_map(index), {}
-    for shard in sorted(set(promised.values())):
+    promised, tensors = {}, {}
+    for name, file in _weight_map(index).items():
+        promised.setdefault(file, set()).add(name)
+    for shard, wanted in sorted(promised.items()):
         found = reader(index.parent / shard)
-        wanted = {name for name, file in promised.items() if file == shard}
         if missing := sorted(wanted - set(found)):
             raise CheckpointError(
-                f"{len(missing)} tensors are missing that {index.name} promises, first {missing[0]}",
+                f"{len(missing)} tensors are missing that {index.name} promises, first "
+                f"{missing[0][:200]}",
                 where=index.parent / shard,
             )
         if extra := sorted(set(found) - wanted):
             raise CheckpointError(
-                f"{len(extra)} tensors are not in {index.name}, first {extra[0]}",
+                f"{len(extra)} tensors are not in {index.name}, first {extra[0][:200]}",
                 where=index.parent / shard,
             )
         tensors.update(found)
@@ -78,6 +81,7 @@ def _read_shards(index, reader):
 
 
 def _weight_map(index) -> dict[str, str]:
+    check_size(index, MAX_INDEX)
     values = files.read_json(index)
     mapping = values.get("weight_map") if isinstance(values, dict) else None
     if (
@@ -86,14 +90,19 @@ def _weight_map(index) -> dict[str, str]:
         or not all(isinstance(file, str) for file in mapping.values())
     ):
         raise CheckpointError("no weight_map from tensor names to files", where=index)
+    checked = set()
     for name, file in mapping.items():
+        if file in checked:
+            continue
+        checked.add(file)
         if Path(file).name != file or file in ("", ".", ".."):
             raise CheckpointError(
-                f"tensor {name} is said to be in {file!r}: not a file of this folder", where=index
+                f"tensor {name[:200]} is said to be in {short(file)}: not a file of this folder",
+                where=index,
             )
         if not (index.parent / file).is_file():
             raise CheckpointError(
-                f"shard {file} is missing (it should hold {name})",
+                f"shard {file} is missing (it should hold {name[:200]})",
                 where=index.parent,
                 hint="download the rest of the checkpoint",
             )

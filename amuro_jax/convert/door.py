@@ -9,7 +9,9 @@ import os
 from pathlib import Path
 
 from amuro_jax import files
+from amuro_jax.checkpoint import read_config
 from amuro_jax.convert import containers, importer
+from amuro_jax.convert.token_ids import check_token_ids
 from amuro_jax.errors import CheckpointError, ConfigError
 
 BESIDE = (
@@ -64,6 +66,7 @@ def open_checkpoint(
         return _from_hub(name, cache, offline, token, options)
     if not is_converted(folder):
         return _converted(folder, {"source": str(name)}, cache, **options)
+    check_token_ids(folder / "tokenizer", read_config(folder))
     if out:
         raise ConfigError(
             "this checkpoint is converted already", where=name, hint="copy the folder"

@@ -6,6 +6,7 @@ import datetime
 import math
 import shutil
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 from amuro_jax import __version__, files
 from amuro_jax.convert import rules, store, tensors
 from amuro_jax.convert.source import Source, open_source
+from amuro_jax.convert.token_ids import check_token_ids
 from amuro_jax.errors import CheckpointError
 from amuro_jax.models.parameters import abstract_params, flatten
 
@@ -54,12 +56,20 @@ def convert(folder, out, *, provenance: dict | None = None, tokenizer=None, prog
     if progress:
         progress(0, sum(tensor.nbytes for tensor in source.table.values()))
     with files.atomic_folder(out) as scratch:
-        write_params(source, scratch / "params", progress=progress)
-        files.write_json(scratch / "model.json", source.config.to_json())
         copy_companions([folder] + [tokenizer] * bool(tokenizer), scratch / "tokenizer")
+        check_token_ids(scratch / "tokenizer", source.config)
+        bad = write_params(source, scratch / "params", progress=progress)
+        if bad:
+            warnings.warn(
+                f"{folder}: {sum(bad.values())} weights are NaN or infinite, first in "
+                f"{next(iter(bad))} ({next(iter(bad.values()))}); scores of this model mean nothing",
+                stacklevel=2,
+            )
+        files.write_json(scratch / "model.json", source.config.to_json())
         record = {
             "form": source.form,
             "dtypes": stored_dtypes(source),
+            "non_finite": bad,
             **(provenance or {}),
             "code": __version__,
         }
@@ -106,9 +116,20 @@ def parameter_dtypes(source: Source) -> dict[str, np.dtype]:
     }
 
 
-def write_params(source: Source, path, *, progress=None) -> None:
-    """Streams every tensor of the source into the `params/` folder `path`; each is read once."""
-    dtypes, arrays = parameter_dtypes(source), {}
+def count_non_finite(values: np.ndarray) -> int:
+    """How many floats are NaN or infinite: those whose exponent has every bit set."""
+    exponent = {"float32": 0x7F800000, "float16": 0x7C00, "bfloat16": 0x7F80}[values.dtype.name]
+    bits = values.view(f"u{values.dtype.itemsize}")
+    return int(np.count_nonzero((bits & bits.dtype.type(exponent)) == exponent))
+
+
+def write_params(source: Source, path, *, progress=None) -> dict[str, int]:
+    """Streams every tensor of the source into the `params/` folder `path`; each is read once.
+
+    Returns:
+        Source tensor name → NaN and infinite values in it, where there are any.
+    """
+    dtypes, arrays, bad = parameter_dtypes(source), {}, {}
     for rule in source.rules:
         shape = rules.target_shape(rule, source.config)
         arrays[rule.target] = (shape, dtypes[rule.target], _chunks(rule, shape, source))
@@ -119,10 +140,13 @@ def write_params(source: Source, path, *, progress=None) -> None:
             source.expected, key=lambda name: (source.table[name].path, source.table[name].offset)
         ):
             for target, index, values in blocks(source, source.expected[name]):
+                if count := count_non_finite(values):
+                    bad[name] = bad.get(name, 0) + count
                 writer.put(target, index, values.astype(dtypes[target], copy=False))
             done += source.table[name].nbytes
             if progress:
                 progress(done, total)
+    return bad
 
 
 def _check_complete(arrays, source):

@@ -9,6 +9,7 @@ name and turned into plain records, every other global is refused by its name.
 import dataclasses
 import pickletools
 
+from amuro_jax.convert.bounds import MAX_AXES, MAX_OPCODES, short
 from amuro_jax.errors import CheckpointError
 
 STORAGES = {
@@ -83,7 +84,7 @@ def load(data: bytes, *, where):
         raise
     except _DAMAGE as error:
         raise CheckpointError(
-            f"damaged pickle: {type(error).__name__}: {error}",
+            f"damaged pickle: {type(error).__name__}: {str(error)[:300]}",
             where=where,
             hint="download it again",
         ) from error
@@ -96,13 +97,19 @@ class _Machine:
         self.where, self.stack, self.memo = where, [], {}
 
     def run(self, data):
-        for opcode, argument, position in pickletools.genops(data):
+        for count, (opcode, argument, position) in enumerate(pickletools.genops(data)):
+            if count >= MAX_OPCODES:
+                raise CheckpointError(
+                    f"the pickle has more than {MAX_OPCODES} opcodes; no state dict needs as many",
+                    where=self.where,
+                )
             if opcode.name == "STOP":
                 return self.stack.pop()
             handler = _HANDLERS.get(opcode.name)
             if handler is None:
                 raise CheckpointError(
-                    f"opcode {opcode.name} at byte {position} has no place in a state dict; not read",
+                    f"opcode {opcode.name} at byte {position} has no place in a state dict; "
+                    "not read",
                     where=self.where,
                 )
             handler(self, argument)
@@ -119,11 +126,12 @@ class _Machine:
 
     def find_global(self, name):
         if name not in _ALLOWED:
-            hint = "a checkpoint of plain tensors does not need it; do not load this file elsewhere before you know why it is there"
             raise CheckpointError(
-                f"the pickle names the global {name}, which is not on the allow-list; nothing was run",
+                f"the pickle names the global {name[:200]}, which is not on the allow-list; "
+                "nothing was run",
                 where=self.where,
-                hint=hint,
+                hint="a checkpoint of plain tensors does not need it; do not load this file "
+                "elsewhere before you know why it is there",
             )
         self.push(Global(name))
 
@@ -133,7 +141,11 @@ class _Machine:
 
     def build(self, name, arguments):
         if name == "collections.OrderedDict":
-            return dict(*arguments)
+            found = {}
+            for pair in arguments[0] if arguments else ():
+                key, value = pair
+                self.set_item(found, key, value)
+            return found
         if name == "torch._utils._rebuild_parameter":
             return _expect(arguments[0], View)
         if name == "torch._utils._rebuild_tensor_v2":
@@ -145,15 +157,26 @@ class _Machine:
         kind, storage, key, _, count = self.stack.pop()
         name = _expect(storage, Global).name.removeprefix("torch.")
         if kind != "storage" or name not in STORAGES:
-            raise CheckpointError(f"unknown persistent object {kind!r} of {name}", where=self.where)
+            raise CheckpointError(
+                f"unknown persistent object {short(kind)} of {name}", where=self.where
+            )
         self.push(Storage(_expect(key, str), STORAGES[name], _size(count)))
 
     def set_items(self, items):
         target = _expect(self.stack[-1], dict)
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if isinstance(key, str) and key in target:
-                raise CheckpointError(f"the state dict names {key!r} twice", where=self.where)
-            target[key] = value
+            self.set_item(target, key, value)
+
+    def set_item(self, target, key, value):
+        # A tuple of tuples that share their parts has few bytes and takes for ever to hash.
+        if not isinstance(key, str | int):
+            raise CheckpointError(
+                f"a key of the state dict is a {type(key).__name__}, not a string",
+                where=self.where,
+            )
+        if isinstance(key, str) and key in target:
+            raise CheckpointError(f"the state dict names {short(key)} twice", where=self.where)
+        target[key] = value
 
     def set_state(self):
         # attributes of an OrderedDict (`_metadata`): nothing that a parameter needs
@@ -169,12 +192,12 @@ def _expect(value, kind):
 
 def _size(value):
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**62:
-        raise ValueError(f"bad size {value!r}")
+        raise ValueError(f"bad size {short(value)}")
     return value
 
 
 def _sizes(values):
-    if len(_expect(values, tuple)) > 32:
+    if len(_expect(values, tuple)) > MAX_AXES:
         raise ValueError(f"{len(values)} axes")
     return tuple(map(_size, values))
 

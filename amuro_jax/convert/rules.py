@@ -171,7 +171,7 @@ def check_table(
             f"{len(missing)} tensors of the model are missing, {len(extra)} in the checkpoint are unknown"
         ]
         lines += [f"    missing: {name} {expected[name].shape}" for name in missing[:5]]
-        lines += [f"    unknown: {name} {kept[name].describe()}" for name in extra[:5]]
+        lines += [f"    unknown: {name[:200]} {kept[name].describe()}" for name in extra[:5]]
         raise CheckpointError(
             "\n".join(lines),
             where=where,

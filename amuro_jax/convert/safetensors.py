@@ -14,10 +14,10 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
+from amuro_jax.convert.bounds import MAX_AXES, MAX_HEADER, short
 from amuro_jax.convert.tensors import BFLOAT16, StoredTensor
 from amuro_jax.errors import AmuroError, CheckpointError
 
-MAX_HEADER = 100_000_000  # bytes; the limit of the reference implementation
 DTYPES = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
@@ -62,8 +62,12 @@ def _load_json(path):
             prefix = stream.read(8)
             length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
             if length < 2 or length > min(MAX_HEADER, size - 8):
-                what = f"not a safetensors file, or truncated: a header of {length} bytes in a file of {size}"
-                raise CheckpointError(what, where=path, hint="download it again")
+                raise CheckpointError(
+                    f"not a safetensors file, or truncated: a header of {length} bytes in a file "
+                    f"of {size} (at most {MAX_HEADER} are read)",
+                    where=path,
+                    hint="download it again",
+                )
             text = stream.read(length)
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error}", where=path) from error
@@ -71,7 +75,7 @@ def _load_json(path):
         header = json.loads(text.decode("utf-8"), object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"the safetensors header is not valid: {error}", where=path
+            f"the safetensors header is not valid: {str(error)[:300]}", where=path
         ) from error
     if not isinstance(header, dict):
         raise CheckpointError(
@@ -83,10 +87,9 @@ def _load_json(path):
 def _no_duplicates(pairs):
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(
-            f"duplicate name {next(name for name in names if names.count(name) > 1)!r}"
-        )
+        seen = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        raise ValueError(f"duplicate name {short(twice)}")
     return found
 
 
@@ -95,7 +98,7 @@ def _is_size(value) -> bool:
 
 
 def _entry(name, value, path, start, end):
-    where = f"{path}: {name}"
+    where = f"{path}: {name[:200]}"
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise CheckpointError(
             "a header entry must have exactly dtype, shape and data_offsets", where=where
@@ -103,21 +106,24 @@ def _entry(name, value, path, start, end):
     code, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(code, str) or code not in DTYPES:
         raise CheckpointError(
-            f"unknown dtype {code!r}", where=where, hint="known: " + ", ".join(DTYPES)
+            f"unknown dtype {short(code)}", where=where, hint="known: " + ", ".join(DTYPES)
         )
-    if not isinstance(shape, list) or len(shape) > 32 or not all(map(_is_size, shape)):
-        raise CheckpointError(f"bad shape {shape!r}", where=where)
+    if not isinstance(shape, list) or len(shape) > MAX_AXES or not all(map(_is_size, shape)):
+        raise CheckpointError(f"bad shape {short(shape)}", where=where)
     if (
         not isinstance(offsets, list)
         or len(offsets) != 2
         or not all(map(_is_size, offsets))
         or offsets[0] > offsets[1]
     ):
-        raise CheckpointError(f"bad data_offsets {offsets!r}", where=where)
+        raise CheckpointError(f"bad data_offsets {short(offsets)}", where=where)
     wanted = math.prod(shape) * DTYPES[code].itemsize
     if offsets[1] - offsets[0] != wanted:
-        what = f"data_offsets {offsets} span {offsets[1] - offsets[0]} bytes, {code} {tuple(shape)} needs {wanted}"
-        raise CheckpointError(what, where=where)
+        raise CheckpointError(
+            f"data_offsets {offsets} span {offsets[1] - offsets[0]} bytes, {code} {tuple(shape)} "
+            f"needs {wanted}",
+            where=where,
+        )
     if start + offsets[1] > end:
         what = f"truncated: the tensor ends at byte {start + offsets[1]}, the file at {end}"
         raise CheckpointError(what, where=where, hint="download it again")
@@ -125,13 +131,26 @@ def _entry(name, value, path, start, end):
 
 
 def _check_cover(tensors, path, start, end):
-    at = start
+    """Each byte of the data belongs to one tensor. An overlap is told before any gap: moving a
+    tensor onto another leaves a gap too, and the overlap is what is wrong.
+    """
+    at, gap = start, None
     for tensor in sorted(tensors.values(), key=lambda tensor: (tensor.offset, tensor.nbytes)):
-        if tensor.offset != at:
-            kind = "overlap" if tensor.offset < at else "leave a gap"
-            what = f"tensors {kind}: the data before ends at byte {at}, this one starts at {tensor.offset}"
-            raise CheckpointError(what, where=f"{path}: {tensor.name}")
-        at += tensor.nbytes
+        if tensor.offset < at:
+            raise CheckpointError(
+                f"tensors overlap: the data before ends at byte {at}, this one starts at "
+                f"{tensor.offset}",
+                where=f"{path}: {tensor.name[:200]}",
+            )
+        if tensor.offset > at and gap is None:
+            gap = (at, tensor)
+        at = tensor.offset + tensor.nbytes
+    if gap:
+        raise CheckpointError(
+            f"tensors leave a gap: the data before ends at byte {gap[0]}, this one starts at "
+            f"{gap[1].offset}",
+            where=f"{path}: {gap[1].name[:200]}",
+        )
     if at != end:
         raise CheckpointError(
             f"the header describes {at} bytes, the file has {end}",

@@ -11,6 +11,7 @@ import yaml
 
 from amuro_jax import files
 from amuro_jax.convert import containers, families, rules, tensors
+from amuro_jax.convert.bounds import MAX_CONFIG, check_size
 from amuro_jax.convert.families import native_olmo
 from amuro_jax.convert.tensors import FLOATS, StoredTensor
 from amuro_jax.errors import CheckpointError
@@ -43,16 +44,20 @@ def identify(folder) -> tuple[str, ModelConfig]:
     """
     folder = Path(folder)
     if (folder / "config.json").is_file():
+        check_size(folder / "config.json", MAX_CONFIG)
         hf = files.read_json(folder / "config.json")
         if not isinstance(hf, dict):
             raise CheckpointError(
                 f"expected a JSON object, got {type(hf).__name__}", where=folder / "config.json"
             )
         if hf.get("model_type") in ("hf_olmo", "olmo") and "d_model" in hf:
-            return "hf_olmo", native_olmo.read_config(hf)
+            return "hf_olmo", _located(folder / "config.json", lambda: native_olmo.read_config(hf))
         return "hf", _located(folder / "config.json", lambda: families.config_from_hf(hf))
     if (folder / "config.yaml").is_file():
-        return "native_olmo", native_olmo.read_config(_read_yaml(folder / "config.yaml"))
+        values = _read_yaml(folder / "config.yaml")
+        return "native_olmo", _located(
+            folder / "config.yaml", lambda: native_olmo.read_config(values)
+        )
     raise CheckpointError("not a checkpoint: neither config.json nor config.yaml", where=folder)
 
 
@@ -63,17 +68,26 @@ def _located(path, action):
         raise CheckpointError(
             error.what, where=f"{path.parent}/{error.where}", hint=error.hint
         ) from error
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(
-            f"a field has a value of the wrong kind: {error}", where=path
+            f"a field has a value of the wrong kind: {str(error)[:300]}", where=path
         ) from error
 
 
+class _ConfigLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """YAML without merge keys: merges of merges grow exponentially, and no OLMo file has any."""
+
+    def flatten_mapping(self, node):
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise yaml.YAMLError("merge keys (<<) are not read")
+
+
 def _read_yaml(path):
+    check_size(path, MAX_CONFIG)
     try:
-        values = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"not valid YAML: {error}", where=path) from error
+        values = yaml.load(path.read_text(), Loader=_ConfigLoader)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"not valid YAML: {str(error)[:300]}", where=path) from error
     model = values.get("model", values) if isinstance(values, dict) else None
     if not isinstance(model, dict) or "d_model" not in model:
         raise CheckpointError("no `model` block with d_model", where=path)
@@ -98,7 +112,8 @@ def open_source(folder) -> Source:
     for tensor in kept.values():
         if tensor.dtype not in FLOATS:
             raise CheckpointError(
-                f"{tensor.name} is stored as {tensor.dtype.name}; converted are float32, float16 and bfloat16",
+                f"{tensor.name} is stored as {tensor.dtype.name}; converted are float32, float16 "
+                "and bfloat16",
                 where=tensor.path,
             )
     return Source(folder, form, config, found, expected, {name: kept[name] for name in expected})

@@ -5,17 +5,36 @@ place.
 import math
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from amuro_jax.convert import pickles
+from amuro_jax.convert.bounds import MAX_DIRECTORY, MAX_PICKLE, short
 from amuro_jax.convert.tensors import BFLOAT16, StoredTensor, dense_strides
 from amuro_jax.errors import CheckpointError
 
 # pickled magic number that torch wrote before version 1.6
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
-_PICKLE_LIMIT = 256 << 20  # bytes; a state dict's pickle has some hundred bytes per tensor
+
+
+class _BoundedReads:
+    """A file of which one read takes a bounded number of bytes: zipfile reads the whole central
+    directory of an archive in one, whatever size the archive states.
+    """
+
+    def __init__(self, stream, path):
+        self._stream, self._path = stream, path
+        self.seek, self.tell, self.seekable = stream.seek, stream.tell, stream.seekable
+
+    def read(self, size=-1):
+        data = self._stream.read(min(size, MAX_DIRECTORY + 1) if size >= 0 else MAX_DIRECTORY + 1)
+        if len(data) > MAX_DIRECTORY:
+            raise CheckpointError(
+                f"the zip's directory has more than {MAX_DIRECTORY} bytes", where=self._path
+            )
+        return data
 
 
 def read_table(path) -> dict[str, StoredTensor]:
@@ -29,14 +48,17 @@ def read_table(path) -> dict[str, StoredTensor]:
     try:
         with open(path, "rb") as stream:
             _check_magic(path, stream.read(len(_LEGACY)))
-            with zipfile.ZipFile(stream) as archive:
+            with zipfile.ZipFile(_BoundedReads(stream, path)) as archive:
                 entries = {info.filename: info for info in archive.infolist()}
-                prefix = _prefix(path, entries)
-                _check_byte_order(path, archive, entries, prefix)
-                state = pickles.load(
-                    _read_pickle(path, archive, entries[f"{prefix}/data.pkl"]), where=path
-                )
-                return _table(path, stream, state, entries, prefix)
+            prefix = _prefix(path, entries)
+            if f"{prefix}/byteorder" in entries:
+                order = _read_entry(path, stream, entries, f"{prefix}/byteorder", limit=16)
+                if order != b"little":
+                    raise CheckpointError(
+                        f"byte order {order!r}; only little-endian files are read", where=path
+                    )
+            data = _read_entry(path, stream, entries, f"{prefix}/data.pkl", limit=MAX_PICKLE)
+            return _table(path, stream, pickles.load(data, where=path), entries, prefix)
     except (
         zipfile.BadZipFile,
         struct.error,
@@ -47,7 +69,7 @@ def read_table(path) -> dict[str, StoredTensor]:
         KeyError,
     ) as error:
         raise CheckpointError(
-            f"damaged zip archive: {error}", where=path, hint="download it again"
+            f"damaged zip archive: {str(error)[:300]}", where=path, hint="download it again"
         ) from error
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error}", where=path) from error
@@ -78,21 +100,20 @@ def _prefix(path, entries):
     return found[0].split("/")[0]
 
 
-def _check_byte_order(path, archive, entries, prefix):
-    name = f"{prefix}/byteorder"
-    if name in entries and (order := archive.read(name)[:16]) != b"little":
+def _read_entry(path, stream, entries, name, *, limit):
+    """Bytes of a small stored entry, its CRC checked; nothing is ever inflated."""
+    start, size = _place(path, stream, entries, name)
+    if size > limit:
         raise CheckpointError(
-            f"byte order {order!r}; only little-endian files are read", where=path
+            f"entry {name} has {size} bytes, torch.save writes at most {limit}", where=path
         )
-
-
-def _read_pickle(path, archive, info):
-    if info.file_size > _PICKLE_LIMIT or info.compress_type != zipfile.ZIP_STORED:
+    stream.seek(start)
+    data = stream.read(size)
+    if zlib.crc32(data) != entries[name].CRC:
         raise CheckpointError(
-            f"data.pkl of {info.file_size} bytes, compression {info.compress_type}: not written by torch.save",
-            where=path,
+            f"entry {name} differs from its checksum", where=path, hint="download it again"
         )
-    return archive.read(info)
+    return data
 
 
 def _table(path, stream, state, entries, prefix):
@@ -103,7 +124,9 @@ def _table(path, stream, state, entries, prefix):
         if not isinstance(name, str) or not isinstance(view, pickles.View):
             hint = "only plain state dicts are read; a training state must be split first"
             raise CheckpointError(
-                f"entry {name!r} is a {type(view).__name__}, not a tensor", where=path, hint=hint
+                f"entry {short(name)} is a {type(view).__name__}, not a tensor",
+                where=path,
+                hint=hint,
             )
         entry = f"{prefix}/data/{view.storage.key}"
         if entry not in places:
@@ -115,7 +138,7 @@ def _table(path, stream, state, entries, prefix):
 def _place(path, stream, entries, name):
     """First byte and size of a stored entry; the local header says how long it is itself."""
     if name not in entries:
-        raise CheckpointError(f"the archive has no entry {name}", where=path)
+        raise CheckpointError(f"the archive has no entry {name[:200]}", where=path)
     info = entries[name]
     if info.compress_type != zipfile.ZIP_STORED:
         raise CheckpointError(f"entry {name} is compressed; torch.save never does that", where=path)
@@ -129,7 +152,8 @@ def _place(path, stream, entries, name):
     start = info.header_offset + 30 + name_length + extra_length
     if start + info.file_size > path.stat().st_size:
         raise CheckpointError(
-            f"truncated: entry {name} ends at byte {start + info.file_size}, the file at {path.stat().st_size}",
+            f"truncated: entry {name} ends at byte {start + info.file_size}, the file at "
+            f"{path.stat().st_size}",
             where=path,
         )
     return start, info.file_size
@@ -138,19 +162,25 @@ def _place(path, stream, entries, name):
 def _tensor(path, name, view, start, size):
     dtype = BFLOAT16 if view.storage.dtype == "bfloat16" else np.dtype(view.storage.dtype)
     if size != view.storage.count * dtype.itemsize:
-        what = f"storage {view.storage.key} has {size} bytes, {view.storage.count} × {dtype.name} needs {view.storage.count * dtype.itemsize}"
-        raise CheckpointError(what, where=f"{path}: {name}")
+        what = (
+            f"storage {short(view.storage.key)} has {size} bytes, {view.storage.count} × "
+            f"{dtype.name} needs {view.storage.count * dtype.itemsize}"
+        )
+        raise CheckpointError(what, where=f"{path}: {name[:200]}")
     if len(view.shape) != len(view.strides):
         raise CheckpointError(
-            f"shape {view.shape} with strides {view.strides}", where=f"{path}: {name}"
+            f"shape {view.shape} with strides {view.strides}", where=f"{path}: {name[:200]}"
         )
     empty = 0 in view.shape
     last = view.offset + sum(
         (n - 1) * step for n, step in zip(view.shape, view.strides, strict=True)
     )
     if not empty and (last >= view.storage.count or math.prod(view.shape) > view.storage.count):
-        what = f"a view of shape {view.shape}, strides {view.strides}, offset {view.offset} in a storage of {view.storage.count}"
-        raise CheckpointError(what, where=f"{path}: {name}")
+        what = (
+            f"a view of shape {view.shape}, strides {view.strides}, offset {view.offset} in a "
+            f"storage of {view.storage.count}"
+        )
+        raise CheckpointError(what, where=f"{path}: {name[:200]}")
     strides = None if empty or view.strides == dense_strides(view.shape) else view.strides
     return StoredTensor(
         name, view.shape, dtype, path, start + view.offset * dtype.itemsize, strides

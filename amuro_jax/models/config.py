@@ -4,6 +4,10 @@ import dataclasses
 
 from amuro_jax.errors import CheckpointError
 
+ACTIVATIONS = ("silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "relu")
+MAX_LAYERS = 10_000  # the deepest published decoders have some hundred
+MAX_SIZE = 2**31 - 1  # of any other size: an index into an axis is an int32
+
 
 @dataclasses.dataclass(frozen=True)
 class Rope:
@@ -88,6 +92,24 @@ class ModelConfig:
     pad_id: int | None = None
 
     def __post_init__(self):
+        limits = dict.fromkeys(
+            "vocab_size hidden_size num_layers num_heads num_kv_heads head_dim mlp_size "
+            "max_length".split(),
+            MAX_SIZE,
+        )
+        for name, most in {**limits, "num_layers": MAX_LAYERS}.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= most:
+                raise CheckpointError(
+                    f"{name} must be a whole number from 1 to {most}, got {str(value)[:80]!r}",
+                    where=f"model config: {name}",
+                )
+        if self.activation not in ACTIVATIONS:
+            raise CheckpointError(
+                f"unknown activation {str(self.activation)[:80]!r}",
+                where="model config: activation",
+                hint="known: " + ", ".join(ACTIVATIONS),
+            )
         if self.num_heads % self.num_kv_heads:
             raise CheckpointError(
                 f"{self.num_heads} query heads cannot share {self.num_kv_heads} key/value heads",

@@ -86,6 +86,8 @@ VARIANTS = {
         "Llama",
         {"attention_bias": True, "mlp_bias": True, "head_dim": 16, "tie_word_embeddings": True},
     ),
+    "llama-swish": ("Llama", {"hidden_act": "swish"}),
+    "gpt_neox-gelu-fast": ("GPTNeoX", {"hidden_act": "gelu_fast"}),
     "llama-yarn": ("Llama", {"head_dim": 16, "rope_parameters": {**YARN, **SHARP}}),
 }
 

@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import struct
+import time
 import zipfile
 
 import numpy as np
@@ -238,3 +239,122 @@ def test_file_that_shrinks_after_its_header_was_read(tmp_path):
     os.truncate(path, path.stat().st_size - 6)
     with pytest.raises(CheckpointError, match=r"needs bytes up to \d+, the file ends at \d+"):
         tensors.read(table["b"])
+
+
+def timed(action):
+    """(processor seconds that `action`, which must refuse, takes, the message)."""
+    started = time.process_time()
+    with pytest.raises(CheckpointError) as error:
+        action()
+    assert len(str(error.value)) < 2000
+    return time.process_time() - started, str(error.value)
+
+
+def test_an_overlap_that_leaves_a_gap_is_told_as_an_overlap(tmp_path):
+    moved = {
+        "a": {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]},
+        "b": {"dtype": "F32", "shape": [1], "data_offsets": [8, 12]},
+    }
+    with pytest.raises(CheckpointError, match="tensors overlap"):
+        safetensors.read_header(header_file(tmp_path / "m.safetensors", moved, b"\0" * 12))
+
+
+def test_a_header_of_many_names_takes_linear_time(tmp_path):
+    entry = '{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
+    names = [f'"t{i}":{entry}' for i in range(150_000)] + [f'"t149999":{entry}']
+    path = header_file(tmp_path / "m.safetensors", ("{" + ",".join(names) + "}").encode())
+    seconds, text = timed(lambda: safetensors.read_header(path))
+    assert "duplicate name 't149999'" in text and seconds < 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"a":{"dtype":"' + b"x" * 10**7 + b'","shape":[],"data_offsets":[0,0]}}',
+        b'{"a":{"dtype":"F32","shape":[' + b"-1," * 10**6 + b'1],"data_offsets":[0,0]}}',
+        b'{"a":{"dtype":"F32","shape":[' + b"9" * 10**6 + b'],"data_offsets":[0,0]}}',
+        b'{"a":' + b"[" * 10**6 + b"]" * 10**6 + b"}",
+        b" " * (17 << 20),
+    ],
+    ids=["long dtype", "long shape", "long number", "deep", "long header"],
+)
+def test_hostile_headers_are_refused_at_once(tmp_path, text):
+    path = header_file(tmp_path / "m.safetensors", text)
+    assert timed(lambda: safetensors.read_header(path))[0] < 2
+
+
+def nested(depth=60):
+    """Opcodes that leave ((((), ()), ((), ())), …): a few bytes, 2**depth leaves."""
+    return b")" + b"q\x00h\x00\x86" * depth
+
+
+PICKLES = {
+    "tuple as key": b"\x80\x02}" + nested() + b"Ns.",
+    "tuple as key of an OrderedDict": (
+        b"\x80\x02ccollections\nOrderedDict\n](]" + nested() + b"aNae\x85R."
+    ),
+    "tuple as persistent id": (
+        b"\x80\x02(" + nested() + b"ctorch\nFloatStorage\nX\x01\x00\x00\x000NK\x01tQ."
+    ),
+    "tuple as storage key": (
+        b"\x80\x02(X\x07\x00\x00\x00storagectorch\nFloatStorage\n" + nested() + b"NK\x01tQ."
+    ),
+    "tuple as count": (
+        b"\x80\x02(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000N"
+        + nested()
+        + b"tQ."
+    ),
+    "tuple as value": b"\x80\x02}X\x01\x00\x00\x00a" + nested() + b"s.",
+    "a number of a megabyte as key": (
+        b"\x80\x02}\x8b" + struct.pack("<i", 10**6) + b"\x7f" * 10**6 + b"Ns."
+    ),
+    "a number of a megabyte as count": (
+        b"\x80\x02(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000N\x8b"
+        + struct.pack("<i", 10**6)
+        + b"\x7f" * 10**6
+        + b"tQ."
+    ),
+    "many opcodes": b"\x80\x02" + b"N0" * (7 << 20) + b"}.",
+    "long name of a global": b"\x80\x02c" + b"x" * 10**6 + b"\ny\n.",
+    "long": b"\x80\x02" + b"N0" * (9 << 20) + b"}.",
+}
+
+
+@pytest.mark.parametrize("name", PICKLES)
+def test_hostile_pickles_are_refused_at_once(tmp_path, name):
+    write_zip(tmp_path / "x.bin", PICKLES[name])
+    seconds, _ = timed(lambda: torch_zip.read_table(tmp_path / "x.bin"))
+    assert seconds < 2
+
+
+def test_zip_entries_are_never_inflated(tmp_path):
+    """A `byteorder` of 200 MB that is 200 kB on disk; torch stores its entries as they are."""
+    path = tmp_path / "x.bin"
+    write_zip(path, pickle.dumps({}, 2))
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/byteorder", b"\0" * (200 << 20))
+    seconds, text = timed(lambda: torch_zip.read_table(path))
+    assert "byteorder is compressed" in text and seconds < 2
+
+
+def test_a_zip_of_many_entries_is_refused_at_once(tmp_path):
+    path = tmp_path / "x.bin"
+    write_zip(path, pickle.dumps({}, 2))
+    good = path.read_bytes()
+    end = good.rindex(b"PK\x05\x06")
+    start = struct.unpack("<I", good[end + 16 : end + 20])[0]
+    directory = good[start:end] * 200_000
+    tail = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 1, 1, len(directory), start, 0)
+    path.write_bytes(good[:start] + directory + tail)
+    seconds, text = timed(lambda: torch_zip.read_table(path))
+    assert "directory" in text and seconds < 2
+
+
+def test_a_pickle_that_differs_from_its_checksum_is_refused(tmp_path):
+    path = tmp_path / "x.bin"
+    torch.save({"a": torch.zeros(2)}, path)
+    data = path.read_bytes()
+    assert b"X\x01\x00\x00\x00a" in data
+    path.write_bytes(data.replace(b"X\x01\x00\x00\x00a", b"X\x01\x00\x00\x00b", 1))
+    with pytest.raises(CheckpointError, match="differs from its checksum"):
+        torch_zip.read_table(path)

@@ -185,6 +185,17 @@ CONFIGS = {
     ),
     "quantised": ({"quantization_config": {"quant_method": "gptq"}}, "quantised"),
     "heads": ({"num_key_value_heads": 3}, "4 query heads cannot share 3"),
+    "quick_gelu": ({"hidden_act": "quick_gelu"}, "unknown activation 'quick_gelu'"),
+    "relu2": ({"hidden_act": "relu2"}, "unknown activation 'relu2'"),
+    "mish": ({"hidden_act": "mish"}, "unknown activation 'mish'"),
+    "tanh": ({"hidden_act": "tanh"}, "unknown activation 'tanh'"),
+    "activation of no kind": ({"hidden_act": ["silu"]}, "unknown activation"),
+    "no heads": ({"num_attention_heads": 0}, "wrong kind|num_heads"),
+    "a billion layers": ({"num_hidden_layers": 10**9}, "num_layers must be"),
+    "a billion layers of olmo3": (
+        {"model_type": "olmo3", "num_hidden_layers": 10**9},
+        "at most 10000",
+    ),
 }
 
 
@@ -358,6 +369,48 @@ def test_tokenizer_files_travel_and_come_back(folder, tmp_path):
         *texts,
         "config.json",
         "model.safetensors",
+    }
+
+
+def save_tokenizer(folder, tokens, added=()):
+    tokenizers = pytest.importorskip("tokenizers")
+    model = tokenizers.models.WordLevel({t: i for i, t in enumerate(tokens)}, unk_token=tokens[0])
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.add_special_tokens(list(added))
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def test_token_ids_beyond_the_embedding_are_refused_on_opening(folder, tmp_path):
+    tokens = [f"t{i}" for i in range(96)]
+    save_tokenizer(folder, tokens)
+    good = convert.open_checkpoint(folder, tmp_path / "cache")
+    save_tokenizer(folder, tokens, ["<|extra|>"])
+    message = r"token '<\|extra\|>' has id 96, but the embedding has 96 rows"
+    with pytest.raises(CheckpointError, match=message):
+        convert.open_checkpoint(folder, tmp_path / "cache")
+    shutil.copy(folder / "tokenizer.json", good / "tokenizer")
+    with pytest.raises(CheckpointError, match=message):  # converted by an earlier version
+        convert.open_checkpoint(good, tmp_path / "cache")
+    save_tokenizer(folder, tokens)
+    (folder / "added_tokens.json").write_text('{"<pad>": 97}')
+    with pytest.raises(CheckpointError, match="'<pad>' has id 97"):
+        convert.open_checkpoint(folder, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_weights_that_are_not_finite_are_counted_in_a_warning(folder, tmp_path, dtype):
+    def change(state):
+        for name in state:
+            state[name] = state[name].to(dtype)
+        state["model.layers.1.mlp.up_proj.weight"][3, 4:6] = float("nan")
+        state["model.layers.2.mlp.up_proj.weight"][0, 0] = float("-inf")
+
+    change_tensors(folder, change)
+    with pytest.warns(UserWarning, match=r"3 weights are NaN.*layers.1.mlp.up_proj.weight \(2\)"):
+        out = convert.open_checkpoint(folder, tmp_path / "cache")
+    assert checkpoint.read_provenance(out)["non_finite"] == {
+        "model.layers.1.mlp.up_proj.weight": 2,
+        "model.layers.2.mlp.up_proj.weight": 1,
     }
 
 

@@ -4,6 +4,7 @@ way to HF.
 
 import importlib
 import json
+import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -152,6 +153,9 @@ def test_hf_olmo_wrapper_has_the_same_parameters(tmp_path):
         {"activation_type": "gelu"},
         {"rope": False},
         {"block_group_size": 2},
+        {"alibi": True, "rope": False},
+        {"bias_for_layer_norm": True, **OLMO2},
+        {"include_bias": True, **OLMO2, "bias_for_layer_norm": None},
     ],
 )
 def test_settings_the_decoder_lacks_are_refused_by_name(changes, tmp_path):
@@ -159,3 +163,15 @@ def test_settings_the_decoder_lacks_are_refused_by_name(changes, tmp_path):
     (tmp_path / "model.pt").write_bytes(b"")
     with pytest.raises(CheckpointError, match=next(iter(changes))):
         convert.open_checkpoint(tmp_path, tmp_path / "cache")
+
+
+def test_merges_of_merges_in_yaml_are_refused_at_once(tmp_path):
+    lines = ["a0: &a0 {x: 1}"]
+    for i in range(1, 12):
+        lines.append(f"a{i}: &a{i}\n  <<: [{', '.join([f'*a{i - 1}'] * 10)}]")
+    (tmp_path / "config.yaml").write_text("\n".join(lines))
+    (tmp_path / "model.pt").write_bytes(b"")
+    started = time.process_time()
+    with pytest.raises(CheckpointError, match="merge keys"):
+        convert.open_checkpoint(tmp_path, tmp_path / "cache")
+    assert time.process_time() - started < 2

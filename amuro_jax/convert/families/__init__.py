@@ -2,6 +2,7 @@
 no parameter.
 """
 
+from amuro_jax.convert.bounds import short
 from amuro_jax.convert.families import gpt_neox, llama, olmo, olmo2, olmo3
 from amuro_jax.errors import CheckpointError
 from amuro_jax.models.config import ModelConfig
@@ -15,9 +16,9 @@ def get_family(name: str):
     Raises:
         CheckpointError: an architecture that is not covered.
     """
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:
         raise CheckpointError(
-            f"unknown architecture {name!r}",
+            f"unknown architecture {short(name)}",
             where="config.json: model_type",
             hint="covered: " + ", ".join(FAMILIES),
         )
@@ -31,8 +32,9 @@ def config_from_hf(hf: dict) -> ModelConfig:
         CheckpointError: an unknown architecture, or settings that the decoder does not have.
     """
     if quantised := hf.get("quantization_config"):
+        method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
         raise CheckpointError(
-            f"quantised weights ({quantised.get('quant_method')}) are not converted",
+            f"quantised weights ({short(method)}) are not converted",
             where="config.json: quantization_config",
         )
     return get_family(hf.get("model_type")).read_config(hf)
@@ -48,6 +50,9 @@ def config_to_hf(config: ModelConfig) -> dict:
     if (back := config_from_hf(hf)) != config:
         mine, theirs = config.to_json(), back.to_json()
         name = next(name for name in mine if mine[name] != theirs[name])
-        what = f"HF's {config.family} architecture cannot express {name} = {mine[name]!r} (it has {theirs[name]!r})"
-        raise CheckpointError(what, where="model.json")
+        raise CheckpointError(
+            f"HF's {config.family} architecture cannot express {name} = {mine[name]!r} "
+            f"(it has {theirs[name]!r})",
+            where="model.json",
+        )
     return hf

@@ -36,7 +36,7 @@ def read_config(hf: dict) -> ModelConfig:
         attention_out_bias=bias,
         gated_mlp=False,
         mlp_bias=True,
-        activation=hf.get("hidden_act", "gelu"),
+        activation=llama.read_activation(hf, "gelu"),
         rope=read_rope(hf),
         rotary_fraction=float(fraction),
         rope_in_fp32=False,

@@ -1,9 +1,10 @@
 """Llama and all that copies its names: pre-norm RMSNorm, SwiGLU, grouped queries."""
 
+from amuro_jax.convert.bounds import short
 from amuro_jax.convert.families.rope import read_rope, write_rope
 from amuro_jax.convert.rules import Rule
 from amuro_jax.errors import CheckpointError
-from amuro_jax.models.config import ModelConfig
+from amuro_jax.models.config import ACTIVATIONS, ModelConfig
 
 IGNORED = (r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq", r"model\.rotary_emb\.inv_freq")
 
@@ -30,6 +31,32 @@ def shape_fields(hf: dict) -> dict:
         raise CheckpointError(f"field {error} is missing", where="config.json") from error
 
 
+# Other names in Hugging Face's table of activations for a function that the decoder has.
+ACTIVATION_NAMES = {
+    "swish": "silu",
+    "gelu_python": "gelu",
+    "gelu_accurate": "gelu_new",
+    "gelu_python_tanh": "gelu_pytorch_tanh",
+}
+
+
+def read_activation(hf: dict, default: str = "silu") -> str:
+    """Name of the activation of the MLP.
+
+    Raises:
+        CheckpointError: a function that the decoder does not have.
+    """
+    name = hf.get("hidden_act") or default
+    name = ACTIVATION_NAMES.get(name, name) if isinstance(name, str) else name
+    if name not in ACTIVATIONS:
+        raise CheckpointError(
+            f"unknown activation {short(name)}",
+            where="config.json: hidden_act",
+            hint="known: " + ", ".join([*ACTIVATIONS, *ACTIVATION_NAMES]),
+        )
+    return name
+
+
 def special_ids(hf: dict) -> dict:
     """eos, bos and pad ids; of several eos ids the first."""
     eos = hf.get("eos_token_id")
@@ -53,7 +80,7 @@ def read_config(hf: dict) -> ModelConfig:
         attention_bias=bool(hf.get("attention_bias", False)),
         attention_out_bias=bool(hf.get("attention_bias", False)),
         mlp_bias=bool(hf.get("mlp_bias", False)),
-        activation=hf.get("hidden_act", "silu"),
+        activation=read_activation(hf),
         rope=read_rope(hf),
         rope_in_fp32=False,
         tie_embeddings=bool(hf.get("tie_word_embeddings", False)),

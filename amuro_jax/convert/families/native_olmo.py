@@ -3,14 +3,15 @@
 Q, k, v and the two MLP halves are fused.
 """
 
+from amuro_jax.convert.bounds import short
 from amuro_jax.convert.rules import Rule
 from amuro_jax.errors import CheckpointError
 from amuro_jax.models.config import ModelConfig, Rope
 
 IGNORED = ()
 _FIXED = {  # field → the values this decoder has; anything else is refused
+    "alibi": (False,),  # before rope: a model has one or the other
     "rope": (True,),
-    "alibi": (False,),
     "embedding_layer_norm": (False,),
     "scale_logits": (False,),
     "scale_emb_init": (False, True),
@@ -60,7 +61,7 @@ def read_config(values: dict) -> ModelConfig:
     for name, known in _FIXED.items():
         if v.get(name, known[0]) not in known:
             raise CheckpointError(
-                f"{name} is {v[name]!r}; converted are: {', '.join(map(str, known))}",
+                f"{name} is {short(v[name])}; converted are: {', '.join(map(str, known))}",
                 where=f"config.yaml: model.{name}",
             )
     if v["attention_layer_norm"] and (
@@ -69,8 +70,18 @@ def read_config(values: dict) -> ModelConfig:
         or v.get("clip_qkv")
     ):
         raise CheckpointError(
-            "norm of queries and keys is converted for RMSNorm with scale and without clip_qkv only",
+            "norm of queries and keys is converted for RMSNorm with scale and without clip_qkv "
+            "only",
             where="config.yaml: model",
+        )
+    if v["attention_layer_norm"] and (
+        v["include_bias"] if v["bias_for_layer_norm"] is None else v["bias_for_layer_norm"]
+    ):
+        name = "include_bias" if v["bias_for_layer_norm"] is None else "bias_for_layer_norm"
+        raise CheckpointError(
+            f"norm of queries and keys with a bias ({name} with attention_layer_norm) is not "
+            "converted",
+            where=f"config.yaml: model.{name}",
         )
     heads, width, after = v["n_heads"], v["d_model"], bool(v["norm_after"])
     affine = bool(v["layer_norm_with_affine"])

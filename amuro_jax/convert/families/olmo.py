@@ -22,7 +22,7 @@ def read_config(hf: dict) -> ModelConfig:
         clip_qkv=None if hf.get("clip_qkv") is None else float(hf["clip_qkv"]),
         attention_bias=bias,
         attention_out_bias=bias,
-        activation=hf.get("hidden_act", "silu"),
+        activation=llama.read_activation(hf),
         rope=read_rope(hf),
         tie_embeddings=bool(hf.get("tie_word_embeddings", False)),
     )

@@ -21,7 +21,7 @@ def shared_fields(hf: dict) -> dict:
         "qk_norm": True,
         "attention_bias": bias,
         "attention_out_bias": bias,
-        "activation": hf.get("hidden_act", "silu"),
+        "activation": llama.read_activation(hf),
         "tie_embeddings": bool(hf.get("tie_word_embeddings", False)),
     }
 

@@ -3,11 +3,12 @@
 YaRN, where used, on the full layers only.
 """
 
+from amuro_jax.convert.bounds import short
 from amuro_jax.convert.families import llama, olmo2
 from amuro_jax.convert.families.rope import read_rope, rope_fields, write_rope
 from amuro_jax.convert.rules import Rule
 from amuro_jax.errors import CheckpointError
-from amuro_jax.models.config import ModelConfig, Rope
+from amuro_jax.models.config import MAX_LAYERS, ModelConfig, Rope
 
 IGNORED = llama.IGNORED
 THETA = 500000.0
@@ -20,13 +21,19 @@ def read_config(hf: dict) -> ModelConfig:
     Raises:
         CheckpointError: an unknown layer type.
     """
+    shared = olmo2.shared_fields(hf)
+    if not isinstance(shared["num_layers"], int) or shared["num_layers"] > MAX_LAYERS:
+        raise CheckpointError(
+            f"{short(shared['num_layers'])} layers; at most {MAX_LAYERS} are read",
+            where="config.json: num_hidden_layers",
+        )
     types = hf.get("layer_types") or [
         ("full" if (i + 1) % 4 == 0 else "sliding") + "_attention"
-        for i in range(hf["num_hidden_layers"])
+        for i in range(shared["num_layers"])
     ]
-    if unknown := sorted(set(types) - set(KINDS)):
+    if unknown := [kind for kind in types if kind not in KINDS]:
         raise CheckpointError(
-            f"unknown layer type {unknown[0]!r}",
+            f"unknown layer type {short(unknown[0])}",
             where="config.json: layer_types",
             hint="known: " + ", ".join(KINDS),
         )
@@ -37,7 +44,7 @@ def read_config(hf: dict) -> ModelConfig:
         sliding = Rope(theta=full.theta)
     return ModelConfig(
         family="olmo3",
-        **olmo2.shared_fields(hf),
+        **shared,
         rope=full,
         sliding_rope=sliding if sliding != full else None,
         window=hf.get("sliding_window", 4096),

@@ -2,6 +2,7 @@
 and `Rope`.
 """
 
+from amuro_jax.convert.bounds import short
 from amuro_jax.errors import CheckpointError
 from amuro_jax.models.config import Rope
 
@@ -47,9 +48,9 @@ def read_rope(hf: dict, default_theta: float = 10000.0, layer_type: str | None =
         or hf.get("rotary_emb_base")
         or default_theta
     )
-    if kind not in _USED:
+    if not isinstance(kind, str) or kind not in _USED:
         raise CheckpointError(
-            f"unknown rope scaling {kind!r}",
+            f"unknown rope scaling {short(kind)}",
             where="config.json: rope_scaling",
             hint="known: " + ", ".join(_USED),
         )
@@ -58,7 +59,7 @@ def read_rope(hf: dict, default_theta: float = 10000.0, layer_type: str | None =
     )
     if unknown:
         raise CheckpointError(
-            f"unknown field {unknown[0]!r} of {kind} rope scaling",
+            f"unknown field {short(unknown[0])} of {kind} rope scaling",
             where="config.json: rope_scaling",
         )
     values = {
