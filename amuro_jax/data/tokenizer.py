@@ -3,6 +3,8 @@
 Built on `tokenizers`.
 """
 
+import datetime
+import functools
 import hashlib
 import json
 import shutil
@@ -18,6 +20,12 @@ from amuro_jax.errors import CheckpointError, DataError
 # tried once per tokenizer.
 LINE_ENDS = ("word\n", "7\n", "?\n", ").\n", "é\n", "語\n", "'s\n", "_\n")
 LINE_STARTS = ("word", "Word", "7", "###", '"a', "é", "語", "'s", "_x", "don't")
+# Tokenizer classes of transformers that take every special token from the files: whether they add a
+# bos is what tokenizer.json's post-processor does. Other classes follow `add_bos_token`.
+PLAIN_CLASSES = (None, "PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend")
+# Classes whose bos is this token where tokenizer_config.json names none.
+BOS_OF_CLASS = {"GPTNeoXTokenizer": "<|endoftext|>", "GPT2Tokenizer": "<|endoftext|>"}
+BOS_OF_CLASS |= {"LlamaTokenizer": "<s>"}
 END_NAMES = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "<|im_end|>")
 
 
@@ -26,7 +34,11 @@ class Tokenizer:
 
     Attributes:
         eos_id, bos_id, pad_id: token ids; `bos_id` is None where the family writes none.
+        eos_ids: all ids that end a generated text, `eos_id` first: a chat model may have several.
+        own_eos_id: the eos that tokenizer_config.json names; `eos_id` where it names none.
         prefix_ids: ids that stand before every text: (bos_id,) or ().
+        start_id: id that stands before an empty text: bos, even where it is not added to texts,
+            else `own_eos_id`.
         fingerprint: SHA-256 of tokenizer.json and the special ids.
     """
 
@@ -38,6 +50,8 @@ class Tokenizer:
         pad_id: int | None,
         add_bos: bool = False,
         chat_template: str = "",
+        eos_ids: tuple[int, ...] = (),
+        own_eos: int | None = None,
     ):
         self._backend, self.eos_id, self.bos_id, self.pad_id, self.chat_template = (
             backend,
@@ -48,7 +62,10 @@ class Tokenizer:
         )
         self._backend.no_truncation()
         self._backend.no_padding()
+        self.own_eos_id = eos_id if own_eos is None else own_eos
+        self.eos_ids = tuple(dict.fromkeys((eos_id, *eos_ids)))
         self.prefix_ids = (bos_id,) if add_bos and bos_id is not None else ()
+        self.start_id = self.own_eos_id if bos_id is None else bos_id
         self.vocab_size = backend.get_vocab_size()
         self._source = backend.to_str()
         self.fingerprint = hashlib.sha256(
@@ -89,30 +106,37 @@ class Tokenizer:
             eos_id: overrides what the files say.
 
         Raises:
-            CheckpointError: no tokenizer there, or its files name different eos ids for one text
-                end.
+            CheckpointError: no tokenizer there, or no end of text in its files.
         """
         folder = Path(folder)
         backend = _read_backend(folder / "tokenizer.json")
-        config, wrapper = (
-            _optional(folder / "config.json"),
-            _optional(folder / "tokenizer_config.json"),
-        )
+        config = _optional(folder / "config.json")
+        generation = _optional(folder / "generation_config.json")
+        wrapper = _optional(folder / "special_tokens_map.json")
+        wrapper |= _optional(folder / "tokenizer_config.json")
+        own_eos = _id_of(backend, wrapper.get("eos_token"))
+        ends = [*_all(config.get("eos_token_id")), *_all(generation.get("eos_token_id"))]
+        ends += [] if own_eos is None else [own_eos]
         end = eos_id if eos_id is not None else _first(config.get("eos_token_id"))
         if end is None:
-            end = _id_of(backend, wrapper.get("eos_token"))
+            end = own_eos
         if end is None:
             end = _end_of_text(backend)
         if end is None:
             raise CheckpointError(
                 "no eos id in config.json, tokenizer_config.json or the vocabulary", where=folder
             )
-        bos = _first(config.get("bos_token_id"))
-        bos = _id_of(backend, wrapper.get("bos_token")) if bos is None else bos
+        name = str(wrapper.get("tokenizer_class") or "").removesuffix("Fast")
+        bos = _id_of(backend, wrapper.get("bos_token", BOS_OF_CLASS.get(name)))
+        bos = _first(config.get("bos_token_id")) if bos is None and not wrapper else bos
         pad = _first(config.get("pad_token_id"))
         pad = _id_of(backend, wrapper.get("pad_token")) if pad is None else pad
-        adds = bool(wrapper.get("add_bos_token", _adds_bos(backend, bos)))
-        template = wrapper.get("chat_template") or _text(folder / "chat_template.jinja")
+        adds = _adds_bos(backend, bos)
+        if backend.post_processor is None or wrapper.get("tokenizer_class") not in PLAIN_CLASSES:
+            adds = bool(wrapper.get("add_bos_token", adds))
+        template = _text(folder / "chat_template.jinja") or wrapper.get("chat_template")
+        if isinstance(template, list):  # several, each with a name
+            template = {one["name"]: one["template"] for one in template}.get("default")
         made = cls(
             backend,
             _known(backend, "eos", end, folder),
@@ -120,6 +144,8 @@ class Tokenizer:
             pad,
             adds,
             template if isinstance(template, str) else "",
+            tuple(token for token in ends if backend.id_to_token(token) is not None),
+            own_eos,
         )
         made.folder = folder
         return made
@@ -205,9 +231,21 @@ class Tokenizer:
             for tail in tails
         ]
 
-    def decode(self, ids) -> str:
-        """Text of ids, special tokens included."""
-        return self._backend.decode(list(ids), skip_special_tokens=False)
+    def decode(self, ids, *, skip_special: bool = False) -> str:
+        """Text of ids, special tokens included.
+
+        Args:
+            skip_special: leave them out, as generated text is read: those that tokenizer.json marks
+                as special, and eos, bos and pad, marked or not.
+        """
+        if skip_special:
+            named = {*self.eos_ids, self.bos_id, self.pad_id}
+            ids = [token for token in ids if token not in named]
+        return self._backend.decode(list(ids), skip_special_tokens=skip_special)
+
+    def starts_with(self, text: str, token_id: int | None) -> bool:
+        """Whether `text` begins with the string of a special token."""
+        return token_id is not None and text.startswith(self.decode([token_id]))
 
     def token(self, token_id: int) -> str | None:
         """The vocabulary's string of an id."""
@@ -270,6 +308,11 @@ def _first(value):
     )
 
 
+def _all(value):
+    """Ids of a configuration field that holds one, several or none."""
+    return [token for token in (value if isinstance(value, list) else [value]) if token is not None]
+
+
 def _id_of(backend, token):
     token = token.get("content") if isinstance(token, dict) else token
     return backend.token_to_id(token) if token else None
@@ -305,21 +348,76 @@ def check_eos(tokenizer: Tokenizer, where: object = "tokenizer") -> str | None:
     return f"{where}: eos id {tokenizer.eos_id} is {tokenizer.token(tokenizer.eos_id)!r}, but {tokenizer.token(expected)!r} is id {expected}"
 
 
-def render_chat(tokenizer: Tokenizer, messages: list[dict], *, generate: bool = False) -> str:
-    """Messages under the tokenizer's own chat template.
+CONTINUED = "<the message goes on here> "  # marks where a message that is to be continued ends
+
+
+def render_chat(
+    tokenizer: Tokenizer, messages: list[dict], *, generate: bool = False, go_on: bool = False
+) -> str:
+    """Messages under the tokenizer's own chat template, as transformers renders them.
+
+    Args:
+        generate: end with the beginning of an assistant's message.
+        go_on: end within the last message, which is to be continued, in place of closing it.
 
     Raises:
-        DataError: the tokenizer has none.
+        DataError: the tokenizer has no template, the template refuses the messages, or `go_on` with
+            a template that leaves the last message out.
     """
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    import jinja2
 
     if not tokenizer.chat_template:
         raise DataError("the tokenizer has no chat template", where=tokenizer.folder)
     names = {
-        "eos_token": tokenizer.token(tokenizer.eos_id),
+        "eos_token": tokenizer.token(tokenizer.own_eos_id),
         "bos_token": tokenizer.token(tokenizer.bos_id) if tokenizer.bos_id is not None else "",
     }
-    template = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(
-        tokenizer.chat_template
+    if tokenizer.pad_id is not None:
+        names["pad_token"] = tokenizer.token(tokenizer.pad_id)
+    if go_on:
+        last = messages[-1]
+        messages = [*messages[:-1], last | {"content": last["content"] + CONTINUED}]
+    try:
+        template = _compiled_template(tokenizer.chat_template)
+        text = template.render(messages=messages, add_generation_prompt=generate, **names)
+    except jinja2.exceptions.TemplateError as error:
+        raise DataError(f"the chat template refuses: {error}", where=tokenizer.folder) from error
+    if not go_on:
+        return text
+    place = text.rfind(CONTINUED.strip())
+    if place < 0:
+        raise DataError("the chat template drops the last message", where=tokenizer.folder)
+    # A template that strips contents strips the mark's space, and what stands before the mark.
+    return text[:place] if text.startswith(CONTINUED, place) else text[:place].rstrip()
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled_template(source: str):
+    """A chat template with the functions and tags that transformers gives to templates."""
+    import jinja2
+    from jinja2.ext import Extension
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        """`{% generation %}`, which marks the assistant's text for training: its content alone."""
+
+        tags = {"generation"}
+
+        def parse(self, parser):
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
+            return jinja2.nodes.Scope(body, lineno=line)
+
+    def refuse(message):
+        raise jinja2.exceptions.TemplateError(message)
+
+    def to_json(value, ensure_ascii=False, **options):
+        return json.dumps(value, ensure_ascii=ensure_ascii, **options)  # no HTML escapes
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
     )
-    return template.render(messages=messages, add_generation_prompt=generate, **names)
+    environment.filters["tojson"] = to_json
+    environment.globals["raise_exception"] = refuse
+    environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
+    return environment.from_string(source)

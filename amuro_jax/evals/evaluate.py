@@ -151,10 +151,10 @@ def _generated(scorer, params, tokenizer, prepared):
     def stopped(index, tokens):
         return stop_at(tokenizer, tokens, stops[index]) if stops[index] else None
 
-    made = scorer.generate(params, prepared.requests, eos=tokenizer.eos_id, stopped=stopped)
+    made = scorer.generate(params, prepared.requests, eos=tokenizer.eos_ids, stopped=stopped)
     rows = []
     for index, (query, generation) in enumerate(zip(prepared.queries, made, strict=True)):
-        text = cut_at(tokenizer.decode(list(generation.tokens)), query.stop)
+        text = cut_at(tokenizer.decode(generation.tokens, skip_special=True), query.stop)
         row = _common(prepared, index) | {
             "prediction": text.strip(),
             "ended": generation.ended,
