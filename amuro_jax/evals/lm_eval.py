@@ -1,11 +1,11 @@
 """lm-evaluation-harness on the scorer: `AmuroLM` answers its three request types. Imported only
 where the harness is wanted.
 
-The rules for text are those of the harness's own model of Hugging Face checkpoints (HFLM 0.4.13), so
-that published numbers can be compared: a context's trailing white space moves to the continuation,
-both are tokenised together, what is too long is cut on the left, an empty context is bos (eos where
-the tokenizer has no bos), and a text that begins with bos gets no second one. docs/scorer.md lists
-where we differ on purpose.
+The rules for text are those of the harness's own model of Hugging Face checkpoints (HFLM 0.4.13),
+so that published numbers can be compared: a context's trailing white space moves to the
+continuation, both are tokenised together, what is too long is cut on the left, an empty context is
+bos (eos where the tokenizer has no bos), and a text that begins with bos gets no second one.
+docs/scorer.md lists where we differ on purpose.
 """
 
 import dataclasses
@@ -50,16 +50,19 @@ class AmuroLM(LM):
 
         folder = open_checkpoint(checkpoint)
         config, made = folders.read_config(folder), sharding.make_mesh(mesh) if mesh else None
-        self._ready(
-            Scorer(config, made, dtype, batch_tokens=int(batch_tokens)),
-            folders.load_params(folder, config, made),
-            folder / "tokenizer",
-        )
+        self.scorer = Scorer(config, made, dtype, batch_tokens=int(batch_tokens))
+        self.params = self.scorer.place(folders.load_params(folder, config, made))
+        self.tokenizer = Tokenizer.load(folder / "tokenizer")
         self.name = str(checkpoint)
 
-    def _ready(self, scorer, params, tokenizer_folder):
-        self.scorer, self.params = scorer, scorer.place(params)
-        self.tokenizer = Tokenizer.load(tokenizer_folder)
+    @classmethod
+    def of(cls, scorer: Scorer, params, tokenizer: Tokenizer, name: str = "") -> "AmuroLM":
+        """A model that is in memory already."""
+        made = cls.__new__(cls)
+        LM.__init__(made)
+        made.scorer, made.params, made.tokenizer = scorer, scorer.place(params), tokenizer
+        made.name = name
+        return made
 
     @property
     def tokenizer_name(self) -> str:
@@ -134,8 +137,8 @@ class AmuroLM(LM):
     def loglikelihood_rolling(self, requests, disable_tqdm: bool = False) -> list[float]:
         """Log-probability of whole texts, from bos (or eos) on, which is not predicted itself.
 
-        HFLM predicts a bos that the tokenizer adds, or that the text begins with, from another bos,
-        and counts it: its value is lower by log p(bos | bos), a number of no meaning.
+        Where the tokenizer adds a bos, or the text begins with one, HFLM reads two of them and
+        counts log p(bos | bos), which says nothing about the text.
         """
         start = self.tokenizer.start_id
         sequences = [self.tokenizer.encode(request.args[0]) for request in requests]
@@ -169,9 +172,10 @@ class AmuroLM(LM):
                 stopped=stopped,
                 sampling=sampling,
             )
+            end = self.tokenizer.decode([self.tokenizer.own_eos_id])
             for (index, _, until), generation in zip(members, made, strict=True):
                 text = self.tokenizer.decode(generation.tokens, skip_special=True)
-                for stop in filter(None, until):  # one after the other, as HFLM does
+                for stop in filter(None, (*until, end)):  # one after the other, as HFLM does
                     text = text.split(stop)[0]
                 results[index] = text
         return results
