@@ -26,6 +26,7 @@ class Protocol:
         published_choices: (17, 18) multiple choice as the evaluation suite did it: prompts, shots
             per instance, separate tokenisation.
         published_averages: (19) SciQ twice in the mean, missing cells skipped.
+        warmup_rounded_down: training warms up for 67 of 2,250 steps, not 68.
     """
 
     shots_from_test: bool = False
@@ -40,6 +41,7 @@ class Protocol:
     loss_mean_per_example: bool = False
     published_choices: bool = False
     published_averages: bool = False
+    warmup_rounded_down: bool = False
 
     @property
     def name(self) -> str:

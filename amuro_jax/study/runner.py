@@ -222,6 +222,7 @@ class _Runner:
             mesh=self.train_mesh,
             workdir=self.workdir / "runs" / key,
             weigh_examples=switches.loss_mean_per_example,
+            warmup_rounded_down=switches.warmup_rounded_down,
             description=f"  {label}",
         )
         provenance = self._provenance(base) | {

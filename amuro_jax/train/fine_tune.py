@@ -6,7 +6,7 @@ from amuro_jax.errors import DataError
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.train.batches import Batches
 from amuro_jax.train.objective import LanguageModelling, Objective
-from amuro_jax.train.optimizer import Optimizer, linear_schedule
+from amuro_jax.train.optimizer import Optimizer, linear_schedule, warmup_steps
 from amuro_jax.train.step import Step, make_step
 from amuro_jax.train.trainable import AllParameters, Trainable
 from amuro_jax.train.training import SavePolicy, Trained, run_training
@@ -38,6 +38,7 @@ def fine_tune(
     mesh=None,
     workdir=None,
     weigh_examples: bool = False,
+    warmup_rounded_down: bool = False,
     objective: Objective = LanguageModelling(),
     trainable: Trainable = AllParameters(),
     description: str = "train",
@@ -50,6 +51,7 @@ def fine_tune(
             again.
         weigh_examples: the loss is the mean of per-example means (quirk 15), not the mean over
             tokens.
+        warmup_rounded_down: see `optimizer.warmup_steps`.
 
     Raises:
         DataError: no examples, or an example longer than the model's context.
@@ -66,10 +68,11 @@ def fine_tune(
         step.row_multiple,
         objective.collator(examples, weigh_examples),
     )
+    warmup = warmup_steps(batches.total, recipe.warmup_fraction, warmup_rounded_down)
     return run_training(
         step,
         batches,
-        linear_schedule(recipe.learning_rate, batches.total, recipe.warmup_fraction),
+        linear_schedule(recipe.learning_rate, batches.total, warmup),
         params,
         workdir=workdir,
         save=SavePolicy(run.save_every),

@@ -64,6 +64,7 @@ def train(config: TrainConfig) -> Path:
         mesh=mesh,
         workdir=workdir,
         weigh_examples=protocol.loss_mean_per_example,
+        warmup_rounded_down=protocol.warmup_rounded_down,
         description=config.task,
     )
     split = sources.train_split(task, config.data_root)

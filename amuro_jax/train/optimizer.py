@@ -1,6 +1,7 @@
 """AdamW and the study's schedule: linear warm-up, then linear decay to zero (paper.md, "Models")."""
 
 import dataclasses
+import math
 
 import jax
 import optax
@@ -36,11 +37,20 @@ def _matrices(params):
     )
 
 
-def linear_schedule(peak: float, total: int, warmup_fraction: float):
-    """step (from 0) → learning rate: rises over ceil(total × fraction) steps, then falls linearly
-    to zero (HF `linear`).
+def warmup_steps(total: int, fraction: float, rounded_down: bool = False) -> int:
+    """Steps of warm-up: `total` × `fraction`, rounded up as transformers does.
+
+    Args:
+        rounded_down: as the study's released trainer does (67 of 2,250 steps at 3 %, not 68).
     """
-    warmup = -(-int(round(total * warmup_fraction * 1e6)) // 1_000_000)
+    exact = round(total * fraction, 6)  # 100 × 0.07 is 7.000000000000001
+    return math.floor(exact) if rounded_down else math.ceil(exact)
+
+
+def linear_schedule(peak: float, total: int, warmup: int):
+    """step (from 0) → learning rate: rises over `warmup` steps, then falls linearly to zero at step
+    `total` (transformers' `linear`).
+    """
 
     def rate(step: int) -> float:
         if step < warmup:

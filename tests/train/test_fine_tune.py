@@ -69,3 +69,17 @@ def test_metrics_of_a_cut_line_are_dropped(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text(json.dumps({"step": 1}) + "\n" + '{"step": 2, "lo')
     assert read_metrics(path) == [{"step": 1}]
+
+
+@pytest.mark.parametrize("rounded_down,first", [(False, 0.0), (True, 3e-3)])
+def test_a_short_run_of_the_paper_begins_at_the_full_rate(tmp_path, rounded_down, first):
+    fine_tune(
+        init_params(MODEL, 0),
+        MODEL,
+        examples(),
+        RECIPE,
+        RUN,
+        workdir=tmp_path,
+        warmup_rounded_down=rounded_down,
+    )
+    assert read_metrics(tmp_path / "metrics.jsonl")[0]["learning_rate"] == first

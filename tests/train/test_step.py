@@ -15,7 +15,7 @@ from amuro_jax.models.parameters import (
     unflatten,
 )
 from amuro_jax.train.batches import pad_batch
-from amuro_jax.train.optimizer import Optimizer, linear_schedule
+from amuro_jax.train.optimizer import Optimizer
 from amuro_jax.train.step import Step, make_step
 from tests.train.tiny import MODEL, examples
 
@@ -189,13 +189,6 @@ def test_remat_changes_nothing(params, batches):
         run(make_step(MODEL, ADAM, remat=remat), params, batches) for remat in ("none", "full")
     )
     close(plain[0].params, again[0].params, 1e-4)
-
-
-def test_schedule_warms_up_and_ends_at_zero():
-    rate = linear_schedule(1.0, 100, 0.03)
-    assert [rate(step) for step in (0, 1, 3)] == pytest.approx([0, 1 / 3, 1])
-    assert rate(100) == 0 and rate(51) == pytest.approx(49 / 97)
-    assert linear_schedule(1.0, 10, 0.0)(0) == 1.0
 
 
 def test_weight_decay_spares_scales_and_biases():
