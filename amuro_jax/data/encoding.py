@@ -1,7 +1,11 @@
 """Training rows as tokens with a loss mask: prompt and completion, or chat.
 
-Joint tokenisation, the mask by character offsets.
+Prompt and completion are tokenised together. Under `strict` the mask follows from character
+offsets, under `paper` from token counts, as the released trainer has it.
 """
+
+import dataclasses
+import logging
 
 import numpy as np
 
@@ -13,8 +17,31 @@ from amuro_jax.data.tokenizer import Tokenizer
 from amuro_jax.data.types import Example, TrainExample
 from amuro_jax.errors import DataError
 
+log = logging.getLogger(__name__)
 
-def subsample(count: int, rows: int, seed: int) -> np.ndarray:
+ASSISTANT = "<|assistant|>\n"  # the header of a turn that is learned
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSet:
+    """The encoded rows that a model is fine-tuned on.
+
+    Attributes:
+        examples: in the subsample's order; each has at least one token to learn.
+        dropped: rows of the subsample that had none within the length limit.
+        truncated: examples that lost tokens so that they fit.
+    """
+
+    examples: list[TrainExample]
+    dropped: int = 0
+
+    @property
+    def truncated(self) -> int:
+        """Number of examples that lost tokens so that they fit."""
+        return sum(example.truncated > 0 for example in self.examples)
+
+
+def subsample(count: int, rows: int | None, seed: int) -> np.ndarray:
     """Indices of the training rows: the first `rows` of the permutation of PCG64(seed), which is
     also that of `datasets.Dataset.shuffle(seed)`.
     """
@@ -28,95 +55,131 @@ def encode_training_set(
     tokenizer: Tokenizer,
     *,
     max_length: int = 2048,
-    rows: int = 6000,
+    rows: int | None = 6000,
     seed: int = 42,
     data_root: str = "",
-) -> list[TrainExample]:
-    """The training split, subsampled and encoded, in the subsample's order.
+) -> TrainingSet:
+    """The training split, subsampled and encoded.
+
+    Args:
+        max_length: tokens of an example. A row with nothing to learn within it is left out, as the
+            released code does, and a warning says how many were.
+        rows: None: all of them.
 
     Raises:
-        DataError: no training split, a bad row, or a row whose completion alone does not fit.
+        DataError: no training split, a bad row, or no row with something to learn.
     """
-    examples = sources.load_examples(task, sources.train_split(task, data_root), STRICT)
-    chosen = [examples[index] for index in subsample(len(examples), rows, seed)]
-    if task.kind == "chat":
-        return [_encode_chat(example, tokenizer, max_length) for example in chosen]
-    texts = [_text(example, task, format, protocol) for example in chosen]
-    encoded = tokenizer.encode_batch_with_offsets(["".join(pair) for pair in texts])
-    return [
-        _encode_pair(example, pair, ids, offsets, task, format, protocol, tokenizer, max_length)
-        for example, pair, (ids, offsets) in zip(chosen, texts, encoded, strict=True)
-    ]
-
-
-def _text(example, task, format, protocol):
-    """(prompt, gap and completion)."""
     if task.kind == "multiple_choice":
         raise DataError(
             f"{task.name} is a multiple-choice set; it is scored, not trained on", where="task"
         )
-    prompt, completion = (
-        formats.prompt(example, task, format, protocol),
-        formats.word_for(example.completion, task, format).strip(),
-    )
-    return prompt, formats.gap(prompt, completion) + completion
+    examples = sources.load_examples(task, sources.train_split(task, data_root), STRICT)
+    chosen = [examples[index] for index in subsample(len(examples), rows, seed)]
+    if task.kind == "chat":
+        encode = _encode_published_chat if protocol.published_templates else _encode_chat
+        encoded = [encode(example, tokenizer, max_length) for example in chosen]
+    else:
+        encoded = _Pairs(task, format, protocol, tokenizer, max_length).encode(chosen)
+    kept = [example for example in encoded if example.loss_mask[1:].any()]
+    dropped = len(encoded) - len(kept)
+    if not kept:
+        raise DataError(
+            f"none of {len(encoded)} training rows of {task.name} has a token to learn within "
+            f"{max_length} tokens",
+            where="max_length",
+            hint="give a larger max_length, or another set",
+        )
+    if dropped:
+        log.warning(
+            "%s: %d of %d training rows are left out: nothing to learn within %d tokens",
+            task.name,
+            dropped,
+            len(encoded),
+            max_length,
+        )
+    return TrainingSet(kept, dropped)
 
 
-def _encode_pair(example, pair, ids, offsets, task, format, protocol, tokenizer, max_length):
-    start = list(tokenizer.prefix_ids)
-    over, cut = len(start) + len(ids) + 1 - max_length, 0
-    while over > 0 and not protocol.no_fitting:
-        example, removed = cut_longest(example, over, tokenizer)
-        if not removed:
-            raise DataError(
-                f"the completion alone has more than {max_length} tokens",
-                where=f"{task.name} row {example.row}",
-            )
-        cut += removed
-        pair = _text(example, task, format, protocol)
-        ids, offsets = tokenizer.encode_with_offsets("".join(pair))
-        over = len(start) + len(ids) + 1 - max_length
-    border = len(pair[0])
-    # A token that crosses the border (a space that belongs to the label's token) is learned.
-    learned = [end > border for _, end in offsets]
-    if protocol.published_templates:
-        learned = _published_mask(pair[0], len(ids), tokenizer)
-    tokens = np.asarray(start + ids + [tokenizer.eos_id], np.int32)
-    mask = np.asarray([False] * len(start) + learned + [True])
-    return TrainExample(
-        tokens[:max_length], mask[:max_length], example.row, cut + max(0, len(tokens) - max_length)
-    )
+@dataclasses.dataclass(frozen=True)
+class _Pairs:
+    """How rows with a prompt and a completion become tokens."""
+
+    task: Task
+    format: str
+    protocol: Protocol
+    tokenizer: Tokenizer
+    max_length: int
+
+    def encode(self, examples: list[Example]) -> list[TrainExample]:
+        pairs = [self._texts(example) for example in examples]
+        tokens = self.tokenizer.encode_batch_with_offsets(["".join(pair) for pair in pairs])
+        return [
+            self._encode(example, pair, ids, offsets)
+            for example, pair, (ids, offsets) in zip(examples, pairs, tokens, strict=True)
+        ]
+
+    def _texts(self, example):
+        """(prompt, gap and completion)."""
+        prompt = formats.prompt(example, self.task, self.format, self.protocol)
+        completion = formats.completion(example, self.task, self.format, self.protocol)
+        return prompt, formats.gap(prompt, completion) + completion
+
+    def _encode(self, example, pair, ids, offsets):
+        start, cut = list(self.tokenizer.prefix_ids), 0
+        room = self.max_length - len(start) - 1  # for the end of the text
+        while len(ids) > room and not self.protocol.no_fitting:
+            example, removed = cut_longest(example, len(ids) - room, self.tokenizer)
+            if not removed:
+                return TrainExample(np.zeros(0, np.int32), np.zeros(0, bool), example.row)
+            cut += removed
+            pair = self._texts(example)
+            ids, offsets = self.tokenizer.encode_with_offsets("".join(pair))
+        if self.protocol.published_templates:
+            learned = self._published_mask(pair[0], len(ids))
+        else:
+            # A token that crosses the border (the space of a label's token) is learned.
+            learned = [end > len(pair[0]) for _, end in offsets]
+        tokens = [*start, *ids, self.tokenizer.eos_id]
+        mask = [False] * len(start) + learned + [True]
+        return _cut(tokens, mask, example.row, self.max_length, cut)
+
+    def _published_mask(self, prompt, size):
+        """The released code takes the prompt for as long as its own tokens, without a last
+        character of white space.
+        """
+        prompt = prompt[:-1] if prompt.endswith(formats.PUBLISHED_SPACES) else prompt
+        border = len(self.tokenizer.encode(prompt))
+        return [position >= border for position in range(size)]
 
 
-def _published_mask(prompt, size, tokenizer):
-    """The released code's mask: the prompt's length is that of its own tokens, without a last
-    character of white space.
-    """
-    prompt = prompt[:-1] if prompt[-1:].isspace() else prompt
-    border = len(tokenizer.encode(prompt))
-    return [position >= border for position in range(size)]
+def _cut(tokens, mask, row, max_length, cut=0):
+    """An example that ends at `max_length` tokens; `cut` were lost before."""
+    lost = cut + max(0, len(tokens) - max_length)
+    tokens, mask = np.asarray(tokens[:max_length], np.int32), np.asarray(mask[:max_length], bool)
+    return TrainExample(tokens, mask, row, lost)
+
+
+def _turns(example: Example) -> list[tuple[str, str]]:
+    """(role, content without outer white space) of a conversation."""
+    return [(name.partition(":")[2], text.strip()) for name, text in example.fields.items()]
 
 
 def _encode_chat(example: Example, tokenizer: Tokenizer, max_length: int) -> TrainExample:
     """`<|user|>\\n…\\n<|assistant|>\\n…{eos}\\n`; assistant turns, their eos included, are learned
-    (paper.md).
+    (arXiv 2408.06663, appendix).
 
-    What stands between two eos is tokenised as one text, and each token is learned whose characters
+    The text between two eos is tokenised together, and each token is learned whose characters
     reach into an assistant's turn.
     """
     ids, learned = list(tokenizer.prefix_ids), [False] * len(tokenizer.prefix_ids)
     for text, start in chat_pieces(example):
         part, offsets = tokenizer.encode_with_offsets(text)
-        ids, learned = (
-            ids + part,
-            learned + [start is not None and end > start for _, end in offsets],
-        )
+        ids += part
+        learned += [start is not None and end > start for _, end in offsets]
         if start is not None:
-            ids, learned = ids + [tokenizer.eos_id], learned + [True]
-    tokens = np.asarray(ids[:max_length], np.int32)
-    return TrainExample(
-        tokens, np.asarray(learned[:max_length], bool), example.row, max(0, len(ids) - max_length)
-    )
+            ids.append(tokenizer.eos_id)
+            learned.append(True)
+    return _cut(ids, learned, example.row, max_length)
 
 
 def chat_pieces(example: Example) -> list[tuple[str, int | None]]:
@@ -124,12 +187,39 @@ def chat_pieces(example: Example) -> list[tuple[str, int | None]]:
     begin (None: there are none).
     """
     pieces, text = [], ""
-    for name, content in example.fields.items():
-        role = name.partition(":")[2]
+    for role, content in _turns(example):
         text += f"<|{role}|>\n"
         if role == "assistant":
-            pieces.append((text + content.strip(), len(text)))
+            pieces.append((text + content, len(text)))
             text = "\n"
         else:
-            text += content.strip() + "\n"
+            text += content + "\n"
     return [*pieces, (text, None)]
+
+
+def _encode_published_chat(example: Example, tokenizer: Tokenizer, max_length: int) -> TrainExample:
+    """A conversation as the released trainer encodes it: one text without outer white space; the
+    tokens of the other turns, and of the header of the assistant's turn behind them, are not
+    learned.
+
+    It counts them by tokenising the conversation up to the turn, so that the line end behind an
+    eos in the middle is learned.
+    """
+    end = tokenizer.token(tokenizer.eos_id)
+    turns = _turns(example)
+    texts = [
+        f"<|{role}|>\n{content}{end if role == 'assistant' else ''}\n" for role, content in turns
+    ]
+    start = list(tokenizer.prefix_ids)
+    ids = start + tokenizer.encode("".join(texts).strip())
+    learned = [True] * len(ids)
+    for index, (role, _) in enumerate(turns):
+        if role == "assistant":
+            continue
+        before = "".join(texts[:index])
+        answered = index + 1 < len(turns) and turns[index + 1][0] == "assistant"
+        until = before + texts[index] + (ASSISTANT if answered else "")
+        first = len(start) + len(tokenizer.encode(before)) if index else 0
+        last = len(start) + len(tokenizer.encode(until))
+        learned[first:last] = [False] * (min(last, len(ids)) - first)
+    return _cut(ids, learned, example.row, max_length)

@@ -16,6 +16,7 @@ from amuro_jax.data.types import Example
 from amuro_jax.errors import ConfigError
 
 FORMATS = ("default", "instruct", "io")
+PUBLISHED_SPACES = (" ", "\n", "\t")  # what the released code takes for white space at a border
 
 # As fine-tuning shows them; `strict` drops the trailing space and puts one before the completion.
 FRAMES = {
@@ -216,6 +217,15 @@ def word_for(word: str, task: Task, name: str) -> str:
     return variant.get(word, word) if isinstance(variant, dict) else variant(word)
 
 
+def completion(example: Example, task: Task, name: str, protocol: Protocol) -> str:
+    """The text that follows the prompt in shots and training texts.
+
+    Its outer white space is dropped; the released code keeps it.
+    """
+    word = word_for(example.completion, task, name)
+    return word if protocol.published_templates else word.strip()
+
+
 def prompt(example: Example, task: Task, name: str, protocol: Protocol) -> str:
     """The prompt of an example; under `strict` it never ends in white space.
 
@@ -264,8 +274,9 @@ def _options(example, task):
     return " ".join(f"Answer {letter}: {text}" for letter, text in zip(letters, texts, strict=True))
 
 
-def gap(text: str, completion: str) -> str:
+def gap(prompt: str, completion: str) -> str:
     """What stands between prompt and completion in a training text: one space where neither side
     has white space.
     """
-    return "" if text[-1:].isspace() or completion[:1].isspace() else " "
+    spaced = prompt.endswith(PUBLISHED_SPACES) or completion.startswith(PUBLISHED_SPACES)
+    return "" if spaced else " "

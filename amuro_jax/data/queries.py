@@ -102,10 +102,8 @@ class _Frame:
     def shot(self, example: Example, task: Task) -> str:
         if task.kind == "multiple_choice":
             return choices.shot_text(example, task, self.format, self.protocol)
-        prompt, completion = (
-            self.prompt(example, task),
-            formats.word_for(example.completion, task, self.format).strip(),
-        )
+        prompt = self.prompt(example, task)
+        completion = formats.completion(example, task, self.format, self.protocol)
         gap = "" if self.protocol.published_templates else formats.gap(prompt, completion)
         return f"{prompt}{gap}{completion}\n"
 

@@ -210,13 +210,13 @@ class _Runner:
         label = model.label()
         store.log(self.workdir, "started", key, f"train {label}")
         before = self._watch.total
-        examples = self._examples(recipe, base)
+        training = self._examples(recipe, base)
         started = time.perf_counter()
         switches = protocols.resolve(recipe.protocol, recipe.quirks)
         done = fine_tune(
             _place(params, base.config, self.train_mesh),
             base.config,
-            examples,
+            training.examples,
             recipe,
             recipe,
             mesh=self.train_mesh,
@@ -241,7 +241,8 @@ class _Runner:
                 "loss": done.loss,
                 "steps": done.steps,
                 "tokens": done.tokens,
-                "truncated": sum(e.truncated > 0 for e in examples),
+                "truncated": training.truncated,
+                "dropped": training.dropped,
             },
             "provenance": provenance,
             "seconds": round(time.perf_counter() - started, 3),

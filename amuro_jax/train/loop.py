@@ -43,7 +43,7 @@ def train(config: TrainConfig) -> Path:
             hint="a model trained on it would never stop: mend eos_token_id in the checkpoint's config.json",
         )
     limit = min(config.max_length, model_config.max_length)
-    examples = encoding.encode_training_set(
+    training = encoding.encode_training_set(
         task,
         config.format,
         protocol,
@@ -58,7 +58,7 @@ def train(config: TrainConfig) -> Path:
     result = fine_tune(
         params,
         model_config,
-        examples,
+        training.examples,
         config,
         config,
         mesh=mesh,
@@ -71,9 +71,11 @@ def train(config: TrainConfig) -> Path:
     data = {
         "split": split.name,
         "sha256": sources.dataset_checksum(task, split),
-        "rows": len(examples),
+        "rows": len(training.examples),
+        "dropped": training.dropped,
+        "truncated": training.truncated,
     }
-    provenance = provenance_of(config, base, tokenizer, protocol, data, examples, result)
+    provenance = provenance_of(config, base, tokenizer, protocol, data, result)
     checkpoint.save_model(out, result.params, model_config, base / "tokenizer", provenance)
     checkpoint.remove(workdir / "state")
     return out
@@ -99,9 +101,7 @@ def claim_workdir(workdir: Path, config: TrainConfig) -> None:
             )
 
 
-def provenance_of(
-    config: TrainConfig, base, tokenizer, protocol, data: dict, examples, result
-) -> dict:
+def provenance_of(config: TrainConfig, base, tokenizer, protocol, data: dict, result) -> dict:
     """What determines the fine-tuned parameters, and when they were made."""
     recipe = {
         name: value
@@ -114,7 +114,7 @@ def provenance_of(
         "base": checkpoint.read_provenance(base),
         "recipe": recipe,
         "protocol": {"name": protocol.name, "switches": protocol.switches()},
-        "data": data | {"truncated": sum(example.truncated > 0 for example in examples)},
+        "data": data,
         "tokenizer": tokenizer.fingerprint,
         "steps": result.steps,
         "code": __version__,

@@ -11,7 +11,7 @@ from amuro_jax.data.encoding import encode_training_set, subsample
 from amuro_jax.data.protocols import PAPER, STRICT
 from amuro_jax.data.registry import get_task
 from amuro_jax.data.tokenizer import Tokenizer, check_eos, open_tokenizer, render_chat
-from amuro_jax.errors import CheckpointError
+from amuro_jax.errors import CheckpointError, DataError
 
 from .worlds import make_tokenizer, nli_rows, write_rows
 
@@ -75,10 +75,14 @@ def test_a_chat_template_of_the_checkpoint():
     )
 
 
-def encode(root, name="mnli_matched", protocol=STRICT, **options):
+def training_set(root, name="mnli_matched", protocol=STRICT, tokenizer=TOKENIZER, **options):
     return encode_training_set(
-        get_task(name), "default", protocol, TOKENIZER, data_root=str(root), **options
+        get_task(name), "default", protocol, tokenizer, data_root=str(root), **options
     )
+
+
+def encode(root, name="mnli_matched", protocol=STRICT, **options):
+    return training_set(root, name, protocol, **options).examples
 
 
 def test_prompt_and_completion_are_tokenised_together_and_the_completion_is_learned(tmp_path):
@@ -135,8 +139,122 @@ def test_chat_turns_of_the_assistant_are_learned_with_their_end(tmp_path):
         TOKENIZER.decode(example.tokens[example.loss_mask])
         == "yes stone<|endoftext|>lies there<|endoftext|>"
     )
-    (short,) = encode(tmp_path, "tulu", max_length=12)
-    assert len(short.tokens) == 12 and short.truncated == len(example.tokens) - 12
+    size = len(example.tokens)
+    (short,) = encode(tmp_path, "tulu", max_length=size - 5)
+    assert len(short.tokens) == size - 5 and short.truncated == 5
+
+
+LONG = [
+    {"document": "grey stone " * count, "summary": summary, "id": str(index)}
+    for index, (count, summary) in enumerate(
+        [(2, "A stone."), (200, "A stone."), (2, "stone " * 200), (200, "stone " * 200)]
+    )
+]
+
+
+@pytest.mark.parametrize("protocol,left", [(PAPER, {0, 2}), (STRICT, {0, 1})])
+def test_rows_with_nothing_to_learn_are_left_out_and_counted(tmp_path, caplog, protocol, left):
+    """`paper` cuts at the end: a long prompt leaves nothing. `strict` cuts the document: a
+    completion that does not fit leaves nothing.
+    """
+    write_rows(tmp_path, "xsum", "train", LONG)
+    made = training_set(tmp_path, "xsum", protocol, max_length=40)
+    assert {example.row for example in made.examples} == left
+    assert made.dropped == 2 and made.truncated == 1
+    assert all(example.loss_mask[1:].any() for example in made.examples)
+    assert "2 of 4 training rows are left out" in caplog.text
+
+
+def test_a_set_of_which_nothing_is_left_is_refused(tmp_path):
+    write_rows(tmp_path, "xsum", "train", LONG[3:])
+    for protocol in (PAPER, STRICT):
+        with pytest.raises(DataError, match="none of 1 training rows of xsum has a token to learn"):
+            training_set(tmp_path, "xsum", protocol, max_length=40)
+
+
+def test_paper_keeps_the_white_space_around_a_completion(tmp_path):
+    row = {"document": "Grey stone", "summary": " A stone. \n", "id": "0"}
+    write_rows(tmp_path, "xsum", "train", [row])
+    (paper,), (strict,) = (encode(tmp_path, "xsum", protocol) for protocol in (PAPER, STRICT))
+    prompt = "### Input: Grey stone\n ### Summary: "
+    assert TOKENIZER.decode(paper.tokens) == prompt + " A stone. \n<|endoftext|>"
+    assert TOKENIZER.decode(strict.tokens) == prompt + "A stone.<|endoftext|>"
+
+
+def released_chat(messages, tokenizer, max_length):
+    """(ids, learned) by the rule of the released trainer, which counts the tokens of the
+    conversation up to each turn. Written from its description, not from our encoder.
+    """
+    end = tokenizer.token(tokenizer.eos_id)
+
+    def size(turns, tail=""):
+        return len(tokenizer.encode(text_of(turns) + tail)[:max_length])
+
+    def text_of(turns):
+        ends = {"system": "\n", "user": "\n", "assistant": end + "\n"}
+        return "".join(
+            f"<|{turn['role']}|>\n{turn['content'].strip()}{ends[turn['role']]}" for turn in turns
+        )
+
+    ids = tokenizer.encode(text_of(messages).strip())[:max_length]
+    labels = list(ids)
+    for place, turn in enumerate(messages):
+        if turn["role"] != "assistant":
+            answer = messages[place + 1 :][:1]
+            header = "<|assistant|>\n" if answer and answer[0]["role"] == "assistant" else ""
+            for index in range(size(messages[:place]), size(messages[: place + 1], header)):
+                labels[index : index + 1] = [None] * len(labels[index : index + 1])
+    return ids, [label is not None for label in labels]
+
+
+def assert_chat_as_released(root, rows, tokenizer, max_length):
+    made = training_set(root, "tulu", PAPER, tokenizer, rows=None, max_length=max_length)
+    expected = [released_chat(row["messages"], tokenizer, max_length) for row in rows]
+    assert made.dropped == sum(not any(learned) for _, learned in expected)
+    for example in made.examples:
+        ids, learned = expected[example.row]
+        assert list(example.tokens) == ids and list(example.loss_mask) == learned
+
+
+def chat(*turns):
+    roles = ("user", "assistant") * 4
+    return {"messages": [{"role": r, "content": c} for r, c in zip(roles, turns, strict=False)]}
+
+
+TURNS = [
+    chat("stone?", "yes grey "),
+    chat(" no\n", "stone lies", "grey?", " there"),
+    chat("a", "b", "c", "d", "e", "f"),
+    chat("a", "b", "the last turn is not answered"),
+    {"messages": [{"role": "system", "content": "be brief"}, *chat("stone?", "no")["messages"]]},
+    {"messages": [{"role": "user", "content": "a"}, *chat("b", "c")["messages"]]},
+    chat("grey stone " * 60, "too late to be learned"),
+]
+
+
+@pytest.mark.parametrize("max_length", [2048, 60, 48])
+def test_paper_encodes_chats_as_the_released_trainer(tmp_path, max_length):
+    write_rows(tmp_path, "tulu_v2", "train", TURNS)
+    assert_chat_as_released(tmp_path, TURNS, TOKENIZER, max_length)
+    two_turns = encode(tmp_path, "tulu", PAPER, rows=None)
+    two_turns = next(example for example in two_turns if example.row == 1)
+    learned = TOKENIZER.decode(two_turns.tokens[two_turns.loss_mask])
+    assert learned == "stone lies<|endoftext|>\nthere<|endoftext|>"
+
+
+@pytest.mark.parametrize("max_length", [2048, 256])
+def test_paper_encodes_real_chats_as_the_released_trainer(shared, tmp_path, max_length):
+    name = "allenai_gpt-neox-olmo-dolma-v1_5.json"
+    tokenizer = Tokenizer.from_file(shared / "tokenizers" / name)
+    path = shared / "instruct_messages" / "train.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert_chat_as_released(shared, rows, tokenizer, max_length)
+    joined = [
+        {"messages": [*first["messages"], *second["messages"]]}
+        for first, second in zip(rows, rows[1:], strict=False)
+    ]
+    write_rows(tmp_path, "tulu_v2", "train", joined)
+    assert_chat_as_released(tmp_path, joined, tokenizer, max_length)
 
 
 def test_the_subsample_is_the_one_of_the_datasets_library():
