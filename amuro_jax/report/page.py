@@ -1,16 +1,31 @@
-"""What stands in the report's page: plain values for the template, made from results, tables, flags
-and records. No jax.
+"""What the report's page shows: plain values for the template, made from results, tables, flags and
+records. No jax.
 """
+
+import collections
+import itertools
+import math
+import urllib.parse
 
 import pandas as pd
 
 from amuro_jax import config as run_config
+from amuro_jax.analyses import words
+from amuro_jax.analyses.analysis import Analysis, Sentence, Tables
+from amuro_jax.analyses.figures import (
+    FigureSpec,
+    HeatPanel,
+    IntervalPanel,
+    metric_name,
+    short_number,
+)
 from amuro_jax.evals import audit
-from amuro_jax.report import figures
+from amuro_jax.report import svg
 from amuro_jax.results.results import Results
 
 EXAMPLES = 40  # cells listed under one kind of flag
-PIXELS = 132  # widest drawing in the page, per inch of the figure
+FIRST_FINDINGS = 4  # shown before the others
+LARGEST_EMBEDDED = 300_000  # bytes of a table that the page carries along
 
 
 def facts(results: Results, flags: dict) -> list[tuple[str, str]]:
@@ -28,35 +43,102 @@ def facts(results: Results, flags: dict) -> list[tuple[str, str]]:
     ]
 
 
-def figure(drawn: figures.Figure, panels: list[str], caption: tuple[str, str]) -> dict:
-    """One figure: title, caption, legend and its panels as SVG."""
-    shown = [
-        {"title": panel.title, "svg": svg} for panel, svg in zip(drawn.panels, panels, strict=True)
+def findings(tables: Tables) -> tuple[list[dict], list[tuple[str, list[dict]]]]:
+    """The first findings, and all of them by question.
+
+    The first are the clear ones with the largest effect in standard errors, at most one of each
+    analysis, so that one kind of finding does not hide the others.
+    """
+    said = [
+        (analysis, sentence)
+        for analysis in tables.analyses.values()
+        if analysis.sentences
+        for sentence in analysis.sentences(tables.results, tables)
     ]
-    legend = [
-        {"label": mark.label, "color": mark.color, "shape": _shape(mark)} for mark in drawn.legend
-    ]
-    width = round(max(panel.size[0] for panel in drawn.panels) * PIXELS)
-    return {
-        "id": drawn.name,
-        "title": caption[0],
-        "caption": caption[1],
-        "legend": legend,
-        "panels": shown,
-        "width": width,
+    strongest: dict[str, tuple[Analysis, Sentence]] = {}
+    for analysis, sentence in said:
+        known = strongest.get(analysis.name)
+        if sentence.clear and sentence.effect > (known[1].effect if known else 0.0):
+            strongest[analysis.name] = (analysis, sentence)
+    first = sorted(strongest.values(), key=lambda pair: -pair[1].effect)[:FIRST_FINDINGS]
+    by_question: dict[str, list[dict]] = {}
+    for analysis, sentence in said:
+        by_question.setdefault(analysis.question, []).append(_finding(analysis, sentence))
+    return [_finding(*pair) for pair in first], list(by_question.items())
+
+
+def _finding(analysis, sentence):
+    return {"text": sentence.text, "clear": sentence.clear, "anchor": analysis.name}
+
+
+def sections(tables: Tables, figures: dict[str, FigureSpec]) -> list[dict]:
+    """The analyses that have something to show, grouped by question."""
+    shown = []
+    for analysis in tables.analyses.values():
+        spec = figures.get(analysis.name)
+        table = tables[analysis.name]
+        rows = analysis.shown(table) if analysis.shown and len(table) else None
+        if spec is not None or rows is not None:
+            shown.append(_section(analysis, spec, rows))
+    groups = itertools.groupby(shown, key=lambda section: section["question"])
+    return [{"question": question, "parts": list(parts)} for question, parts in groups]
+
+
+def _section(analysis, spec, rows):
+    section = {
+        "id": analysis.name,
+        "title": analysis.title,
+        "question": analysis.question,
+        "caption": analysis.caption,
+        "note": analysis.note,
+        "figure": None,
+        "heads": [] if rows is None else [head.strip() for head in rows.columns],
+        "rows": [] if rows is None else rows.values.tolist(),
     }
+    if spec is not None:
+        titles = [panel.title for panel in spec.panels]
+        section["figure"] = {
+            "legend": [(svg.legend_key(entry), entry.label) for entry in spec.legend],
+            "panels": list(zip(titles, svg.draw(spec), strict=True)),
+            "width": svg.width(spec),
+            "data": figure_data(spec),
+        }
+    return section
 
 
-def _shape(mark):
-    line = "dashed" if mark.style == "--" else "line"
-    return {
-        "o": "circle",
-        "s": "square",
-        "^": "triangle",
-        "D": "diamond",
-        "v": "down",
-        "P": "plus",
-    }.get(mark.marker, line)
+def figure_data(spec: FigureSpec) -> list[list[str]]:
+    """What a figure shows, as lines of text: panel, series, where, value, 95 % interval."""
+    lines = []
+    for panel in spec.panels:
+        if isinstance(panel, HeatPanel):
+            lines += [
+                [panel.title, row, column, *_value(value, value - half, value + half)]
+                for row, values, halves in zip(
+                    panel.rows, panel.values, panel.half_widths, strict=True
+                )
+                for column, value, half in zip(panel.columns, values, halves, strict=True)
+            ]
+        elif isinstance(panel, IntervalPanel):
+            lines += [
+                [panel.title, row.label, "", *_value(row.value, row.low, row.high)]
+                for row in panel.rows
+            ]
+        else:
+            for line in panel.series:
+                lows = line.low or [math.nan] * len(line.y)
+                highs = line.high or [math.nan] * len(line.y)
+                lines += [
+                    [panel.title, line.label, name, *_value(*values)]
+                    for name, *values in zip(line.names, line.y, lows, highs, strict=True)
+                ]
+    return lines
+
+
+def _value(value, low, high):
+    if pd.isna(value):
+        return ["–", "–"]
+    interval = "–" if pd.isna(low) else f"{low:.3f} to {high:.3f}"
+    return [f"{value:.3f}".replace("-", "−"), interval.replace("-", "−")]
 
 
 def steps(results: Results) -> list[dict]:
@@ -69,7 +151,7 @@ def steps(results: Results) -> list[dict]:
     return [
         {
             "checkpoint": name,
-            "label": name if pd.isna(plan[name]) else figures.short_number(plan[name]),
+            "label": name if pd.isna(plan[name]) else short_number(plan[name]),
         }
         for name in results.checkpoints
     ]
@@ -78,176 +160,174 @@ def steps(results: Results) -> list[dict]:
 def score_table(results: Results, flags: dict) -> list[dict]:
     """Per set a base line and one per fine-tuned model of its own, each with a cell per checkpoint
     and its flags.
+
+    What the auditor finds in every score of a set is about the set: it is said once, beside the
+    set's name.
     """
     rows = []
     for task in results.tasks():
-        for tuned_on in ["", *results.tuned_on(task)]:
-            cells = [
-                _score(results.find(name, tuned_on, task), flags) for name in results.checkpoints
-            ]
-            about = (
-                {"task": task, "metric": figures.metric_name(results, task)}
-                if not tuned_on
-                else {"label": f"after {tuned_on}"}
-            )
-            rows.append(about | {"tuned": bool(tuned_on), "cells": cells})
+        models = ["", *results.tuned_on(task)]
+        cells = {
+            name: [results.find(checkpoint, name, task) for checkpoint in results.checkpoints]
+            for name in models
+        }
+        known = [cell for line in cells.values() for cell in line if cell is not None]
+        common = _common_flags([flags.get(cell["key"], []) for cell in known])
+        for name in models:
+            about = {"task": task, "metric": metric_name(results, task)} if not name else {}
+            about |= {"tuned": bool(name), "label": f"after {name}"}
+            about |= _dot([] if name else common)
+            line = [_score(cell, flags, common) for cell in cells[name]]
+            rows.append(about | {"cells": line})
     return rows
 
 
-def _score(cell, flags):
+def _common_flags(found: list[list]) -> list:
+    """Findings above notes that every score has, in the same words."""
+    graver = [[one for one in findings if one.severity != "note"] for findings in found]
+    if len(graver) < 2:
+        return []
+    shared = set.intersection(*({(one.code, one.what) for one in ones} for ones in graver))
+    return [one for one in graver[0] if (one.code, one.what) in shared]
+
+
+def _dot(found):
+    title = "; ".join(f"{one.code.replace('_', ' ')}: {one.what}" for one in found)
+    code = found[0].code if found else ""
+    return {"flag": audit.worst(found) or "", "title": title, "code": code}
+
+
+def _score(cell, flags, common):
     if cell is None:
-        return {"value": "", "error": "", "flag": "", "title": ""}
-    shown = [finding for finding in flags.get(cell["key"], []) if finding.severity != "note"]
-    title = "; ".join(finding.what for finding in shown)
-    return {
-        "value": f"{cell['value']:.3f}",
-        "error": f"{cell['stderr']:.3f}",
-        "flag": audit.worst(shown) or "",
-        "title": title,
-    }
-
-
-def _pm(value, error, scale=1.0, unit="", digits=3):
-    if pd.isna(value):
-        return "–"
-    text = f"{value * scale:+.{digits}f}{unit}".replace("-", "−")
-    return text if pd.isna(error) else f"{text} ± {error * scale:.{digits}f}"
-
-
-def learned_table(table: pd.DataFrame) -> list[list[str]]:
-    """Lines of the table of groups: set, group, decided by, baseline, rise of the base model, gain
-    of fine-tuning.
-    """
-    lines = []
-    for row in table.itertuples():
-        baseline = "–" if pd.isna(row.baseline) else f"{row.baseline:.3f}"
-        lines.append(
-            [
-                row.task,
-                row.group,
-                row.decided_by,
-                baseline,
-                _pm(row.rise, row.rise_stderr),
-                _pm(row.gain, row.gain_stderr),
-            ]
-        )
-    return lines
-
-
-def transfer_table(table: pd.DataFrame) -> list[list[str]]:
-    """Lines of the pooled transfer table: direction, mean ratio of change, mean change, cells, left
-    out.
-    """
-    lines = []
-    for row in table.itertuples():
-        ratio = _pm(row.relative, row.relative_stderr, 100, " %", 1)
-        lines.append(
-            [
-                f"{row.tuned_on} → {row.task}",
-                ratio,
-                _pm(row.change, row.stderr),
-                str(row.cells),
-                _left_out(row),
-            ]
-        )
-    return lines
-
-
-def _left_out(row):
-    parts = [f"{row.missing} missing"] * bool(row.missing) + [
-        f"{row.zero_base} without ratio (base score zero)"
-    ] * bool(row.zero_base)
-    return ", ".join(parts) or "–"
-
-
-def plateau_table(table: pd.DataFrame) -> list[list[str]]:
-    """Lines of the table of plateaus: set, model, first checkpoint not distinguishable from the
-    best, the best.
-    """
-    lines = []
-    for row in table.itertuples():
-        model = f"after {row.tuned_on}" if row.tuned_on else "base"
-        lines.append(
-            [
-                row.task,
-                model,
-                f"{row.reached} ({row.reached_value:.3f})",
-                f"{row.best} ({row.best_value:.3f})",
-            ]
-        )
-    return lines
+        return {"value": "", "half": "", **_dot([])}
+    known = {(one.code, one.what) for one in common}
+    shown = [
+        finding
+        for finding in flags.get(cell["key"], [])
+        if finding.severity != "note" and (finding.code, finding.what) not in known
+    ]
+    half = 1.96 * cell["stderr"] if pd.isna(cell["low"]) else (cell["high"] - cell["low"]) / 2
+    return {"value": f"{cell['value']:.3f}", "half": f"{half:.3f}", **_dot(shown)}
 
 
 def missing_table(missing: pd.DataFrame) -> list[tuple[str, str]]:
     """Missing cells: (which, why)."""
-    return [
-        (
-            f"{row.checkpoint} {('+ ' + row.tuned_on) if row.tuned_on else 'base'}: {row.task} {row.format} {row.shots}-shot",
-            row.why,
+    lines = []
+    for row in missing.itertuples():
+        model = f"+ {row.tuned_on}" if row.tuned_on else "base"
+        lines.append(
+            (f"{row.checkpoint} {model}: {row.task} {row.format} {row.shots}-shot", row.why)
         )
-        for row in missing.itertuples()
-    ]
+    return lines
+
+
+def duplicate_flags(results: Results) -> dict[str, list[audit.Finding]]:
+    """Per cell key the finding that its checkpoint serves the weights of a later one, or an earlier
+    one serves its.
+    """
+    same = collections.defaultdict(list)
+    for name, latest in results.duplicate_of.items():
+        same[latest].append(name)
+    found = {}
+    for latest, names in same.items():
+        what = f"{words.listed([*names, latest])} are one and the same weights"
+        effect = (
+            "a level stretch of a curve over them is no plateau; only the last of them counts in "
+            "turning points, means over checkpoints, and where a set is learned"
+        )
+        finding = audit.Finding("duplicate_weights", "error", what, "checkpoints", effect)
+        cells = results.cells[results.cells["checkpoint"].isin([*names, latest])]
+        found |= dict.fromkeys(cells["key"], [finding])
+    return found
 
 
 def flag_table(results: Results, flags: dict) -> list[dict]:
-    """Findings of the auditor over all cells, one line per kind, the gravest first."""
-    by_code: dict[str, list] = {}
-    cells = results.cells.set_index("key")
-    for key, found in flags.items():
-        cell = cells.loc[key]
-        where = f"{cell['checkpoint']} {('+ ' + cell['tuned_on']) if cell['tuned_on'] else 'base'}: {cell['task']} {cell['format']}"
-        for finding in found:
-            by_code.setdefault(finding.code, []).append((finding, f"{where} – {finding.what}"))
-    lines = [
-        {
-            "code": code.replace("_", " "),
-            "severity": audit.worst([finding for finding, _ in items]),
-            "count": len(items),
-            "effect": items[0][0].effect,
-            "examples": [text for _, text in items[:EXAMPLES]],
-            "more": max(0, len(items) - EXAMPLES),
-        }
-        for code, items in by_code.items()
-    ]
+    """Findings of the auditor over all cells, one line per kind, the gravest first.
+
+    Scores of one set about which the same is said are one example.
+    """
+    by_code: dict[str, dict] = {}
+    for cell in results.cells.itertuples():
+        model = f"+ {cell.tuned_on}" if cell.tuned_on else "base"
+        where = f"{cell.checkpoint} {model}: {cell.task} {cell.format}"
+        for finding in flags.get(cell.key, []):
+            examples = by_code.setdefault(finding.code, {})
+            examples.setdefault((cell.task, finding.what), []).append((where, finding))
+    lines = [_flag_line(code, examples) for code, examples in by_code.items()]
     return sorted(
         lines, key=lambda line: (-audit.SEVERITIES.index(line["severity"]), -line["count"])
     )
 
 
-def provenance(results: Results, records: dict[str, dict], plan) -> dict:
+def _flag_line(code, examples):
+    findings = [finding for group in examples.values() for _, finding in group]
+    texts = [
+        f"{group[0][0] if len(group) == 1 else f'{task} ({len(group)} scores)'} – {what}"
+        for (task, what), group in examples.items()
+    ]
+    sets = len({task for task, _ in examples})
+    effect = findings[0].effect
+    return {
+        "id": code,
+        "code": code.replace("_", " "),
+        "severity": audit.worst(findings),
+        "count": len(findings),
+        "counted": f"{words.count(len(findings), 'score')} of {words.count(sets, 'set')}",
+        "effect": effect[0].upper() + effect[1:] + ".",
+        "examples": texts[:EXAMPLES],
+        "more": max(0, len(texts) - EXAMPLES),
+    }
+
+
+def table_links(tables: Tables, csv: dict[str, str]) -> list[dict]:
+    """Each table's name, title and text, where it is small enough to travel with the page."""
+    return [
+        {
+            "name": name,
+            "title": tables.analyses[name].title if name in tables.analyses else "Data dictionary",
+            "data": "data:text/csv;charset=utf-8," + urllib.parse.quote(text)
+            if len(text) <= LARGEST_EMBEDDED
+            else "",
+        }
+        for name, text in csv.items()
+    ]
+
+
+def provenance(results: Results, scored: list[dict], trained: list[dict], plan) -> dict:
     """What the numbers come from: settings, software, checkpoints with hashes, data checksums,
-    time.
+    time. `scored` and `trained` are the records of the study's cells and of fine-tunings.
     """
-    used = [records[key] for key in results.cells["key"]]
-    trained = [record for record in records.values() if record["kind"] == "train"]
     score = run_config.from_dict(run_config.ScoreConfig, plan.config["score"])
     switches = sorted(
-        {name for record in used for name, on in record["protocol"]["switches"].items() if on}
+        {name for record in scored for name, on in record["protocol"]["switches"].items() if on}
     )
-    protocol = ", ".join(sorted({record["protocol"]["name"] for record in used}))
+    protocol = ", ".join(sorted({record["protocol"]["name"] for record in scored}))
     software = {
-        "amuro_jax {code}, jax {jax}, {devices}".format(**record["provenance"]) for record in used
+        "amuro_jax {code}, jax {jax}, {devices}".format(**record["provenance"]) for record in scored
     }
-    minutes = [sum(record["seconds"] for record in group) / 60 for group in (trained, used)]
+    minutes = [sum(record["seconds"] for record in group) / 60 for group in (trained, scored)]
+    tokenizers = {record["provenance"]["tokenizer"][:16] for record in scored}
     about = {
         "checkpoints from": plan.config["suite"],
         "protocol": protocol + (f"; switches on: {', '.join(switches)}" if switches else ""),
         "shots": f"{plan.config['shots']}, drawn with seed {score.shot_seed}",
         "formats": plan.config["formats"],
-        "method": f"{score.method} for labels; at most {score.max_new_tokens} new tokens; {score.rows or 'all'} rows per set",
-        "uncertainty": f"bootstrap over test rows, {score.bootstrap} resamples; one training seed, so the variance of training is not in it; "
-        "intervals are 95 % each, not corrected for their number",
-        "fine-tuning": _recipe(plan.config["train"]),
+        "method": f"{score.method} for labels; at most {score.max_new_tokens} new tokens; "
+        f"{score.rows or 'all'} rows per set",
+        "uncertainty": f"bootstrap over test rows, {score.bootstrap} resamples; one training seed, "
+        "so the variance of training is not in it; intervals are 95 % each; where many "
+        "comparisons are counted, p-values are corrected (Holm)",
+        **recipes(trained),
         "software": "; ".join(sorted(software)),
-        "tokenizer": ", ".join(sorted({record["provenance"]["tokenizer"][:16] for record in used})),
+        "tokenizer": ", ".join(sorted(tokenizers)),
         "time": f"{minutes[0]:.1f} min fine-tuning, {minutes[1]:.1f} min scoring (sum over cells)",
     }
     hashes = {
-        record["model"]["checkpoint"]: record["provenance"]["checkpoint_hash"] for record in used
+        record["model"]["checkpoint"]: record["provenance"]["checkpoint_hash"] for record in scored
     }
     data = {
         f"{record['specification']['task']} {split}": digest
-        for record in used
+        for record in scored
         for split, digest in record["provenance"]["data"].items()
     }
     return {
@@ -257,17 +337,29 @@ def provenance(results: Results, records: dict[str, dict], plan) -> dict:
     }
 
 
-def _recipe(train: dict) -> str:
-    names = (
-        "rows",
-        "epochs",
-        "batch_size",
-        "learning_rate",
-        "warmup_fraction",
-        "weight_decay",
-        "clip_norm",
-        "max_length",
-        "dtype",
-        "seed",
-    )
-    return ", ".join(f"{name} {train[name]}" for name in names)
+RECIPE = (
+    "rows",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "warmup_fraction",
+    "weight_decay",
+    "clip_norm",
+    "max_length",
+    "dtype",
+    "seed",
+)
+
+
+def recipes(trained: list[dict]) -> dict[str, str]:
+    """What each fine-tuning set's models were trained with, from their records.
+
+    Two recipes of one set are both named.
+    """
+    found: dict[str, list[str]] = {}
+    for record in trained:
+        text = ", ".join(f"{name} {record['recipe'][name]}" for name in RECIPE)
+        texts = found.setdefault(f"fine-tuning on {record['model']['tuned_on']}", [])
+        if text not in texts:
+            texts.append(text)
+    return {name: "; or: ".join(texts) for name, texts in sorted(found.items())}

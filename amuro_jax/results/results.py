@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from amuro_jax.config import split_names
-from amuro_jax.errors import AmuroError, DataError
+from amuro_jax.data import protocols
+from amuro_jax.errors import AmuroError
 from amuro_jax.evals.statistics import bootstrap_means
 from amuro_jax.results import store
 from amuro_jax.study import plan
@@ -42,6 +43,7 @@ class Estimate:
     stderr: float
     low: float
     high: float
+    p: float = np.nan  # two-sided, that the statistic is zero: twice the share of draws beyond it
 
     @property
     def clear(self) -> bool:
@@ -50,6 +52,7 @@ class Estimate:
 
 
 NOTHING = Estimate(np.nan, np.nan, np.nan, np.nan)
+TWICE_IN_PUBLISHED_MEANS = "sciq_choice"  # quirk 19
 
 
 @dataclasses.dataclass
@@ -65,6 +68,8 @@ class Results:
         main: per set the format and number of shots of the main view (the first the study names).
         draws: per cell key the bootstrap means [R]; cells of one set are resampled together, so
             that differences are paired.
+        duplicate_of: checkpoint → the latest checkpoint that serves the same weights.
+        published_averages: whether means over sets repeat quirk 19 (SciQ counts twice).
     """
 
     name: str
@@ -73,6 +78,17 @@ class Results:
     missing: pd.DataFrame
     main: dict[str, tuple[str, int]]
     draws: dict[str, np.ndarray]
+    duplicate_of: dict[str, str] = dataclasses.field(default_factory=dict)
+    published_averages: bool = False
+
+    @property
+    def distinct(self) -> list[str]:
+        """The checkpoints, those left out whose weights a later one serves again."""
+        return [name for name in self.checkpoints if name not in self.duplicate_of]
+
+    def weight(self, task: str) -> int:
+        """How often a set counts in a mean over sets."""
+        return 2 if self.published_averages and task == TWICE_IN_PUBLISHED_MEANS else 1
 
     @functools.cached_property
     def _at(self):
@@ -154,6 +170,18 @@ class Results:
         ].unique()
         return sorted(asked, key=lambda name: (name != self.main[task][0], name))
 
+    def common_view(self, *tasks: str) -> tuple[str, int] | None:
+        """The first format and number of shots that the study asks for with each of the sets; the
+        first set's order decides. None where they have none in common.
+        """
+        views = [self._views(task) for task in tasks]
+        return next((view for view in views[0] if all(view in others for others in views)), None)
+
+    def _views(self, task):
+        base = self._plan[(self._plan["task"] == task) & (self._plan["tuned_on"] == "")]
+        views = base[["format", "shots"]].drop_duplicates().itertuples(index=False, name=None)
+        return sorted(views, key=lambda view: view != self.main[task])
+
     def fine_tuning_sets(self) -> list[str]:
         """Fine-tuning sets, in the study's order."""
         met = self._plan["tuned_on"].unique()
@@ -174,14 +202,32 @@ def summarise(value: float, draws: np.ndarray) -> Estimate:
     if not np.isfinite(value) or not np.isfinite(draws).all():
         return dataclasses.replace(NOTHING, value=value if np.isfinite(value) else np.nan)
     low, high = np.quantile(draws, [0.025, 0.975])
-    return Estimate(value, float(draws.std(ddof=1)), float(low), float(high))
+    beyond = min((draws <= 0).sum(), (draws >= 0).sum())
+    p = min(1.0, 2 * (beyond + 1) / (len(draws) + 1))
+    return Estimate(value, float(draws.std(ddof=1)), float(low), float(high), float(p))
+
+
+MEASURED = (
+    "protocol",
+    "method",
+    "metric",
+    "value",
+    "stderr",
+    "low",
+    "high",
+    "n",
+    "majority",
+    "chance",
+    "seconds",
+    "weights",
+)
 
 
 def load(workdir, resamples: int = 3000) -> Results:
-    """Reads a study folder.
+    """Reads a study folder. A cell that is damaged counts as missing, with the reason.
 
     Raises:
-        AmuroError: no study there, no finished cell, or a damaged one (by name).
+        AmuroError: no study there, or no finished cell.
     """
     asked = plan.read_plan(workdir)
     if asked is None:
@@ -190,8 +236,9 @@ def load(workdir, resamples: int = 3000) -> Results:
             where=Path(workdir) / plan.PLAN,
             hint="run `amuro study` with this workdir first",
         )
-    wanted, found = pd.DataFrame(asked.cells, columns=list(WANTED)), store.frame(workdir)
-    done = wanted["key"].isin(set(found["key"]))
+    wanted = pd.DataFrame(asked.cells, columns=list(WANTED))
+    measured, scores, damaged = _read_cells(workdir, wanted["key"].dropna().unique())
+    done = wanted["key"].isin(set(measured))
     if not done.any():
         raise AmuroError(
             "no cell of the study is finished yet",
@@ -200,40 +247,88 @@ def load(workdir, resamples: int = 3000) -> Results:
         )
     # Role, group and owner belong to the study, not to the cell: another study may have computed
     # it.
-    measured = found.drop(columns=[name for name in WANTED if name in found and name != "key"])
-    cells = wanted[done].merge(measured, on="key", how="left")
+    found = pd.DataFrame.from_dict(measured, orient="index", columns=list(MEASURED))
+    cells = wanted[done].merge(found, left_on="key", right_index=True, how="left")
+    cells = cells.reset_index(drop=True)
     missing = wanted[~done].reset_index(drop=True)
-    missing["why"] = _reasons(workdir, missing)
+    missing["why"] = _reasons(workdir, missing, damaged)
     main = {}
     for line in wanted.itertuples():
         main.setdefault(line.task, (line.format, line.shots))
-    draws = paired_draws(cells, functools.partial(_scores, workdir), resamples)
-    return Results(asked.name, asked.checkpoints, cells, missing, main, draws)
+    return Results(
+        asked.name,
+        asked.checkpoints,
+        cells,
+        missing,
+        main,
+        paired_draws(cells.drop_duplicates("key"), scores.get, resamples),
+        duplicates(asked.checkpoints, cells),
+        _published_averages(asked.config),
+    )
 
 
-def _reasons(workdir, missing):
+def _read_cells(workdir, keys):
+    """Per key the measured values, the scores by row, and why a cell cannot be read."""
+    measured, scores, damaged = {}, {}, {}
+    for key in keys:
+        folder = store.cell_folder(workdir, key)
+        if not folder.exists():
+            continue
+        try:
+            measured[key] = _measured(store.read_cell(workdir, key))
+            scores[key] = _scores(folder / "rows.parquet")
+        except (AmuroError, KeyError, TypeError, OSError, ValueError) as error:
+            measured.pop(key, None)
+            damaged[key] = f"damaged, run the study again to compute it: {error}"
+    return measured, scores, damaged
+
+
+def _measured(record):
+    flat = record["metrics"] | {
+        "protocol": record["protocol"]["name"],
+        "method": record["method"],
+        "seconds": record["seconds"],
+        "weights": record["provenance"]["checkpoint_hash"],
+    }
+    return {name: flat.get(name) for name in MEASURED}
+
+
+def _scores(path):
+    rows = pd.read_parquet(path, columns=["row", "score"])
+    return rows.set_index("row")["score"].sort_index()
+
+
+def _reasons(workdir, missing, damaged):
     failed = {
         line["key"]: line.get("error", "")
         for line in store.read_log(workdir)
         if line["event"] == "failed"
     }
     return [
-        (failed.get(key) or "not computed yet").splitlines()[0] for key in missing["key"].fillna("")
+        (damaged.get(key) or failed.get(key) or "not computed yet").splitlines()[0]
+        for key in missing["key"].fillna("")
     ]
 
 
-def _scores(workdir, key):
-    path = store.cell_folder(workdir, key) / "rows.parquet"
-    try:
-        return (
-            pd.read_parquet(path, columns=["row", "score"]).set_index("row")["score"].sort_index()
-        )
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"cannot be read: {error}",
-            where=path,
-            hint="delete the cell's folder and run the study again",
-        ) from error
+def _published_averages(config):
+    score = config.get("score", {})
+    protocol = protocols.resolve(score.get("protocol", "strict"), score.get("quirks", ""))
+    return protocol.published_averages
+
+
+def duplicates(checkpoints: list[str], cells: pd.DataFrame) -> dict[str, str]:
+    """Checkpoint → the latest checkpoint with the same weights, for those that have one later.
+
+    The latest is kept because series repeat final weights under early names, not the other way.
+    """
+    base = cells[cells["tuned_on"] == ""].dropna(subset=["weights"])
+    weights = base.drop_duplicates("checkpoint").set_index("checkpoint")["weights"].to_dict()
+    latest = {weights[name]: name for name in checkpoints if name in weights}
+    return {
+        name: latest[weights[name]]
+        for name in checkpoints
+        if name in weights and latest[weights[name]] != name
+    }
 
 
 def paired_draws(cells: pd.DataFrame, scores, resamples: int) -> dict[str, np.ndarray]:

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from amuro_jax.analyses import study as analyses
+from amuro_jax.analyses import changes, domains, formats, gains, learned, transfer, turning
+from amuro_jax.analyses.registry import tables_of
 from amuro_jax.results.results import NOTHING, WANTED, Results, paired_draws
 from tests.study import synthetic
 
@@ -76,64 +77,72 @@ def two_tasks():
 
 
 def test_gains_by_hand(two_tasks):
-    table = analyses.gains(two_tasks).set_index(["checkpoint", "tuned_on", "task"])
+    table = gains.gains(two_tasks).set_index(["checkpoint", "tuned_on", "task"])
     assert table.loc[("s2", NLI, NLI), "change"] == pytest.approx(0.40)
     assert table.loc[("s2", NLI, QUESTION), "change"] == pytest.approx(-0.20)
     groups = pd.DataFrame({"task": [NLI, QUESTION], "group": "g"})
-    by_checkpoint = analyses.group_gains(two_tasks, groups).set_index("checkpoint")["change"]
+    by_checkpoint = gains.gains_of(two_tasks, groups).set_index("checkpoint")["change"]
     assert by_checkpoint["s1"] == pytest.approx((0.10 + 0.10) / 2)
     assert by_checkpoint["s2"] == pytest.approx((0.40 + 0.25) / 2)
 
 
 def test_transfer_by_hand(two_tasks):
-    table = analyses.transfer_ratios(two_tasks).set_index(["tuned_on", "checkpoint"])["relative"]
+    table = transfer.mean_ratio_of_change(two_tasks).set_index(["tuned_on", "checkpoint"])[
+        "relative"
+    ]
     assert table[NLI, "s1"] == pytest.approx((0.10 - 0.20) / 0.20)
     assert table[NLI, "s2"] == pytest.approx((0.05 - 0.25) / 0.25)
-    kinds = analyses.transfer_by_kind(two_tasks).set_index(["tuned_on", "task"])
+    kinds = transfer.mrc_by_kind(two_tasks).set_index(["tuned_on", "task"])
     assert kinds.loc[("classification", "generation"), "relative"] == pytest.approx(
         (-0.5 - 0.8) / 2
     )
     assert kinds.loc[("generation", "classification"), "relative"] == pytest.approx(
         (-0.1 + 0.1) / 2
     )
-    matrix = analyses.transfer(two_tasks).set_index(["tuned_on", "task"])
+    matrix = transfer.task_transfer(two_tasks).set_index(["tuned_on", "task"])
     assert matrix.loc[(QUESTION, NLI), "change"] == pytest.approx((-0.05 + 0.04) / 2)
     assert bool(matrix.loc[(NLI, NLI), "own"]) and not bool(matrix.loc[(NLI, QUESTION), "own"])
 
 
+def low_bar(*at):
+    """A cell whose base score is above its baseline, so that it has a ratio."""
+    return cell(*at, majority=0.3)
+
+
 def test_out_of_domain_by_hand():
     cells = [
-        cell("s1", "", "lab_nli_ood", 0.4, "out_of_domain", NLI),
-        cell("s1", NLI, "lab_nli_ood", 0.5, "out_of_domain", NLI),
-        cell("s2", "", "lab_nli_ood", 0.5, "out_of_domain", NLI),
-        cell("s2", NLI, "lab_nli_ood", 0.4, "out_of_domain", NLI),
+        low_bar("s1", "", "lab_nli_ood", 0.4, "out_of_domain", NLI),
+        low_bar("s1", NLI, "lab_nli_ood", 0.5, "out_of_domain", NLI),
+        low_bar("s2", "", "lab_nli_ood", 0.5, "out_of_domain", NLI),
+        low_bar("s2", NLI, "lab_nli_ood", 0.4, "out_of_domain", NLI),
     ]
-    (line,) = analyses.out_of_domain(made(cells)).to_dict("records")
+    (line,) = domains.ood_change(made(cells)).to_dict("records")
     assert line["relative"] == pytest.approx((0.25 - 0.2) / 2)
     assert line["change"] == pytest.approx(0)
 
 
-def test_base_of_zero_has_no_ratio_and_is_counted():
+@pytest.mark.parametrize("base", [0.0, 0.2, 0.3])
+def test_a_base_at_zero_or_at_its_baseline_has_no_ratio_and_is_counted(base):
     cells = [
-        cell("s1", "", NLI, 0.0),
-        cell("s1", NLI, NLI, 0.5),
-        cell("s2", "", NLI, 0.5),
-        cell("s2", NLI, NLI, 0.6),
+        low_bar("s1", "", NLI, base),
+        low_bar("s1", NLI, NLI, 0.5),
+        low_bar("s2", "", NLI, 0.5),
+        low_bar("s2", NLI, NLI, 0.6),
     ]
-    (line,) = analyses.out_of_domain(made(cells)).to_dict("records")
+    (line,) = domains.ood_change(made(cells)).to_dict("records")
     assert line["relative"] == pytest.approx(0.2)
-    assert line["zero_base"] == 1 and line["cells"] == 2
-    assert line["change"] == pytest.approx(0.3)
+    assert line["no_ratio"] == 1 and line["cells"] == 2
+    assert line["change"] == pytest.approx((0.5 - base + 0.1) / 2)
 
 
 def test_missing_cells_are_counted_not_skipped():
     cells = [cell("s1", "", NLI, 0.4), cell("s1", NLI, NLI, 0.5), cell("s2", "", NLI, 0.5)]
     results = made(cells, missing=[cell("s2", NLI, NLI, 0.0)])
     groups = pd.DataFrame({"task": [NLI], "group": "g"})
-    gains = analyses.group_gains(results, groups).set_index("checkpoint")
-    assert gains.loc["s1", "left_out"] == "" and gains.loc["s2", "left_out"] == NLI
-    assert np.isnan(gains.loc["s2", "change"])
-    (line,) = analyses.out_of_domain(results).to_dict("records")
+    table = gains.gains_of(results, groups).set_index("checkpoint")
+    assert table.loc["s1", "left_out"] == "" and table.loc["s2", "left_out"] == NLI
+    assert np.isnan(table.loc["s2", "change"])
+    (line,) = domains.ood_change(results).to_dict("records")
     assert line["missing"] == 1 and line["change"] == pytest.approx(0.1)
 
 
@@ -145,7 +154,7 @@ def test_differences_are_paired():
     rows = {"s1lab_nlidefault": base, f"s1{NLI}lab_nlidefault": base.copy()}
     results = made([cell("s1", "", NLI, 0.5), cell("s1", NLI, NLI, 0.5)], rows)
     found = results.estimate(
-        analyses.change, [results.find("s1", "", NLI), results.find("s1", NLI, NLI)]
+        changes.change, [results.find("s1", "", NLI), results.find("s1", NLI, NLI)]
     )
     assert found.stderr == 0 and not found.clear
     assert results.draws["s1lab_nlidefault"].std() == pytest.approx(0.5 / np.sqrt(40), rel=0.25)
@@ -168,13 +177,11 @@ def test_where_a_set_is_learned():
             cell(*model, CHOICE, value, "multiple_choice", "", majority=majority)
             for model, value in at.items()
         ]
-        return analyses.learned(made(cells))["group"].iloc[0]
+        return tables_of(made(cells))["learned"]["group"].iloc[0]
 
-    assert group(0.5, 0.8, 0.8) == analyses.PRE
-    assert group(0.5, 0.5, 0.8) == analyses.FINE
-    assert (
-        group(0.3, 0.4, 0.45) == analyses.NEITHER
-    )  # rises and gains, but stays below the baseline
+    assert group(0.5, 0.8, 0.8) == learned.PRE
+    assert group(0.5, 0.5, 0.8) == learned.FINE
+    assert group(0.3, 0.4, 0.45) == learned.NEITHER  # rises and gains, but stays below the baseline
 
 
 def test_group_from_the_configuration_wins():
@@ -185,10 +192,8 @@ def test_group_from_the_configuration_wins():
         cell("s2", NLI, NLI, 0.9),
     ]
     results = made([line | {"group": "fine_tuning"} for line in cells])
-    table = analyses.learned(results)
-    assert (
-        table["group"].iloc[0] == analyses.FINE and table["decided_by"].iloc[0] == "configuration"
-    )
+    table = tables_of(results)["learned"]
+    assert table["group"].iloc[0] == learned.FINE and table["decided_by"].iloc[0] == "configuration"
 
 
 def test_spread_over_formats_by_hand():
@@ -199,26 +204,24 @@ def test_spread_over_formats_by_hand():
         cell("s1", NLI, NLI, 0.7, format="io"),
     ]
     results = made(cells)
-    table = analyses.formats(results).set_index("tuned_on")
+    table = formats.format_sensitivity(results).set_index("tuned_on")
     assert table.loc["", "spread"] == pytest.approx(0.2) and table.loc[
         NLI, "spread"
     ] == pytest.approx(0.1)
-    means = analyses.spread_by_checkpoint(results, analyses.formats(results)).set_index("models")[
-        "spread"
-    ]
+    means = tables_of(results)["format_spread"].set_index("models")["spread"]
     assert means["base"] == pytest.approx(0.2) and means["fine-tuned"] == pytest.approx(0.1)
 
 
 def test_plateau_is_the_first_checkpoint_level_with_the_best():
     values = (0.3, 0.8, 0.8, 0.7)
-    table = analyses.plateaus(
+    table = turning.turning_point(
         made([cell(f"s{place}", "", NLI, value) for place, value in enumerate(values, 1)])
     )
     assert table["reached"].tolist() == ["s2"]
 
 
 def test_a_missing_cell_makes_an_undefined_estimate(two_tasks):
-    assert two_tasks.estimate(analyses.change, [None, two_tasks.find("s1", "", NLI)]) == NOTHING
+    assert two_tasks.estimate(changes.change, [None, two_tasks.find("s1", "", NLI)]) == NOTHING
 
 
 def test_whole_store_gives_the_truth_back(tmp_path):
@@ -227,13 +230,13 @@ def test_whole_store_gives_the_truth_back(tmp_path):
 
     synthetic.make_store(tmp_path, rows=200)
     results = loader.load(tmp_path, resamples=500)
-    groups = analyses.learned(results).set_index("task")["group"]
-    assert groups["lab_attributes"] == analyses.PRE and groups["lab_nli"] == analyses.FINE
-    gains = (
-        analyses.gains(results)
+    groups = tables_of(results)["learned"].set_index("task")["group"]
+    assert groups["lab_attributes"] == learned.PRE and groups["lab_nli"] == learned.FINE
+    table = (
+        gains.gains(results)
         .query("task == 'lab_nli' and tuned_on == 'lab_nli' and format == 'default'")
         .set_index("checkpoint")
     )
-    assert gains.loc["step1600", "change"] == pytest.approx(
-        0.5, abs=4 * gains.loc["step1600", "stderr"]
+    assert table.loc["step1600", "change"] == pytest.approx(
+        0.5, abs=4 * table.loc["step1600", "stderr"]
     )

@@ -14,6 +14,9 @@ from tests.study import synthetic
 
 STEPS = (16, 160, 1600)
 LOST = ("step160", "lab_nli", "lab_nli", "default", 4)
+PARTS = """findings score-table scores learned learned_by_format gain_by_group turning_point ood_change
+task_transfer transfer_by_kind transfer_by_checkpoint mrc_by_kind format_sensitivity format_spread
+flags missing provenance tables"""
 VOID = {"meta", "path", "use", "rect", "circle", "line", "br", "link", "img"}
 
 
@@ -63,15 +66,15 @@ def test_page_is_sound_and_self_contained(text, study):
         if link.startswith("#"):
             assert link[1:] in tags.ids
         else:
-            assert (study / "report" / link).is_file(), link
+            assert link.startswith("data:text/csv"), link
     assert not re.search(r"url\((?!#)|@import|<script", text)
 
 
 def test_every_part_is_there(text):
-    for part in "findings scores curves groups domains transfer ratios formats spread plateaus flags missing provenance".split():
+    for part in PARTS.split():
         assert f'id="{part}"' in text, part
     assert "not distinguishable" in text
-    assert "prefers-color-scheme: dark" in text and "currentColor" in text
+    assert "prefers-color-scheme: dark" in text and "var(--c-base)" in text
 
 
 def test_missing_cell_is_named_with_its_reason(text, study):
@@ -87,7 +90,7 @@ def test_tables_and_figures_are_written(study):
     assert {path.stem for path in (study / "report/figures").glob("*.png")} == {
         path.stem for path in (study / "report/figures").glob("*.svg")
     }
-    assert (study / "report/figures/curves.png").stat().st_size > 10_000
+    assert (study / "report/figures/scores.png").stat().st_size > 10_000
 
 
 def test_auditor_speaks_of_the_cells_it_means(text):
@@ -116,9 +119,22 @@ def test_no_study_is_a_readable_error(tmp_path):
         report.write_report(tmp_path)
 
 
-def test_damaged_rows_are_named(tmp_path):
+@pytest.mark.parametrize("name", ["rows.parquet", "cell.json"])
+@pytest.mark.parametrize("content", [b"", b"PAR1 cut", b"{}"])
+def test_a_damaged_cell_is_missing_by_name(tmp_path, name, content):
     synthetic.make_store(tmp_path, rows=20, steps=(16, 1600))
-    key = plan.read_plan(tmp_path).cells[0]["key"]
-    (store.cell_folder(tmp_path, key) / "rows.parquet").write_bytes(b"PAR1 cut")
-    with pytest.raises(AmuroError, match=key):
-        report.write_report(tmp_path)
+    cell = plan.read_plan(tmp_path).cells[0]
+    (store.cell_folder(tmp_path, cell["key"]) / name).write_bytes(content)
+    text = report.write_report(tmp_path).read_text()
+    where = f"{cell['checkpoint']} base: {cell['task']} {cell['format']} 4-shot"
+    assert re.search(re.escape(where) + " – damaged, run the study again", text)
+    (line,) = results.load(tmp_path, 50).missing.to_dict("records")
+    assert line["key"] == cell["key"] and line["why"].startswith("damaged")
+
+
+def test_an_emptied_folder_of_a_cell_is_a_missing_cell(tmp_path):
+    synthetic.make_store(tmp_path, rows=20, steps=(16, 1600))
+    cell = plan.read_plan(tmp_path).cells[0]
+    for path in store.cell_folder(tmp_path, cell["key"]).iterdir():
+        path.unlink()
+    assert list(results.load(tmp_path, 50).missing["key"]) == [cell["key"]]

@@ -137,7 +137,7 @@ def _write_cell(workdir, given, cell, draws, rng, steps):
     rows = make_rows(cell, value, draws + rng.normal(0, 0.1, len(draws)))
     specification = {name: cell[name] for name in ("task", "role", "format", "shots")}
     provenance = {
-        "checkpoint_hash": "abc",
+        "checkpoint_hash": f"weights of {cell['checkpoint']}",
         "tokenizer": "t" * 64,
         "code": "0",
         "jax": "none",

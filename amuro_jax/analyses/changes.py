@@ -1,0 +1,120 @@
+"""Changes between base and fine-tuned cells, with paired uncertainty: what the analyses share. No
+jax.
+
+Uncertainty is that of the test rows: 95 % intervals from paired bootstrap draws
+(`results.Results.draws`), in which a row drawn for one model is drawn for all. Nothing here says
+how much another training seed would change.
+"""
+
+import numpy as np
+import pandas as pd
+
+from amuro_jax.results.results import Estimate, Results
+
+LEVEL = 0.05  # p-values below it, after correction, are called clear
+
+INTERVAL_COLUMNS = {
+    "stderr": "bootstrap standard error over test rows",
+    "low": "lower end of the 95 % interval",
+    "high": "upper end of the 95 % interval",
+    "p": "two-sided bootstrap p-value of no change",
+}
+PLACE_COLUMNS = {
+    "task": "set that is scored",
+    "tuned_on": "fine-tuning set of the model; empty: the base model",
+    "checkpoint": "pre-training checkpoint",
+    "format": "prompt format",
+    "shots": "number of shots",
+    "role": "of the set for the model: in_domain, out_of_domain, cross_task, multiple_choice",
+}
+
+
+def change(pairs):
+    """Mean over pairs of (second − first).
+
+    `pairs` is [..., 2 × pairs], base and fine-tuned side by side.
+    """
+    return np.mean(pairs[..., 1::2] - pairs[..., ::2], axis=-1)
+
+
+def relative_change(pairs):
+    """Mean over pairs of (second − first) / first."""
+    return np.mean((pairs[..., 1::2] - pairs[..., ::2]) / pairs[..., ::2], axis=-1)
+
+
+def mean(scores):
+    """Mean over the last axis."""
+    return np.mean(scores, axis=-1)
+
+
+def uncertainty(found: Estimate, prefix: str = "") -> dict:
+    """The columns of an estimate's uncertainty."""
+    names = ("stderr", "low", "high", "p")
+    return {f"{prefix}{name}": getattr(found, name) for name in names}
+
+
+def uncertainty_columns(prefix: str = "", of: str = "") -> dict[str, str]:
+    """The data dictionary of `uncertainty`'s columns."""
+    return {
+        f"{prefix}{name}": text + (f" ({of})" if of else "")
+        for name, text in INTERVAL_COLUMNS.items()
+    }
+
+
+def baseline(cell) -> float:
+    """What a model must beat: majority class or chance, whichever is higher (for generation the
+    score of another row's reference). 0 where neither is known.
+    """
+    known = [value for value in (cell["majority"], cell["chance"]) if not pd.isna(value)]
+    return max(known, default=0.0)
+
+
+def pairs_of(results: Results, checkpoints, tuned_on: str, task: str, view=None) -> list[tuple]:
+    """(base, fine-tuned) cells of a set, one per checkpoint, in a format and number of shots."""
+    format, shots = view or results.main[task]
+    return [
+        (
+            results.find(name, "", task, format, shots),
+            results.find(name, tuned_on, task, format, shots),
+        )
+        for name in checkpoints
+    ]
+
+
+def pooled(results: Results, pairs: list[tuple], every_base: bool = False) -> dict:
+    """Mean change and mean relative change over (base, fine-tuned) pairs, and what is left out.
+
+    A pair has a ratio where its base score is clearly above zero and above its baseline; with
+    `every_base`, as the study defines its ratios, where it is above zero.
+    """
+    known = [pair for pair in pairs if pair[0] is not None and pair[1] is not None]
+    absolute = results.estimate(change, [cell for pair in known for cell in pair])
+    divisible = [pair for pair in known if _has_ratio(results, pair[0], every_base)]
+    ratio = results.estimate(relative_change, [cell for pair in divisible for cell in pair])
+    return {
+        "change": absolute.value,
+        **uncertainty(absolute),
+        "relative": ratio.value,
+        **uncertainty(ratio, "relative_"),
+        "cells": len(known),
+        "missing": len(pairs) - len(known),
+        "no_ratio": len(known) - len(divisible),
+    }
+
+
+POOLED_COLUMNS = {
+    "change": "mean of fine-tuned − base",
+    **uncertainty_columns(),
+    "relative": "mean of (fine-tuned − base) / base over the pairs that have a ratio",
+    **uncertainty_columns("relative_", "of `relative`"),
+    "cells": "pairs of base and fine-tuned score that are known",
+    "missing": "pairs of which a score is missing",
+    "no_ratio": "known pairs whose base score is too low to divide by",
+}
+
+
+def _has_ratio(results, base, every_base):
+    draws = results.draws[base["key"]]
+    if base["value"] <= 0 or draws.min() <= 0:
+        return False
+    return every_base or float(np.quantile(draws, 0.025)) > baseline(base)
