@@ -25,6 +25,8 @@ class Protocol:
         loss_mean_per_example: (15) each example weighs the same, however short.
         published_choices: (17, 18) multiple choice as the evaluation suite did it: prompts, shots
             per instance, separate tokenisation.
+        published_label_search: `free` takes the label that comes first in a fixed order (no, yes;
+            contradiction, neutral, entailment), wherever it stands in the text.
         published_averages: (19) SciQ twice in the mean, missing cells skipped.
         warmup_rounded_down: training warms up for 67 of 2,250 steps, not 68.
     """
@@ -40,6 +42,7 @@ class Protocol:
     rte_neutral: bool = False
     loss_mean_per_example: bool = False
     published_choices: bool = False
+    published_label_search: bool = False
     published_averages: bool = False
     warmup_rounded_down: bool = False
 

@@ -4,8 +4,13 @@ import dataclasses
 
 import numpy as np
 
+from amuro_jax.config import Method
 from amuro_jax.evals import metrics
-from amuro_jax.evals.prepare import LABELS, SUB_TOKENS, Prepared, prepare, prompt_hash
+from amuro_jax.evals.prepare import GENERATE, LABELS, SUB_TOKENS, Prepared, prepare, prompt_hash
+from amuro_jax.scoring.requests import NonFiniteError
+
+# The order in which the study's released code looks for a label in a generated text.
+LABEL_ORDER = ("no", "yes", "contradiction", "neutral", "entailment")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,29 +27,44 @@ def evaluate(
     tokenizer,
     queries,
     *,
-    method="token_prob",
-    candidates="labels",
+    method=Method.TOKEN_PROB,
+    candidates=LABELS,
+    fixed_order=False,
     max_new_tokens=60,
+    model="",
     **summary,
 ) -> Evaluation:
     """Scores `queries` (a list, or what `prepare` made of it) with one model.
 
     Args:
         method: token_prob | constrained | free, for queries with choices; the others are generated.
-        candidates: see `Prepared`.
+        candidates, fixed_order: see `Prepared`.
+        model: the checkpoint, for errors.
         summary: passed on to the metrics (bootstrap, seed, …).
+
+    Raises:
+        NonFiniteError: a score that is not finite; names checkpoint, set and row.
+        ConfigError, DataError: see `prepare`.
     """
     prepared = (
         queries
         if isinstance(queries, Prepared)
         else prepare(
-            queries, tokenizer, method=method, candidates=candidates, max_new_tokens=max_new_tokens
+            queries,
+            tokenizer,
+            method=method,
+            candidates=candidates,
+            fixed_order=fixed_order,
+            max_new_tokens=max_new_tokens,
         )
     )
-    if prepared.method in ("generate", "free"):
-        rows = _generated(scorer, params, tokenizer, prepared)
-    else:
-        rows = _ranked(scorer, params, prepared)
+    try:
+        if prepared.method in (GENERATE, Method.FREE):
+            rows = _generated(scorer, params, tokenizer, prepared)
+        else:
+            rows = _ranked(scorer, params, prepared)
+    except NonFiniteError as error:
+        raise _located(error, prepared, model) from error
     if "primary" in summary:
         rows = _by_primary(prepared, rows, summary)
     return Evaluation(rows, metrics.summarise(rows, **summary))
@@ -58,7 +78,23 @@ def rules(task, protocol) -> tuple[dict, dict]:
     summary = {"statistic": "midpoint" if protocol.interval_midpoint else "mean"}
     if task.kind == "multiple_choice":
         summary |= {"primary": task.primary, "count_space": protocol.published_choices}
-    return {"candidates": SUB_TOKENS if sub_tokens else LABELS}, summary
+    options = {"candidates": SUB_TOKENS if sub_tokens else LABELS}
+    return options | {"fixed_order": protocol.published_label_search}, summary
+
+
+def _located(error, prepared, model):
+    """The error of a request as one of the first row that needs it."""
+    index = error.request
+    for number, places in enumerate(prepared.places):
+        needed = [*(place for forms in places for place in forms)]
+        needed += prepared.unconditional_places[number] or []
+        if any(request == error.request for request, _ in needed):
+            index = number
+            break
+    query = prepared.queries[index]
+    where = f"{query.task} ({query.format}, {query.shots} shots), row {query.row}"
+    where = f"{model}: {where}" if model else where
+    return NonFiniteError(error.what, where=where, hint=error.hint, request=error.request)
 
 
 def _by_primary(prepared, rows, summary):
@@ -100,18 +136,16 @@ def _common(prepared, index):
 
 
 def _ranked(scorer, params, prepared):
-    if prepared.plan is None:
-        prepared.plan = scorer.plan(prepared.requests)
-    results = scorer.loglikelihoods(params, prepared.plan)
+    results = scorer.loglikelihoods(params, scorer.plan_once(prepared))
     rows = []
     for index, query in enumerate(prepared.queries):
         forms = [
             [results[request].logprob[place] for request, place in choice]
-            for choice in prepared.asked[index]
+            for choice in prepared.places[index]
         ]
         values = [_combine(form, prepared) for form in forms]
         predicted = int(np.argmax(values))
-        asked = prepared.asked_unconditional[index]
+        unconditional = prepared.unconditional_places[index]
         rows.append(
             _common(prepared, index)
             | {
@@ -121,9 +155,9 @@ def _ranked(scorer, params, prepared):
                 "prediction": query.continuations[predicted][0].strip(),
                 "choice_logprobs": values,
                 "choice_chars": [len(choice[0].strip()) for choice in query.continuations],
-                "choice_logprobs_unconditional": asked
-                and [float(results[request].logprob[place]) for request, place in asked],
-                "label_mass": _mass(forms, prepared.asked[index]),
+                "choice_logprobs_unconditional": unconditional
+                and [float(results[request].logprob[place]) for request, place in unconditional],
+                "label_mass": _mass(forms, prepared.places[index]),
             }
         )
     return rows
@@ -131,15 +165,15 @@ def _ranked(scorer, params, prepared):
 
 def _combine(logprobs, prepared):
     """One choice's value from its forms: added in probability, or the best where forms compete."""
-    best = prepared.method == "constrained" or prepared.candidates == SUB_TOKENS
+    best = prepared.method == Method.CONSTRAINED or prepared.candidates == SUB_TOKENS
     return float(max(logprobs) if best else np.logaddexp.reduce(logprobs))
 
 
-def _mass(forms, asked):
+def _mass(forms, each_place):
     """Probability of all distinct candidates together."""
     each = {
         place: logprob
-        for choice, places in zip(forms, asked, strict=True)
+        for choice, places in zip(forms, each_place, strict=True)
         for logprob, place in zip(choice, places, strict=True)
     }
     return float(np.exp(np.logaddexp.reduce(list(each.values()))))
@@ -160,11 +194,11 @@ def _generated(scorer, params, tokenizer, prepared):
             "ended": generation.ended,
             "metric": query.metric,
         }
-        free = prepared.method == "free"
+        free = prepared.method == Method.FREE
         rows.append(
             row
             | (
-                _found_label(query, text)
+                _labelled(query, text, prepared.fixed_order)
                 if free
                 else {"score": metrics.text_score(text, query.reference, query.metric)}
             )
@@ -172,8 +206,26 @@ def _generated(scorer, params, tokenizer, prepared):
     return rows
 
 
-def _found_label(query, text):
-    """The label whose form stands first in the text; -1 where there is none."""
+def _labelled(query, text, fixed_order):
+    """The label that the text names, -1 where it names none.
+
+    Args:
+        fixed_order: the first of LABEL_ORDER that is anywhere in the text, as the released code has
+            it, in place of the one that stands first.
+    """
+    predicted = _first_label(query, text)
+    if fixed_order:
+        names = {form.strip(): i for i, forms in enumerate(query.continuations) for form in forms}
+        known = [names[name] for name in LABEL_ORDER if name in names and name in text]
+        predicted = known[0] if known else predicted
+    return {
+        "predicted": predicted,
+        "correct": predicted == query.gold,
+        "score": float(predicted == query.gold),
+    }
+
+
+def _first_label(query, text):
     places = [
         min((text.find(form.strip()) for form in forms if form.strip() in text), default=-1)
         for forms in query.continuations
@@ -183,12 +235,7 @@ def _found_label(query, text):
         for i, place in enumerate(places)
         if place >= 0
     ]
-    predicted = min(found)[2] if found else -1
-    return {
-        "predicted": predicted,
-        "correct": predicted == query.gold,
-        "score": float(predicted == query.gold),
-    }
+    return min(found)[2] if found else -1
 
 
 def cut_at(text: str, stops: tuple[str, ...]) -> str:

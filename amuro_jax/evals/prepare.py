@@ -4,88 +4,93 @@ import dataclasses
 import hashlib
 import itertools
 
+from amuro_jax.config import Method
 from amuro_jax.data.types import Query
-from amuro_jax.errors import DataError
+from amuro_jax.errors import ConfigError, DataError
 from amuro_jax.scoring.requests import Request
 
 LABELS, SUB_TOKENS = "labels", "sub_tokens"
+GENERATE = "generate"  # what becomes of every method for queries without choices
 FREE_TOKENS = 5  # new tokens of the `free` method (paper.md)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Prepared:
-    """Queries of one set under one format, ready for any checkpoint of a family.
+    """Queries of one set under one format, ready for any checkpoint of a family. Equal to itself
+    alone, so that a scorer can keep the plan of its requests.
 
     Attributes:
         queries: as given.
         method: token_prob | constrained | free | generate.
         candidates: labels (whole forms, added in probability) | sub_tokens (of all forms, each
             alone; the best names its label).
-        requests: what the scorer is asked.
-        asked: per query, per choice, the (request, continuation) of each form; of the unconditional
-            contexts in `asked_unconditional`.
+        requests: for the scorer.
+        places: per query, per choice, the (request, continuation) of each form; of the
+            unconditional contexts in `unconditional_places`.
         choice_tokens: per query and choice, tokens of its first form.
         context_tokens: per query.
-        plan: of `requests`, made at the first evaluation.
+        fixed_order: `free` looks for labels in the published order (`published_label_search`).
     """
 
     queries: list[Query]
     method: str
     candidates: str
     requests: list[Request]
-    asked: list[list[list[tuple[int, int]]]]
-    asked_unconditional: list[list[tuple[int, int]] | None]
+    places: list[list[list[tuple[int, int]]]]
+    unconditional_places: list[list[tuple[int, int]] | None]
     choice_tokens: list[list[int]]
     context_tokens: list[int]
-    plan: object = None
+    fixed_order: bool = False
 
 
 def prepare(
     queries: list[Query],
     tokenizer,
     *,
-    method: str = "token_prob",
+    method: str = Method.TOKEN_PROB,
     candidates: str = LABELS,
+    fixed_order: bool = False,
     max_new_tokens: int = 60,
 ) -> Prepared:
     """Tokenises queries; those without continuations are generated whatever the method.
 
     Raises:
+        ConfigError: an unknown method or kind of candidates.
         DataError: a candidate without tokens, or queries of both kinds in one list.
     """
+    for name, value, known in (
+        ("method", method, [*Method]),
+        ("candidates", candidates, [LABELS, SUB_TOKENS]),
+    ):
+        if value not in known:
+            hint = "one of " + ", ".join(known)
+            raise ConfigError(f"unknown {name} {value!r}", where=name, hint=hint)
     generated = {not query.continuations for query in queries}
     if len(generated) > 1:
         raise DataError("queries with and without choices in one list", where=queries[0].task)
     if generated == {True}:
-        method = "generate"
+        method = GENERATE
     book = _Book(tokenizer)
-    if method in ("token_prob", "constrained") and candidates == LABELS:
+    if method in (Method.TOKEN_PROB, Method.CONSTRAINED) and candidates == LABELS:
         book.split_ahead(queries)
-    prepared = Prepared(list(queries), method, candidates, book.requests, [], [], [], [])
+    empty = [], [], [], []
+    prepared = Prepared(list(queries), method, candidates, book.requests, *empty, fixed_order)
     for query in queries:
-        if method in ("generate", "free"):
+        if method in (GENERATE, Method.FREE):
             context = book.context(query.context)
-            prepared.requests.append(
-                Request(
-                    context,
-                    (),
-                    (query.new_tokens or max_new_tokens) if method == "generate" else FREE_TOKENS,
-                    query.stop,
-                )
-            )
-            (
-                prepared.asked.append([]),
-                prepared.asked_unconditional.append(None),
-                prepared.choice_tokens.append([]),
-            )
+            length = FREE_TOKENS if method == Method.FREE else query.new_tokens or max_new_tokens
+            prepared.requests.append(Request(context, (), length, query.stop))
+            prepared.places.append([])
+            prepared.unconditional_places.append(None)
+            prepared.choice_tokens.append([])
             prepared.context_tokens.append(len(context))
         else:
-            _ask(prepared, book, query, candidates)
+            _rank(prepared, book, query, candidates)
     book.close()
     return prepared
 
 
-def _ask(prepared, book, query, candidates):
+def _rank(prepared, book, query, candidates):
     if candidates == SUB_TOKENS:
         context = book.context(query.context)
         pairs = [
@@ -97,17 +102,16 @@ def _ask(prepared, book, query, candidates):
             [book.split(query.context, form, query.joint) for form in forms]
             for forms in query.continuations
         ]
-    prepared.asked.append([[book.ask(*pair) for pair in forms] for forms in pairs])
+    prepared.places.append([[book.place(*pair) for pair in forms] for forms in pairs])
     prepared.choice_tokens.append([len(forms[0][1]) for forms in pairs])
     prepared.context_tokens.append(max(len(context) for forms in pairs for context, _ in forms))
     first_forms = [forms[0] for forms in query.continuations]
     unconditional = query.unconditional
-    asked = (
+    prepared.unconditional_places.append(
         None
         if unconditional is None
-        else [book.ask(*book.split(unconditional, form, query.joint)) for form in first_forms]
+        else [book.place(*book.split(unconditional, form, query.joint)) for form in first_forms]
     )
-    prepared.asked_unconditional.append(asked)
 
 
 class _Book:
@@ -191,7 +195,7 @@ class _Book:
             )
         return pair
 
-    def ask(self, context, continuation):
+    def place(self, context, continuation):
         """Place (request, continuation) of a pair; equal pairs have one place."""
         request, continuations = self.places.setdefault(context, (len(self.places), {}))
         return request, continuations.setdefault(continuation, len(continuations))

@@ -9,6 +9,7 @@ import collections
 import functools
 import os
 import warnings
+import weakref
 
 import jax
 import numpy as np
@@ -76,6 +77,7 @@ class Scorer:
         )
         self.prefix_tokens = self.memory.prefix_chunk(buckets.PREFIXES[-1])
         self.generation_rows = ROWS_PER_DEVICE * self.divisor
+        self._plans: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
         self._known: set[tuple[int, int]] = set()
 
     @property
@@ -99,6 +101,14 @@ class Scorer:
             (part.tokens.shape[1], planner.capacity(len(part.prefix))) for part in plan.lines
         }
         return plan
+
+    def plan_once(self, source) -> planner.Plan:
+        """The plan of `source.requests`, made at the first call and forgotten with `source`, which
+        is known by its identity.
+        """
+        if source not in self._plans:
+            self._plans[source] = self.plan(source.requests)
+        return self._plans[source]
 
     def loglikelihoods(self, params, requests: list[Request] | planner.Plan) -> list[Likelihoods]:
         """Log-probability of every continuation given its context, in request order; takes requests
@@ -131,8 +141,8 @@ class Scorer:
         sampling=Sampling(),
         each=None,
     ) -> list[Generation]:
-        """Continues every request, in request order; ends at an id of `eos`, at a stop string, or at the
-        request's `max_new_tokens`.
+        """Continues every request, in request order; ends at an id of `eos`, at a stop string, or
+        at the request's `max_new_tokens`.
 
         Args:
             eos: the id, or all ids, that end a text; by default the configuration's.

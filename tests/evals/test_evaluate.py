@@ -7,18 +7,21 @@ import dataclasses
 import numpy as np
 import pytest
 
+from amuro_jax.data.protocols import PAPER, STRICT
+from amuro_jax.data.registry import get_task
 from amuro_jax.data.types import Query
-from amuro_jax.errors import DataError
-from amuro_jax.evals.evaluate import cut_at, evaluate, stop_at
+from amuro_jax.errors import ConfigError, DataError
+from amuro_jax.evals.evaluate import _labelled, cut_at, evaluate, rules, stop_at
 from amuro_jax.evals.prepare import SUB_TOKENS, prepare
-from amuro_jax.scoring.requests import Request
+from amuro_jax.scoring.requests import Generation, NonFiniteError, Request
 from amuro_jax.scoring.scorer import Scorer, rolling_windows
 from amuro_jax.scoring.streaming import stream
 from tests.evals import hf, tiny
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-FORMS = tuple((f" {word}", word) for word in ("entailment", "neutral", "contradiction"))
+NLI = ("entailment", "neutral", "contradiction")
+FORMS = tuple((f" {word}", word) for word in NLI)
 SHOTS = "### Input_1: The cat sat.\n ### Inference: neutral\n" * 3
 
 
@@ -163,22 +166,104 @@ def test_generation_equals_hf_and_stops(world):
 def test_free_finds_the_label_or_says_there_is_none(world):
     scorer, params, tokenizer, _ = world
     rows = evaluate(scorer, params, tokenizer, queries(), method="free", bootstrap=10).rows
+    assert len(rows) == 6
     for row in rows:
         named = [index for index, forms in enumerate(FORMS) if forms[1] in row["prediction"]]
         assert row["predicted"] in named if named else row["predicted"] == -1
+
+
+@pytest.mark.parametrize(
+    "labels,text,first,fixed",
+    [
+        (("yes", "no"), "yes, no", "yes", "no"),
+        (("yes", "no"), " no yes", "no", "no"),
+        (("yes", "no"), "oh yes", "yes", "yes"),
+        (("yes", "no"), "perhaps", None, None),
+        (NLI, "entailment contradiction", "entailment", "contradiction"),
+        (NLI, " entailment neutral", "entailment", "neutral"),
+        (NLI, "neutral", "neutral", "neutral"),
+        (("tea", "wine"), "wine or tea", "wine", "wine"),
+    ],
+)
+def test_the_label_that_a_text_names(labels, text, first, fixed):
+    """`strict` takes the one that stands first, `paper` the released code's order."""
+    (query,) = queries(1, continuations=tuple((f" {label}", label) for label in labels))
+    for order, expected in ((False, first), (True, fixed)):
+        named = _labelled(dataclasses.replace(query, gold=0), text, order)
+        assert named["predicted"] == (-1 if expected is None else labels.index(expected))
+        assert named["correct"] == (expected == labels[0]) == named["score"]
+    assert PAPER.published_label_search and not STRICT.published_label_search
+
+
+def test_the_protocol_chooses_how_labels_are_found(world):
+    """From the protocol's switch to the rows of one model's text."""
+    tokenizer, task = world[2], get_task("paws")
+
+    class Said:
+        """Answers with fixed tokens."""
+
+        def generate(self, params, requests, *, eos, stopped):
+            tokens = tuple(tokenizer.encode("yes no"))
+            return [Generation(tokens, "length") for _ in requests]
+
+    asked = queries(1, continuations=((" yes", "yes"), (" no", "no")))
+    for protocol, expected in ((STRICT, 0), (PAPER, 1)):
+        options, _ = rules(task, protocol)
+        prepared = prepare(asked, tokenizer, method="free", **options)
+        (row,) = evaluate(Said(), {}, tokenizer, prepared, bootstrap=10).rows
+        assert row["predicted"] == expected
+
+
+def test_special_tokens_are_left_out_of_generated_text(world):
+    tokenizer = world[2]
+    plain = queries(1, continuations=(), gold=-1, metric="rouge_l")
+    word = tokenizer.encode(" yes")[0]
+    assert tokenizer.decode([tokenizer.pad_id]) == "<|padding|>"
+
+    class Said:
+        """Answers with padding around a word."""
+
+        def generate(self, params, requests, *, eos, stopped):
+            assert eos == tokenizer.eos_ids
+            tokens = (tokenizer.pad_id, word, tokenizer.pad_id)
+            return [Generation(tokens, "eos") for _ in requests]
+
+    (row,) = evaluate(Said(), {}, tokenizer, plain, bootstrap=10).rows
+    assert row["prediction"] == tokenizer.decode([word]).strip()
+
+
+@pytest.mark.parametrize("method,row", [("token_prob", 0), ("free", 5)])  # longest text first
+def test_scores_that_are_not_finite_name_checkpoint_set_and_row(world, method, row):
+    import jax
+
+    scorer, params, tokenizer, _ = world
+    broken = jax.tree.map(lambda leaf: leaf * np.nan, params)
+    with pytest.raises(NonFiniteError, match="not finite") as raised:
+        evaluate(
+            scorer, broken, tokenizer, queries(), method=method, model="olmo@step7", bootstrap=10
+        )
+    assert raised.value.where == f"olmo@step7: nli (default, 3 shots), row {row}"
+
+
+def test_a_misspelt_method_is_refused(world):
+    for wrong in ({"method": "tokenprob"}, {"candidates": "subtokens"}):
+        with pytest.raises(ConfigError, match="unknown .*token") as raised:
+            prepare(queries(), world[2], **wrong)
+        assert "token" in raised.value.hint
 
 
 def test_tokenised_once_for_all_checkpoints(world):
     scorer, params, tokenizer, _ = world
     prepared = prepare(queries(), tokenizer)
     first = evaluate(scorer, params, tokenizer, prepared, bootstrap=10)
-    plan, traces = prepared.plan, dict(scorer.traces)
+    plan, traces = scorer.plan_once(prepared), dict(scorer.traces)
     import jax
 
     other = evaluate(
         scorer, jax.tree.map(lambda leaf: leaf * 1.1, params), None, prepared, bootstrap=10
     )
-    assert prepared.plan is plan and dict(scorer.traces) == traces
+    assert scorer.plan_once(prepared) is plan and dict(scorer.traces) == traces
+    assert Scorer(scorer.config).plan_once(prepared) is not plan  # each scorer has its own
     assert first.rows[0]["choice_logprobs"] != other.rows[0]["choice_logprobs"]
     assert first.rows[0]["prompt_sha256"] == other.rows[0]["prompt_sha256"]
 
