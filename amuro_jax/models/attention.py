@@ -15,11 +15,9 @@ from amuro_jax.models.layout import Layout
 @flax.struct.dataclass
 class KeyBlock:
     """Keys and values [X, G, S, K] with their layout [X, S] and slots [S]; X is the batch, or 1
-    where all lines share them.
+    where all rows share them.
 
     `shared`: a prefix that every real token sees.
-    `rows`: (first, end) of the lines whose keys these are; None: of all. For decoding steps on CPU
-        alone.
     """
 
     key: jnp.ndarray
@@ -27,11 +25,10 @@ class KeyBlock:
     layout: Layout
     slot: jnp.ndarray
     shared: bool = flax.struct.field(pytree_node=False, default=False)
-    rows: tuple[int, int] | None = flax.struct.field(pytree_node=False, default=None)
 
 
 @dataclasses.dataclass(frozen=True)
-class How:
+class Backend:
     """How attention is computed. Static: part of a program's key.
 
     Attributes:
@@ -51,7 +48,7 @@ class How:
     segments: bool = False
 
 
-def best(platform: str, dtype, mesh: Mesh | None = None) -> How:
+def best_backend(platform: str, dtype, mesh: Mesh | None = None) -> Backend:
     """The best way of a platform: the only place that decides.
 
     Kernels take 16-bit numbers only: a run in fp32 asks for exactness, and XLA keeps its precision
@@ -60,14 +57,19 @@ def best(platform: str, dtype, mesh: Mesh | None = None) -> How:
     """
     small = jnp.dtype(dtype).itemsize == 2
     if platform == "cpu":
-        return How("xla" if mesh is not None and mesh.shape["tensor"] > 1 else "blocked")
+        return Backend("xla" if mesh is not None and mesh.shape["tensor"] > 1 else "blocked")
     if platform == "tpu" and small:
-        return How("trees", mesh)
-    return How("cudnn" if platform in ("gpu", "cuda") and small else "xla", mesh)
+        return Backend("trees", mesh)
+    return Backend("cudnn" if platform in ("gpu", "cuda") and small else "xla", mesh)
 
 
 def attend(
-    query_BTHK, layout: Layout, slot_T, blocks: list[KeyBlock], window=None, how: How = How()
+    query_BTHK,
+    layout: Layout,
+    slot_T,
+    blocks: list[KeyBlock],
+    window=None,
+    how: Backend = Backend(),
 ):
     """Softmax attention over all blocks together; fp32 scores and softmax.
 

@@ -75,7 +75,7 @@ def head_by_head(query_BTHK, layout, slot_T, blocks, window):
     batch, length, heads, width = query_BTHK.shape
     groups = blocks[0].key.shape[1]
     if length == 1:
-        return _by_rows(
+        return _one_token(
             query_BTHK.reshape(batch, groups, heads // groups, width),
             layout,
             slot_T,
@@ -109,26 +109,6 @@ def _one_head(query_BRTK, seen, pairs):
         for weight, (_, value) in zip(weights, pairs, strict=True)
     ]
     return sum(mixed) / sum(jnp.sum(weight, axis=-1, keepdims=True) for weight in weights)
-
-
-def _by_rows(query_BGRK, layout, slot_T, blocks, window):
-    """One token of each row; rows whose keys stand in blocks of their own by themselves."""
-    spans = [block.rows for block in blocks if block.rows]
-    if not spans:
-        return _one_token(query_BGRK, layout, slot_T, blocks, window)
-    mixed = []
-    for first, end in spans:
-
-        def cut(tree, first=first, end=end):
-            return jax.tree.map(lambda leaf: leaf[first:end], tree)
-
-        mine = [block for block in blocks if block.rows in (None, (first, end))]
-        mine = [
-            block if block.rows or block.key.shape[0] == 1 else cut(block).replace(slot=block.slot)
-            for block in mine
-        ]
-        mixed.append(_one_token(cut(query_BGRK), cut(layout), slot_T, mine, window))
-    return jnp.concatenate(mixed)
 
 
 def _one_token(query_BGRK, layout, slot_T, blocks, window):

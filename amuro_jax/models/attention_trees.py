@@ -31,7 +31,7 @@ def suits(query_BTHK, blocks) -> bool:
     queries.
     """
     _, length, _, width = query_BTHK.shape
-    return width % LANES == 0 and length >= SHORTEST and not any(block.rows for block in blocks)
+    return width % LANES == 0 and length >= SHORTEST
 
 
 def trees(query_BTHK, layout, slot_T, blocks, window, how, interpret=False):

@@ -2,11 +2,12 @@
 
 import jax.numpy as jnp
 
-from amuro_jax.models.attention import How
+from amuro_jax.models.attention import Backend
+from amuro_jax.models.cache import KVCache
 from amuro_jax.models.config import ModelConfig
-from amuro_jax.models.decoder import Decoder, KeyValues
+from amuro_jax.models.decoder import Decoder
 from amuro_jax.models.layout import Layout
-from amuro_jax.models.parameters import parts_of, to_linen
+from amuro_jax.models.parameters import stacks_of, to_linen
 
 
 def forward(
@@ -16,47 +17,34 @@ def forward(
     *,
     config: ModelConfig,
     dtype=jnp.float32,
-    shared: KeyValues | None = None,
-    past: KeyValues | tuple[KeyValues, ...] | None = None,
-    cache: KeyValues | None = None,
-    offset=None,
-    remat: str = "none",
+    cache: KVCache | None = None,
     keep: bool = False,
+    query_positions=None,
+    attention: Backend = Backend(),
+    remat: str = "none",
     unroll: int = 1,
-    attention: How = How(),
-    asked=None,
 ):
-    """Hidden states after the final norm, and keys and values.
+    """Hidden states after the final norm, and keys and values of the tokens.
 
     Args:
-        params: the parameter tree of docs/architecture.md, or what `parameters.split_layers` makes
+        params: the parameter tree of docs/architecture.md, or what `parameters.stack_layers` makes
             of it.
         tokens_BT: int32 token ids; ids of padding are read but seen by nothing.
         layout: [B, T], see `models.layout`.
         dtype: compute dtype; norms, rope (by family), softmax and sums are fp32.
-        shared: read-only prefix, batch 1; seen by all.
-        past: read-only earlier tokens of each line, batch B; seen where their layout says so. A
-            tuple of them holds some lines each, for one
-            new token per line, layers alone, and `blocked` attention.
-        cache: buffer of fixed capacity, written at slots [offset, offset + T) and attended over
-            whole.
-        offset: int scalar, with `cache` only.
+        cache: earlier tokens, stacked as the parameters' layers are; only read.
+        keep: give back keys and values, for `KVCache.append` or as a prefix or past.
+        query_positions: int32 [B, A], slots of each row whose hidden states are wanted; None: all.
+            A last layer that is not stacked works on those only, once their attention is known.
+        attention: see `models.attention.best_backend`.
         remat: none | full, recompute each layer in the backward pass.
-        keep: without `cache`, give back the new keys and values.
         unroll: layers per step of the scan.
-        attention: see `models.attention.best`.
-        asked: int32 [B, A], places in each line whose hidden states are wanted; None: all. A last
-            layer that stands
-            alone then works on those only, once their attention is known.
 
     Returns:
-        (hidden [B, T, D], or [B, A, D], in `dtype`; the updated cache | the new KeyValues | None).
-        Keys and values are split as the parameters' layers are.
+        (hidden [B, T, D], or [B, A, D], in `dtype`; KeyValues of all T tokens, or None).
     """
-    decoder = Decoder(config, jnp.dtype(dtype), remat, keep, unroll, attention, parts_of(params))
-    return decoder.apply(
-        {"params": to_linen(params)}, tokens_BT, layout, shared, past, cache, offset, asked
-    )
+    decoder = Decoder(config, jnp.dtype(dtype), remat, keep, unroll, attention, stacks_of(params))
+    return decoder.apply({"params": to_linen(params)}, tokens_BT, layout, cache, query_positions)
 
 
 def logits(params: dict, hidden, config: ModelConfig, columns=None):
@@ -72,24 +60,3 @@ def logits(params: dict, hidden, config: ModelConfig, columns=None):
     return jnp.einsum(
         "...d,dv->...v", hidden, kernel.astype(hidden.dtype), preferred_element_type=jnp.float32
     )
-
-
-def empty_cache(
-    config: ModelConfig, batch: int, capacity: int, dtype, parts: tuple[int, ...] | None = None
-) -> KeyValues:
-    """A cache that holds nothing, split as the layers are.
-
-    Call it inside jit, where it costs no second trace.
-    """
-    one = (batch, config.num_kv_heads, capacity, config.head_dim)
-    shapes = [one if size == 1 else (size, *one) for size in parts or ()]
-
-    def buffer():
-        return (
-            tuple(jnp.zeros(shape, dtype) for shape in shapes)
-            if parts
-            else jnp.zeros((config.num_layers, *one), dtype)
-        )
-
-    hidden = jnp.full((batch, capacity), -1, jnp.int32)
-    return KeyValues(buffer(), buffer(), Layout(jnp.zeros_like(hidden), hidden, hidden))

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from amuro_jax.models.attention import How, KeyBlock, attend
+from amuro_jax.models.attention import Backend, KeyBlock, attend
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.rope import rotate
 
@@ -19,11 +19,6 @@ ACTIVATIONS = {
     "gelu_fast": lambda x: jax.nn.gelu(x, approximate=True),
     "relu": jax.nn.relu,
 }
-
-
-# What own tokens may see besides each other: a prefix of all lines, earlier tokens of each line, a
-# buffer that the own tokens go into.
-EARLIER = ("shared", "past", "cache")
 
 
 def partitioned(init, *axes):
@@ -120,11 +115,11 @@ class Projection(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention of one layer over its own tokens and those of EARLIER that there are."""
+    """Self-attention of one layer over its own tokens and earlier ones."""
 
     config: ModelConfig
     dtype: jnp.dtype
-    attention: How = How()
+    attention: Backend = Backend()
 
     def _project(self, x, name, heads, axis):
         c = self.config
@@ -153,53 +148,31 @@ class Attention(nn.Module):
         return y if c.clip_qkv is None else jnp.clip(y, -c.clip_qkv, c.clip_qkv)
 
     @nn.compact
-    def __call__(self, x_BTD, layout, slot_T, turns, per_layer, earlier, asked_BA=None):
+    def __call__(self, x_BTD, layout, slot_T, rotary, per_layer, blocks, query_positions=None):
         """Gives (mixed [B, T or A, D], (keys, values) [B, G, T, K]).
 
         Args:
-            turns: from `rope.turns`.
-            per_layer: what differs between layers: number of the turn, window, and keys and values
-                of what `earlier` names.
-            earlier: name → layout, or a tuple of those of some lines each.
+            rotary: from `rope.rotary_tables`.
+            per_layer: what differs between layers: number of the rotary table, window, and the keys
+                and values of each block.
+            blocks: `KVCache.blocks` without keys and values.
+            query_positions: see `forward`.
         """
         c = self.config
         query = self._project(x_BTD, "query", c.num_heads, "heads")
         key = self._project(x_BTD, "key", c.num_kv_heads, "kv_heads")
         value = self._project(x_BTD, "value", c.num_kv_heads, "kv_heads")
-        turn = [table[per_layer.get("turn", 0)] for table in turns]
-        query, key = rotate(query, *turn), rotate(key, *turn)
+        cos, sin = (table[per_layer.get("rope", 0)] for table in rotary)
+        query, key = rotate(query, cos, sin), rotate(key, cos, sin)
         key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
-        blocks = []
-        for name in (name for name in EARLIER if name in earlier):
-            split = isinstance(earlier[name], tuple)
-            parts, first = (
-                zip(per_layer[name], earlier[name], strict=True)
-                if split
-                else [(per_layer[name], earlier[name])],
-                0,
-            )
-            for pair, seen in parts:
-                slots, end = jnp.arange(seen.enter.shape[1]), first + seen.enter.shape[0]
-                slots = (
-                    slots if name == "cache" else slots - len(slots)
-                )  # a cache counts with the own tokens, the others end before slot 0
-                blocks.append(
-                    KeyBlock(
-                        *pair,
-                        seen,
-                        slots,
-                        shared=name == "shared",
-                        rows=(first, end) if split else None,
-                    )
-                )
-                first = end
+        blocks = [
+            block.replace(key=earlier[0], value=earlier[1])
+            for block, earlier in zip(blocks, per_layer["earlier"], strict=True)
+        ]
         blocks.append(KeyBlock(key, value, layout, slot_T))
         mixed = attend(query, layout, slot_T, blocks, per_layer.get("window"), self.attention)
-        mixed = (
-            mixed
-            if asked_BA is None
-            else jnp.take_along_axis(mixed, asked_BA[:, :, None, None], axis=1)
-        )
+        if query_positions is not None:
+            mixed = jnp.take_along_axis(mixed, query_positions[:, :, None, None], axis=1)
         out = Projection(
             (c.num_heads, c.head_dim),
             (c.hidden_size,),

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from amuro_jax.models.config import ModelConfig
-from amuro_jax.models.decoder import Decoder, part_name, spans
+from amuro_jax.models.decoder import Decoder, spans, stack_name
 from amuro_jax.models.layout import plain
 
 
@@ -34,21 +34,21 @@ def to_linen(params: dict) -> dict:
     inner = {name: value for name, value in params.items() if name not in ("embed", "unembed")}
     inner["embedding"] = params["embed"]["embedding"]
     if isinstance(inner["layers"], tuple):
-        parts = parts_of(params)
+        stacks = stacks_of(params)
         inner |= {
-            part_name(start, size): layers
-            for (start, size), layers in zip(spans(parts), inner.pop("layers"), strict=True)
+            stack_name(start, size): layers
+            for (start, size), layers in zip(spans(stacks), inner.pop("layers"), strict=True)
         }
     if "unembed" in params:
         inner["unembedding"] = params["unembed"]["kernel"]
     return inner
 
 
-def split_layers(params: dict, parts: tuple[int, ...]) -> dict:
-    """The same parameters with a tuple of `parts` in place of the stack of all layers.
+def stack_layers(params: dict, stacks: tuple[int, ...]) -> dict:
+    """The same parameters with a tuple of `stacks` in place of the stack of all layers.
 
     Args:
-        parts: layers in each: more than one stay a stack [n, ...], one stands alone [...].
+        stacks: layers in each: one is not stacked [...], more are [n, ...].
     """
 
     def part(start, size):
@@ -56,11 +56,11 @@ def split_layers(params: dict, parts: tuple[int, ...]) -> dict:
             lambda leaf: leaf[start] if size == 1 else leaf[start : start + size], params["layers"]
         )
 
-    return params | {"layers": tuple(part(*span) for span in spans(parts))}
+    return params | {"layers": tuple(part(*span) for span in spans(stacks))}
 
 
-def apart(params: dict) -> dict:
-    """Split parameters with every layer by itself."""
+def unstack_layers(params: dict) -> dict:
+    """Stacked parameters with every layer by itself: `stack_layers` with ones."""
 
     def ones(part, size):
         return (
@@ -72,14 +72,14 @@ def apart(params: dict) -> dict:
     return params | {
         "layers": tuple(
             one
-            for part, size in zip(params["layers"], parts_of(params), strict=True)
+            for part, size in zip(params["layers"], stacks_of(params), strict=True)
             for one in ones(part, size)
         )
     }
 
 
-def parts_of(params: dict) -> tuple[int, ...] | None:
-    """How the layers are split, or None where they are one stack."""
+def stacks_of(params: dict) -> tuple[int, ...] | None:
+    """The sizes that `stack_layers` was given, or None where all layers are one stack."""
     if not isinstance(params["layers"], tuple):
         return None
     kernels = [part["attention"]["query"]["kernel"] for part in params["layers"]]
@@ -101,19 +101,21 @@ def _boxed(config: ModelConfig):
 
 
 def abstract_params(
-    config: ModelConfig, dtype=jnp.float32, parts: tuple[int, ...] | None = None
+    config: ModelConfig, dtype=jnp.float32, stacks: tuple[int, ...] | None = None
 ) -> dict:
-    """Tree of `ShapeDtypeStruct` of every parameter, as `split_layers` has them where `parts` are
-    given.
+    """Tree of `ShapeDtypeStruct` of every parameter, as `stack_layers` makes them where `stacks`
+    are given.
     """
     shapes = _from_linen(nn.meta.unbox(_boxed(config)))
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), shapes)
     return (
-        shapes if parts is None else jax.eval_shape(lambda tree: split_layers(tree, parts), shapes)
+        shapes
+        if stacks is None
+        else jax.eval_shape(lambda tree: stack_layers(tree, stacks), shapes)
     )
 
 
-def logical_axes(config: ModelConfig, parts: tuple[int, ...] | None = None) -> dict:
+def logical_axes(config: ModelConfig, stacks: tuple[int, ...] | None = None) -> dict:
     """Same tree, each leaf the tuple of its logical axis names (layers, vocab, embed, heads,
     kv_heads, head_dim, mlp).
     """
@@ -121,12 +123,12 @@ def logical_axes(config: ModelConfig, parts: tuple[int, ...] | None = None) -> d
     axes = jax.tree.map(
         tuple, _from_linen(specs), is_leaf=lambda leaf: isinstance(leaf, jax.sharding.PartitionSpec)
     )
-    if parts is None:
+    if stacks is None:
         return axes
     alone = jax.tree.map(
         lambda leaf: leaf[1:], axes["layers"], is_leaf=lambda leaf: isinstance(leaf, tuple)
     )
-    return axes | {"layers": tuple(alone if size == 1 else axes["layers"] for size in parts)}
+    return axes | {"layers": tuple(alone if size == 1 else axes["layers"] for size in stacks)}
 
 
 def init_params(config: ModelConfig, seed: int) -> dict:

@@ -98,7 +98,7 @@ def layer_frequencies(config: ModelConfig) -> tuple[list[tuple[np.ndarray, float
     return kinds, np.asarray(config.sliding_layers, np.int32)
 
 
-def turns(config: ModelConfig, position_BT, dtype):
+def rotary_tables(config: ModelConfig, position_BT, dtype):
     """cos and sin of position × frequency, [U, B, T, R] for U different frequencies; fp32, or
     `dtype` where the family rotates in it.
 
@@ -128,5 +128,5 @@ def rotate(x_BTHK, cos_BTR, sin_BTR):
     half = cos_BTR.shape[-1]
     cos, sin = cos_BTR[:, :, None], sin_BTR[:, :, None]
     first, second, rest = x_BTHK[..., :half], x_BTHK[..., half : 2 * half], x_BTHK[..., 2 * half :]
-    turned = [first * cos - second * sin, second * cos + first * sin]
-    return jnp.concatenate([part.astype(x_BTHK.dtype) for part in turned] + [rest], axis=-1)
+    rotated = [first * cos - second * sin, second * cos + first * sin]
+    return jnp.concatenate([part.astype(x_BTHK.dtype) for part in rotated] + [rest], axis=-1)

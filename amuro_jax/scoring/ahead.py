@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from amuro_jax import sharding
-from amuro_jax.models.forward import empty_cache
+from amuro_jax.models import cache
 from amuro_jax.models.parameters import abstract_params, logical_axes
 from amuro_jax.scoring.generation import Sampling
 
@@ -120,10 +120,10 @@ def compile_generation(generator, rows: int, read: int, width: int, room: int, p
 
 
 def _params(programs):
-    tree = programs.cast(abstract_params(programs.config, parts=programs.parts))
+    tree = programs.cast(abstract_params(programs.config, stacks=programs.stacks))
     if programs.mesh is None:
         return tree
-    places = sharding.shardings(logical_axes(programs.config, programs.parts), tree, programs.mesh)
+    places = sharding.shardings(logical_axes(programs.config, programs.stacks), tree, programs.mesh)
     return jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
         tree,
@@ -134,10 +134,10 @@ def _params(programs):
 def _shared(programs, slots):
     if not slots:
         return None
-    cache = jax.eval_shape(
-        lambda: empty_cache(programs.config, 1, slots, programs.dtype, programs.parts)
+    prefix = jax.eval_shape(
+        lambda: cache.empty(programs.config, 1, slots, programs.dtype, programs.stacks)
     )
-    return jax.tree.map(lambda leaf: _shape(programs, leaf.shape, leaf.dtype), cache)
+    return jax.tree.map(lambda leaf: _shape(programs, leaf.shape, leaf.dtype), prefix)
 
 
 def _shape(programs, shape, dtype, split=False):

@@ -1,11 +1,10 @@
 """Greedy and sampled generation behind a shared prefix: one prefill, then steps over a fixed buffer
 of keys and values.
 
-The prefix of a group stands once, for all rows. The first slots of a row's buffer hold its context,
-right-padded; the last ones are a
-ring for new tokens, in which all rows write at the same place, so that one scalar serves all. A row
-whose text has ended takes the next
-context; slots of the ring that were written before are then hidden from it.
+All rows share the prefix of a group. The first slots of a row's buffer hold its context, padded on
+the right; the last ones are a ring for new tokens, in which all rows write at the same slot, so
+that one scalar serves all. Finished sequences free their row for the next request (continuous
+batching); slots of the ring that were written before are then hidden from it.
 """
 
 import dataclasses
@@ -15,15 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from amuro_jax.models.decoder import KeyValues, slot_axis, write
-from amuro_jax.models.forward import empty_cache
+from amuro_jax.models.cache import KeyValues, KVCache, concatenate, empty
 from amuro_jax.models.layout import Layout, begun
-from amuro_jax.models.parameters import apart
+from amuro_jax.models.parameters import unstack_layers
 from amuro_jax.scoring.generation_batches import NON_FINITE, STEPS, Batch, Rows, side_by_side
 from amuro_jax.scoring.programs import pad_rows
 from amuro_jax.sharding import batch_divisor
-
-MOST_PARTS = 4  # buffers of some rows each: every one is a piece of each layer's program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +49,12 @@ class Generator:
         self.alone = programs.attention.name == "blocked" and (
             programs.mesh is None or programs.mesh.size == 1
         )
-        self.parts = (1,) * programs.config.num_layers if self.alone else programs.parts
+        self.stacks = (1,) * programs.config.num_layers if self.alone else programs.stacks
         self._read = programs.jit("generate_read", self._context, static_argnums=(5,))
         self._first = programs.jit(
             "generate_first", self._start, (None, programs.whole), static_argnums=(6,)
         )
-        self._join = programs.jit("generate_join", _joined)
+        self._join = programs.jit("generate_join", concatenate)
         self._more = programs.jit(
             "generate_steps",
             self._steps,
@@ -77,9 +73,10 @@ class Generator:
         layout = begun(prefix_length + jnp.where(slot < length, slot, 0), length)
         last = jnp.maximum(length_B - 1, 0)[:, None]
         hidden, kept = self.programs.forward(
-            params, tokens_BT, layout, shared=shared, keep=True, asked=last
+            params, tokens_BT, layout, cache=KVCache(prefix=shared), keep=True, query_positions=last
         )
-        return _widen(self._split(kept), capacity), hidden[:, 0]
+        kept = kept.unstacked() if self.alone else kept
+        return kept.widened(capacity), hidden[:, 0]
 
     def _start(self, params, last, length_B, prefix_length, request_B, seed, sampling):
         """Where all rows stand, and the first new token of each, twice: for the next steps, and for
@@ -88,16 +85,6 @@ class Generator:
         made = jnp.zeros_like(length_B)
         token = self._draw(params, jnp.concatenate(last), request_B, made, seed, sampling)
         return {"position": prefix_length + length_B, "made": made, "token": token}, token
-
-    def _gather(self, kept):
-        """The buffer of all rows from those of the parts that were read."""
-        if not self.alone:
-            return self._join(kept) if len(kept) > 1 else kept[0]
-        # On one CPU rows stay as they were read: no copy, and short contexts beside long ones have
-        # no slots that nothing stands in.
-        several = -(-len(kept) // MOST_PARTS)
-        groups = [kept[i : i + several] for i in range(0, len(kept), several)]
-        return tuple(self._join(group) if len(group) > 1 else group[0] for group in groups)
 
     def _steps(self, params, state, shared, request_B, eos_E, seed, turn, room, sampling):
         """STEPS more tokens of each row; their keys and values stand from place `turn` of the ring
@@ -108,51 +95,30 @@ class Generator:
         """
         past, made = state["cache"], state["made"]
         rows = state["token"].shape[0]
-        recent = empty_cache(self.programs.config, rows, STEPS, self.programs.dtype, self.parts)
+        recent = empty(self.programs.config, rows, STEPS, self.programs.dtype, self.stacks)
 
         def step(carry, number):
             token, recent = carry
             zeros = jnp.zeros((rows, 1), jnp.int32)
             layout = Layout(state["position"][:, None] + number, zeros, zeros + 1)
-            more = {"shared": shared, "past": past, "cache": recent, "offset": number}
-            hidden, recent = self.programs.forward(params, token[:, None], layout, **more)
+            cache = KVCache(prefix=shared, past=past, buffer=recent, length=number)
+            hidden, new = self.programs.forward(
+                params, token[:, None], layout, cache=cache, keep=True
+            )
+            recent = cache.append(new).buffer
             new = self._draw(params, hidden[:, 0], request_B, made + number + 1, seed, sampling)
             ended = jnp.any(token[:, None] == eos_E, axis=1)
             new = jnp.where(ended, token, new)
             return (new, recent), new
 
         (token, recent), tokens = jax.lax.scan(step, (state["token"], recent), jnp.arange(STEPS))
-        cache = self._write(past, recent, room, turn)
+        cache = past.written(recent, past.slots - room + turn)
         return {
             "cache": cache,
             "position": state["position"] + STEPS,
             "made": made + STEPS,
             "token": token,
         }, tokens.T
-
-    def _write(self, past, recent, room, turn):
-        """The buffer, or all of them, with the recent tokens: they go into the last `room` slots,
-        from place `turn` of these on.
-        """
-        if not self.alone:
-            return write(past, recent, past.layout.enter.shape[1] - room + turn)
-        written, start = [], 0
-        for part in past:
-            rows, slots = part.layout.enter.shape
-            mine = jax.tree.map(lambda leaf, start=start, end=start + rows: leaf[start:end], recent)
-            written.append(write(part, mine, slots - room + turn))
-            start += rows
-        return tuple(written)
-
-    def _split(self, cache):
-        """Keys and values in the parts that steps work with."""
-        if not self.alone:
-            return cache
-        key, value = (
-            [one for part in parts for one in (part if part.ndim == 5 else [part])]
-            for parts in (cache.key, cache.value)
-        )
-        return KeyValues(tuple(key), tuple(value), cache.layout)
 
     def _draw(self, params, hidden_BD, request_B, made_B, seed, sampling):
         """The next token of each row; NON_FINITE where its logits are not finite."""
@@ -185,7 +151,9 @@ class Generator:
         work = _Work(params, batch, shared, put(np.int32(prefix_length)), seed, way)
         state, token = self._begin(work, count, step)
         layers, before = (
-            (apart(params), shared and self._split(shared)) if self.alone else (params, shared)
+            (unstack_layers(params), shared and shared.unstacked())
+            if self.alone
+            else (params, shared)
         )
         eos_E, rows, turn = put(np.asarray(eos, np.int32)), Rows(batch, count, finish), 0
         request = pad_rows(np.asarray(batch.requests[:count], np.int32), count, 0)
@@ -227,7 +195,8 @@ class Generator:
                 read = jax.tree.map(jnp.copy, read)
             kept, last = [*kept, read], [*last, hidden]
         state, token = self._first_tokens(work, last, range(min(count, contexts)), count)
-        return state | {"cache": self._gather(kept)}, token
+        cache = self._join(kept) if len(kept) > 1 else kept[0]
+        return state | {"cache": cache}, token
 
     def _take(self, work, state, rows, numbers, count, step):
         """The state with the texts `numbers` in `rows`, and the first token of each."""
@@ -242,14 +211,13 @@ class Generator:
         """What `_read` gives for texts of a batch, in `count` rows."""
         put, batch = self.programs.put, work.batch
         tokens = side_by_side([batch.contexts[number] for number in numbers], count)
-        capacity = (tokens.shape[1] if self.alone else batch.width) + batch.room
         return self._read(
             work.params,
             put(tokens, 0),
             put(batch.lengths(numbers, count), 0),
             work.start,
             work.shared,
-            capacity,
+            batch.width + batch.room,
         )
 
     def _first_tokens(self, work, last, numbers, count):
@@ -287,47 +255,10 @@ def _nucleus(scores_BV, top_p):
     return jnp.where(scores_BV >= lowest, scores_BV, -jnp.inf)
 
 
-def _joined(kept: list[KeyValues]) -> KeyValues:
-    """One buffer of all rows, as wide as the widest."""
-    capacity = max(part.layout.enter.shape[1] for part in kept)
-    kept = [_widen(part, capacity) for part in kept]
-    return jax.tree.map(lambda *part: jnp.concatenate(part, axis=max(part[0].ndim - 4, 0)), *kept)
-
-
-def _widen(kept: KeyValues, capacity: int) -> KeyValues:
-    """A buffer of `capacity` slots that begins with what was read."""
-
-    def widen(part):
-        room, axis = [(0, 0)] * part.ndim, slot_axis(part)
-        room[axis] = (0, capacity - part.shape[axis])
-        return jnp.pad(part, room, constant_values=-1 if part.ndim == 2 else 0)
-
-    return jax.tree.map(widen, kept)
-
-
 def _replaced(state, new, row_N):
-    """The state with rows that others have taken: `row` says which.
-
-    A number past the last row stands for none.
-    """
-
-    def put(old, part, row):
-        axis = max(part.ndim - 4, 0)
-        return old.at[(slice(None),) * axis + (row,)].set(part, mode="drop")
-
-    def into(cache, first=0):
-        rows, slots = cache.layout.enter.shape
-        row = jnp.where(row_N < first, rows, row_N - first)
-        return jax.tree.map(
-            lambda old, part: put(old, part, row), cache, _widen(new["cache"], slots)
-        )
-
-    cache = state["cache"]
-    if isinstance(cache, tuple):
-        first = np.cumsum([0, *(part.layout.enter.shape[0] for part in cache)])
-        cache = tuple(map(into, cache, first.tolist()))
-    else:
-        cache = into(cache)
-    return {"cache": cache} | {
-        name: put(state[name], new[name], row_N) for name in ("position", "made", "token")
+    """The state with other texts in the rows that `row` names; a number past the last is dropped."""
+    scalars = {
+        name: state[name].at[row_N].set(new[name], mode="drop")
+        for name in ("position", "made", "token")
     }
+    return scalars | {"cache": state["cache"].with_rows(new["cache"], row_N)}

@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from amuro_jax import processes, sharding
-from amuro_jax.models.forward import empty_cache, forward, logits
+from amuro_jax.models import cache
+from amuro_jax.models.cache import KVCache
+from amuro_jax.models.forward import forward, logits
 from amuro_jax.models.layout import EVERYTHING, Layout, begun
-from amuro_jax.models.parameters import logical_axes, split_layers
+from amuro_jax.models.parameters import logical_axes, stack_layers
 
 HEAD_ROWS = (32, 128, 512)  # asked positions of one call of the head
 WHOLE = 2**23  # logits that may exist at once, fp32
@@ -32,7 +34,7 @@ class Programs:
         vocab_chunk: columns of the vocabulary that are worked on at a time.
 
     Attributes:
-        parts: how the parameters' layers are split, see `parameters.split_layers`.
+        stacks: how the parameters' layers are stacked, see `parameters.stack_layers`.
         whole: sharding of what every process needs whole: it is on each device; None without a
             mesh.
     """
@@ -41,8 +43,8 @@ class Programs:
         self.config, self.mesh, self.dtype = config, mesh, jnp.dtype(dtype)
         self.attention, self.vocab_chunk = attention, vocab_chunk
         self.traces: collections.Counter = collections.Counter()
-        # The last layer stands alone, so that it works on the asked positions only.
-        self.parts = (config.num_layers - 1, 1) if config.num_layers > 1 else (1,)
+        # The last layer is not stacked, so that it works on the query positions only.
+        self.stacks = (config.num_layers - 1, 1) if config.num_layers > 1 else (1,)
         self.whole = None if mesh is None else sharding.replicated(mesh)
         self.prefix = self.jit("prefix", self._prefix, self.whole)
         self.prefix_part = self.jit(
@@ -50,7 +52,7 @@ class Programs:
         )
         self.empty = self.jit(
             "empty",
-            lambda capacity: empty_cache(config, 1, capacity, self.dtype, self.parts),
+            lambda capacity: cache.empty(config, 1, capacity, self.dtype, self.stacks),
             self.whole,
             static_argnums=(0,),
         )
@@ -68,15 +70,15 @@ class Programs:
         return jax.jit(counted, out_shardings=out_shardings, **options)
 
     def place(self, params):
-        """Parameters on the mesh as the programs read them: layers in `parts`, kernels and
+        """Parameters on the mesh as the programs read them: layers in `stacks`, kernels and
         embeddings in the compute dtype, norms in fp32.
         """
         cast = self.cast(params)
-        cast = cast if isinstance(params["layers"], tuple) else split_layers(cast, self.parts)
+        cast = cast if isinstance(params["layers"], tuple) else stack_layers(cast, self.stacks)
         if self.mesh is None:
             return jax.device_put(cast)
         return jax.device_put(
-            cast, sharding.shardings(logical_axes(self.config, self.parts), cast, self.mesh)
+            cast, sharding.shardings(logical_axes(self.config, self.stacks), cast, self.mesh)
         )
 
     def cast(self, params):
@@ -123,19 +125,21 @@ class Programs:
             attention=dataclasses.replace(self.attention, segments=True),
         )[1]
 
-    def _prefix_part(self, params, cache, tokens_1C, offset, length):
+    def _prefix_part(self, params, buffer, tokens_1C, offset, length):
         """A prefix of `length` tokens read in parts: the buffer with the part from `offset` on."""
         slot = offset + jnp.arange(tokens_1C.shape[1])[None]
         layout = begun(slot, length - offset, EVERYTHING)
-        return self.forward(params, tokens_1C, layout, cache=cache, offset=offset)[1]
+        read = KVCache(buffer=buffer, length=offset)
+        _, new = self.forward(params, tokens_1C, layout, cache=read, keep=True)
+        return read.append(new).buffer
 
-    def _lines(self, params, tokens_BT, position_BT, enter_BT, leave_BT, asked_BA, shared):
+    def _lines(self, params, tokens_BT, position_BT, enter_BT, leave_BT, query_positions, prefix):
         hidden, _ = self.forward(
             params,
             tokens_BT,
             Layout(position_BT, enter_BT, leave_BT),
-            shared=shared,
-            asked=asked_BA,
+            cache=KVCache(prefix=prefix),
+            query_positions=query_positions,
         )
         return hidden.reshape(-1, hidden.shape[-1])
 

@@ -14,7 +14,7 @@ import weakref
 import jax
 import numpy as np
 
-from amuro_jax.models.attention import How, best
+from amuro_jax.models.attention import Backend, best_backend
 from amuro_jax.scoring import buckets, planner
 from amuro_jax.scoring.generation import Generator, Sampling
 from amuro_jax.scoring.generation_batches import ending, plan_batches, rows_within
@@ -66,7 +66,7 @@ class Scorer:
         self.config, self.mesh = config, mesh
         self.divisor = 1 if mesh is None else batch_divisor(mesh)
         self.cost = buckets.cost_of(config)
-        how = How(attention, mesh) if attention else best(platform, dtype, mesh)
+        how = Backend(attention, mesh) if attention else best_backend(platform, dtype, mesh)
         chunk = vocab_chunk if vocab_chunk >= 0 else 0 if split else 8192
         self.programs = Programs(config, mesh, dtype, how, chunk)
         self.generator = Generator(self.programs)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from amuro_jax import sharding
-from amuro_jax.models.attention import How, KeyBlock, attend, best
+from amuro_jax.models.attention import Backend, KeyBlock, attend, best_backend
 from amuro_jax.models.layout import EVERYTHING, Layout, packed, padded
 
 RNG = np.random.default_rng(0)
@@ -79,7 +79,7 @@ def test_a_kernel_gives_the_numbers_of_xla(name, case, heads, groups, monkeypatc
     monkeypatch.setattr(
         "amuro_jax.models.attention_dense.all_heads", None
     )  # what is compared is not XLA's own
-    mine = attend(query, layout, slot, blocks, None, How(name, segments=segments))
+    mine = attend(query, layout, slot, blocks, None, Backend(name, segments=segments))
     sees = np.asarray(layout.enter) >= 0
     np.testing.assert_allclose(np.asarray(mine)[sees], np.asarray(plain)[sees], atol=2e-5)
     assert np.isfinite(mine).all()
@@ -107,7 +107,7 @@ def test_our_kernel_takes_trees_windows_and_caches(before, window, monkeypatch):
     plain = attend(query, layout, slot, blocks, window and jnp.int32(window))
     monkeypatch.setattr("amuro_jax.models.attention_dense.all_heads", None)
     mine = attend(
-        query, layout, slot, blocks, window and jnp.int32(window), How("trees_interpreted")
+        query, layout, slot, blocks, window and jnp.int32(window), Backend("trees_interpreted")
     )
     sees = np.asarray(layout.enter) >= 0
     np.testing.assert_allclose(np.asarray(mine)[sees], np.asarray(plain)[sees], atol=2e-5)
@@ -121,8 +121,8 @@ def test_what_no_kernel_is_made_for_goes_to_xla(monkeypatch):
     shared, block, splash, cudnn = (
         prefix(30, 64, 4),
         own(layout, 4),
-        How("splash_interpreted"),
-        How("cudnn_by_xla"),
+        Backend("splash_interpreted"),
+        Backend("cudnn_by_xla"),
     )
     one = jax.tree.map(lambda part: part[:, :1], layout)
     attend(query, layout, slot, [block], None, splash)  # a tree without a prefix
@@ -136,7 +136,7 @@ def test_what_no_kernel_is_made_for_goes_to_xla(monkeypatch):
     attend(
         query[..., :12], layout, slot, [shared, block], None, cudnn
     )  # a head width that the kernel lacks
-    trees = How("trees_interpreted")
+    trees = Backend("trees_interpreted")
     attend(
         query[..., :12], layout, slot, [block], None, trees
     )  # narrow heads, which go to splash, and it has no trees
@@ -156,14 +156,14 @@ def test_narrow_heads_go_from_our_kernel_to_splash(monkeypatch):
         slot,
         [prefix(30, 64, 4), own(layout, 4)],
         None,
-        How("trees_interpreted"),
+        Backend("trees_interpreted"),
     ).shape == (2, 64, 4, 16)
 
 
 def test_cudnn_takes_windows_too():
     layout = packed(np.zeros((2, 64), np.int32), np.broadcast_to(np.arange(64), (2, 64)))
     query, slot, block = normal(2, 64, 4, 16), jnp.arange(64), own(layout, 2)
-    mine = attend(query, layout, slot, [block], jnp.int32(8), How("cudnn_by_xla"))
+    mine = attend(query, layout, slot, [block], jnp.int32(8), Backend("cudnn_by_xla"))
     np.testing.assert_allclose(mine, attend(query, layout, slot, [block], jnp.int32(8)), atol=2e-5)
 
 
@@ -179,7 +179,7 @@ def test_a_kernel_is_spread_over_a_mesh(text, name):
     )
     plain = attend(query, layout, slot, blocks)
     spread = jax.jit(
-        lambda query, layout, blocks: attend(query, layout, slot, blocks, None, How(name, mesh))
+        lambda query, layout, blocks: attend(query, layout, slot, blocks, None, Backend(name, mesh))
     )(query, layout, blocks)
     sees = np.asarray(layout.enter) >= 0
     np.testing.assert_allclose(np.asarray(spread)[sees], np.asarray(plain)[sees], atol=2e-5)
@@ -187,9 +187,15 @@ def test_a_kernel_is_spread_over_a_mesh(text, name):
 
 def test_one_place_chooses():
     split = sharding.make_mesh("data:4,tensor:2")
-    assert best("cpu", "bfloat16").name == "blocked" and best("cpu", "float32", split).name == "xla"
     assert (
-        best("tpu", "bfloat16", split) == How("trees", split)
-        and best("tpu", "float32").name == "xla"
+        best_backend("cpu", "bfloat16").name == "blocked"
+        and best_backend("cpu", "float32", split).name == "xla"
     )
-    assert best("gpu", "bfloat16").name == "cudnn" and best("gpu", "float32").name == "xla"
+    assert (
+        best_backend("tpu", "bfloat16", split) == Backend("trees", split)
+        and best_backend("tpu", "float32").name == "xla"
+    )
+    assert (
+        best_backend("gpu", "bfloat16").name == "cudnn"
+        and best_backend("gpu", "float32").name == "xla"
+    )

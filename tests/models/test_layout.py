@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from amuro_jax.models.cache import KVCache, empty
 from amuro_jax.models.config import ModelConfig, Rope
-from amuro_jax.models.forward import empty_cache, forward, logits
+from amuro_jax.models.forward import forward, logits
 from amuro_jax.models.layout import EVERYTHING, Layout, packed, padded, plain
 from amuro_jax.models.parameters import init_params
 
@@ -75,7 +76,9 @@ def model(request):
     return (
         config,
         params,
-        jax.jit(lambda p, t, l, s=None: forward(p, t, l, config=config, shared=s)[0]),
+        jax.jit(
+            lambda p, t, l, s=None: forward(p, t, l, config=config, cache=KVCache(prefix=s))[0]
+        ),
     )
 
 
@@ -155,12 +158,13 @@ def test_cached_equals_uncached_with_one_trace(model):
 
     @jax.jit
     def start():
-        return empty_cache(config, 2, 32, jnp.float32)
+        return KVCache(buffer=empty(config, 2, 32, jnp.float32), length=jnp.int32(0))
 
     @jax.jit
-    def step(p, part, layout, cache, offset):
+    def step(p, part, layout, cache):
         traces.append(1)
-        return forward(p, part, layout, config=config, cache=cache, offset=offset)
+        hidden, new = forward(p, part, layout, config=config, cache=cache, keep=True)
+        return hidden, cache.append(new)
 
     cache, pieces = start(), []
     for at in range(0, 24, 4):
@@ -169,7 +173,6 @@ def test_cached_equals_uncached_with_one_trace(model):
             t[:, at : at + 4],
             jax.tree.map(lambda x, at=at: x[:, at : at + 4], whole),
             cache,
-            at,
         )
         pieces.append(hidden)
     close(jnp.concatenate(pieces, 1), run(params, t, whole))

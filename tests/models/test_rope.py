@@ -13,7 +13,8 @@ from amuro_jax import checkpoint, convert
 from amuro_jax.convert import verify
 from amuro_jax.convert.families.rope import read_rope
 from amuro_jax.models import rope
-from amuro_jax.models.forward import empty_cache, forward, logits
+from amuro_jax.models.cache import KVCache, empty
+from amuro_jax.models.forward import forward, logits
 from amuro_jax.models.layout import plain
 
 torch = pytest.importorskip("torch", reason="reference models need torch")
@@ -98,13 +99,14 @@ def test_logits_at_16384_tokens_with_llama3_scaling(tmp_path):
         theirs = hf(torch.tensor(tokens), logits_to_keep=part).logits.numpy()
 
     @jax.jit
-    def read(cache, tokens, layout, offset):
-        hidden, cache = forward(params, tokens, layout, config=config, cache=cache, offset=offset)
-        return cache, logits(params, hidden, config)
+    def read(cache, tokens, layout):
+        hidden, new = forward(params, tokens, layout, config=config, cache=cache, keep=True)
+        return cache.append(new), logits(params, hidden, config)
 
-    cache, layout = empty_cache(config, 1, length, jnp.float32), plain(length)
+    buffer, layout = empty(config, 1, length, jnp.float32), plain(length)
+    cache = KVCache(buffer=buffer, length=jnp.int32(0))
     for start in range(0, length, part):
         here = jax.tree.map(lambda leaf, start=start: leaf[:, start : start + part], layout)
-        cache, ours = read(cache, tokens[:, start : start + part], here, start)
+        cache, ours = read(cache, tokens[:, start : start + part], here)
     print(f"llama3 at 16384: {np.abs(ours - theirs).max():.2e} of {theirs.std():.2f}")
     assert np.abs(ours - theirs).max() < 1e-3 * max(1, theirs.std())
