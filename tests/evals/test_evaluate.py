@@ -216,7 +216,7 @@ def test_the_protocol_chooses_how_labels_are_found(world):
 
 def test_special_tokens_are_left_out_of_generated_text(world):
     tokenizer = world[2]
-    plain = queries(1, continuations=(), gold=-1, metric="rouge_l")
+    plain = queries(1, continuations=(), gold=None, reference="yes")
     word = tokenizer.encode(" yes")[0]
     assert tokenizer.decode([tokenizer.pad_id]) == "<|padding|>"
 
