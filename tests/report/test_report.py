@@ -14,7 +14,8 @@ from tests.study import synthetic
 
 STEPS = (16, 160, 1600)
 LOST = ("step160", "lab_nli", "lab_nli", "default", 4)
-PARTS = """findings score-table scores learned learned_by_format gain_by_group turning_point ood_change
+PARTS = """findings score-table scores learned learned_by_format gain_by_group turning_point
+ood_change
 task_transfer transfer_by_kind transfer_by_checkpoint mrc_by_kind format_sensitivity format_spread
 flags missing provenance tables"""
 VOID = {"meta", "path", "use", "rect", "circle", "line", "br", "link", "img"}

@@ -3,6 +3,8 @@
 Test data; no model has seen any of it.
 """
 
+import dataclasses
+
 import numpy as np
 
 from amuro_jax.config import EvalSet, FineTune, ScoreConfig, StudyConfig, TrainConfig, to_dict
@@ -11,7 +13,7 @@ from amuro_jax.data.registry import get_task
 from amuro_jax.evals import metrics
 from amuro_jax.files import content_key
 from amuro_jax.results import store
-from amuro_jax.study import plan
+from amuro_jax.study import grid, plan
 
 STEPS = (16, 40, 100, 250, 630, 1600)
 
@@ -110,34 +112,64 @@ def _choice_row(row, value, draw, kind):
     }
 
 
-def make_store(workdir, leave_out=(), rows=80, steps=STEPS) -> StudyConfig:
+def make_store(
+    workdir,
+    leave_out=(),
+    rows=80,
+    steps=STEPS,
+    truth=level,
+    noise=0.1,
+    same_weights=None,
+    **changes,
+) -> StudyConfig:
     """Writes a study folder.
 
-    `leave_out` holds identities (`plan.identity`) of cells that are not finished.
+    `leave_out` holds identities (`plan.identity`) of cells that are not finished. Scores follow
+    `truth(task, tuned_on, progress)`; without `noise` they are exactly known: row i of N is right
+    where (i + 0.5) / N < truth. `same_weights` names checkpoints that serve the same weights as
+    another one; `changes` are fields of the study's configuration.
     """
-    given = config(workdir, rows)
+    given = dataclasses.replace(config(workdir, rows), **changes)
     asked = plan.make_plan(given, revisions(steps))
     rng = np.random.default_rng(7)
     shared = {
-        task: rng.random(rows) for task in dict.fromkeys(cell["task"] for cell in asked.cells)
+        task: rng.random(rows) if noise else (np.arange(rows) + 0.5) / rows
+        for task in dict.fromkeys(cell["task"] for cell in asked.cells)
     }
     for place, cell in enumerate(asked.cells):
         cell["key"] = content_key(["made up", place])
         if plan.identity(cell) not in leave_out:
-            _write_cell(workdir, given, cell, shared[cell["task"]], rng, steps)
+            draws = shared[cell["task"]] + (rng.normal(0, noise, rows) if noise else 0)
+            name = (same_weights or {}).get(cell["checkpoint"], cell["checkpoint"])
+            _write_cell(workdir, given, cell, draws, steps, truth, f"weights of {name}")
+    for fine_tune in given.fine_tunes:
+        for step in steps:
+            _write_training(workdir, given, fine_tune, step)
     asked.write(workdir)
     return given
 
 
-def _write_cell(workdir, given, cell, draws, rng, steps):
+def _write_training(workdir, given, fine_tune, step):
+    model = {"checkpoint": f"step{step}", "step": step, "tuned_on": fine_tune.task}
+    record = {
+        "key": content_key(["made up", fine_tune.task, step]),
+        "kind": "train",
+        "model": model,
+        "recipe": to_dict(grid.recipe_of(given, fine_tune)),
+        "seconds": 2.0,
+    }
+    store.write_cell(workdir, record)
+
+
+def _write_cell(workdir, given, cell, draws, steps, truth, weights):
     progress = (
         np.log(cell["step"] / steps[0]) / np.log(steps[-1] / steps[0]) if len(steps) > 1 else 1.0
     )
-    value = level(cell["task"], cell["tuned_on"], progress) - 0.05 * (cell["format"] == "io")
-    rows = make_rows(cell, value, draws + rng.normal(0, 0.1, len(draws)))
+    value = truth(cell["task"], cell["tuned_on"], progress) - 0.05 * (cell["format"] == "io")
+    rows = make_rows(cell, value, draws)
     specification = {name: cell[name] for name in ("task", "role", "format", "shots")}
     provenance = {
-        "checkpoint_hash": f"weights of {cell['checkpoint']}",
+        "checkpoint_hash": weights,
         "tokenizer": "t" * 64,
         "code": "0",
         "jax": "none",
