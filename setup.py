@@ -53,6 +53,7 @@ EXTRAS = {
         "torch==2.13.0",
         "libtpu",
         "ruff>=0.6",
+        "peft>=0.19",  # adapters are read from and written in its format
         "accelerate>=1",  # lm-evaluation-harness's own HF model, which ours is compared with
     ],
 }

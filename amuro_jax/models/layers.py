@@ -104,7 +104,16 @@ class Projection(nn.Module):
         lead = x.shape[: x.ndim - len(self.inputs)]
         # Two axes, not three: the weight's gradient then contracts one axis, which XLA does 1.7
         # times faster on CPU.
-        y = jnp.dot(x.reshape(-1, fan_in), kernel.astype(self.dtype).reshape(fan_in, -1))
+        flat = x.reshape(-1, fan_in)
+        y = jnp.dot(flat, kernel.astype(self.dtype).reshape(fan_in, -1))
+        if self.has_variable("params", "lora_a"):  # an adapter (train/lora.py), its scale in B
+            lora_a, lora_b = (
+                self.get_variable("params", name).astype(self.dtype)
+                for name in ("lora_a", "lora_b")
+            )
+            y = y + jnp.dot(
+                jnp.dot(flat, lora_a.reshape(fan_in, -1)), lora_b.reshape(-1, y.shape[1])
+            )
         y = y.reshape(*lead, *self.outputs)
         if self.bias:
             axes = self.axes[len(self.inputs) :]

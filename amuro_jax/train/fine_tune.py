@@ -1,5 +1,7 @@
 """Fine-tuning in memory: parameters and examples in, parameters out; resumable, exact."""
 
+import dataclasses
+
 from amuro_jax.config import Recipe, TrainRun
 from amuro_jax.data.types import TrainExample
 from amuro_jax.errors import DataError
@@ -45,6 +47,8 @@ def fine_tune(
 ) -> Trained:
     """Runs a recipe on one model; `params` are left as they were.
 
+    The result's `params` are the tuned model's, an adapter merged into them.
+
     Args:
         params: fp32 tree, on `mesh` where there is one.
         workdir: where metrics and resumable states go; None keeps nothing, and a killed run starts
@@ -69,7 +73,7 @@ def fine_tune(
         objective.collator(examples, weigh_examples),
     )
     warmup = warmup_steps(batches.total, recipe.warmup_fraction, warmup_rounded_down)
-    return run_training(
+    trained = run_training(
         step,
         batches,
         linear_schedule(recipe.learning_rate, batches.total, warmup),
@@ -80,6 +84,8 @@ def fine_tune(
         seed=recipe.seed,
         description=description,
     )
+    merged = trainable.merge(trained.trained, step.frozen(params))
+    return dataclasses.replace(trained, params=merged)
 
 
 def _check(examples, config):

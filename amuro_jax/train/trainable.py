@@ -23,6 +23,9 @@ class Trainable(Protocol):
     def join(self, trained: dict, frozen: dict) -> dict:
         """The tree that `models.forward` reads; differentiated with respect to `trained`."""
 
+    def merge(self, trained: dict, frozen: dict) -> dict:
+        """The tuned model as a plain parameter tree."""
+
     def abstract(self, config: ModelConfig) -> dict:
         """Trained tree of ShapeDtypeStruct."""
 
@@ -41,6 +44,10 @@ class AllParameters:
         return params, {}
 
     def join(self, trained: dict, frozen: dict) -> dict:
+        """The trained tree is the model's."""
+        return trained
+
+    def merge(self, trained: dict, frozen: dict) -> dict:
         """The trained tree is the model's."""
         return trained
 

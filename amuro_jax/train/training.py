@@ -55,7 +55,8 @@ class Trained:
     """Result of one run.
 
     Attributes:
-        params: trained tree, on the devices.
+        params: the tuned model's tree where `fine_tune` made it, else the trained tree.
+        trained: trained tree, on the devices: all parameters, or an adapter.
         steps: optimiser steps of the whole run.
         loss: of the last step.
         tokens: real tokens of the whole run, those before a restart too.
@@ -63,6 +64,7 @@ class Trained:
     """
 
     params: dict
+    trained: dict
     steps: int
     loss: float
     tokens: int
@@ -233,7 +235,7 @@ class _Run:
     def result(self, state):
         tokens = self.batches.tokens_before(self.start) + self.tokens
         seconds = time.perf_counter() - self.began
-        return Trained(state.params, self.batches.total, self.loss, tokens, seconds)
+        return Trained(state.params, state.params, self.batches.total, self.loss, tokens, seconds)
 
     def close(self):
         self.bar.close()

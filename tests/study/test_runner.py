@@ -233,7 +233,7 @@ def test_training_and_scoring_each_on_its_mesh(series, tmp_path, monkeypatch):
 
     def fine_tune(params, config, examples, recipe, *, mesh, **_):
         seen.extend([mesh.shape, params["embed"]["embedding"].sharding.mesh.shape])
-        return Trained(params, 1, 0.5, 1, 1.0)
+        return Trained(params, params, 1, 0.5, 1, 1.0)
 
     def evaluate(scorer, params, *_, **__):
         seen.append(params["embed"]["embedding"].sharding.mesh.shape)
