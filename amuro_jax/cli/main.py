@@ -75,7 +75,9 @@ def _run_verb(verb: str, flags: list[str]) -> None:
     from absl import flags as absl_flags
 
     from amuro_jax.cli import configure
+    from amuro_jax.cli.machine import quiet_without_tpu
 
+    quiet_without_tpu()
     module = importlib.import_module(f"amuro_jax.cli.{VERBS[verb][0]}")
     module.define_flags()
     if (

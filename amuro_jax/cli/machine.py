@@ -1,0 +1,35 @@
+"""What the command line settles about the machine before jax looks for devices. Imports no jax."""
+
+import glob
+import os
+from pathlib import Path
+
+GOOGLE = "0x1ae0"  # PCI vendor of TPU chips
+# Without a TPU, libtpu (which the test extra installs) asks the network for these, and prints its
+# failure as errors. Any valid values do: no chip is there to be described by them.
+NO_TPU = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-1",
+}
+
+
+def quiet_without_tpu(environment=os.environ, root: str = "/") -> None:
+    """Keeps libtpu quiet on a machine without a TPU, unless JAX_PLATFORMS asks for one.
+
+    Args:
+        environment: to be changed; what is set already stays.
+        root: of the file system in which chips are looked for.
+    """
+    wanted = environment.get("JAX_PLATFORMS", "").split(",")
+    if "tpu" in wanted or "JAX_FORCE_TPU_INIT" in environment or _has_tpu(Path(root)):
+        return
+    for name, value in NO_TPU.items():
+        environment.setdefault(name, value)
+
+
+def _has_tpu(root):
+    if glob.glob(str(root / "dev/accel*")) or glob.glob(str(root / "dev/vfio/*")):
+        return True
+    vendors = glob.glob(str(root / "sys/bus/pci/devices/*/vendor"))
+    return any(Path(path).read_text().strip() == GOOGLE for path in vendors)
