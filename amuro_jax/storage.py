@@ -104,8 +104,10 @@ class Storage(abc.ABC):
         """Copies a local file."""
 
     @abc.abstractmethod
-    def sizes(self, prefix: str = "") -> dict[str, int]:
-        """Size in bytes of every file beneath the folder `prefix`, by its name in this storage.
+    def listing(self, prefix: str = "") -> dict[str, tuple[int, str]]:
+        """Size in bytes and version of every file beneath the folder `prefix`, by its name in this
+        storage. The version (time of change, generation, …) is another one once a file is written
+        anew.
 
         In the order of names; empty where there is no such folder.
         """
@@ -181,13 +183,17 @@ class Storage(abc.ABC):
         """`replace` with indented JSON, keys in the order of insertion."""
         self.replace(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
+    def get_many(self, names: list[str]) -> dict[str, bytes | None]:
+        """`get` for many files, which an object store answers side by side."""
+        return {name: self.get(name) for name in names}
+
     def exists(self, name: str) -> bool:
         """Whether there is a file of this name (folders are not there by themselves)."""
         return self.size(name) is not None
 
     def names(self, prefix: str = "") -> list[str]:
         """Names in this storage of all files beneath the folder `prefix`, sorted."""
-        return list(self.sizes(prefix))
+        return list(self.listing(prefix))
 
     def commit(
         self,
@@ -319,7 +325,7 @@ class LocalStorage(Storage):
             shutil.copyfile(path, scratch)
             os.replace(scratch, self._at(name))
 
-    def sizes(self, prefix: str = "") -> dict[str, int]:
+    def listing(self, prefix: str = "") -> dict[str, tuple[int, str]]:
         """See `Storage`."""
         found = {}
         with self._faults("list", prefix):
@@ -436,7 +442,20 @@ class ObjectStorage(Storage):
         with self._faults("write", name):
             self._fresh().put_file(str(path), self._at(name))
 
-    def sizes(self, prefix: str = "") -> dict[str, int]:
+    def get_many(self, names: list[str]) -> dict[str, bytes | None]:
+        """See `Storage`."""
+        found = {}
+        with self._faults("read", names[0] if names else ""):
+            paths = [self._at(name) for name in names]
+            answers = self._fresh().cat(paths, on_error="return") if paths else {}
+            for name, path in zip(names, paths, strict=True):
+                answer = answers[path]
+                if isinstance(answer, Exception) and not isinstance(answer, FileNotFoundError):
+                    raise answer
+                found[name] = None if isinstance(answer, Exception) else answer
+        return found
+
+    def listing(self, prefix: str = "") -> dict[str, tuple[int, str]]:
         """See `Storage`."""
         with self._faults("list", prefix):
             try:
@@ -445,7 +464,11 @@ class ObjectStorage(Storage):
                 return {}
         start = len(self._root) + 1
         # Some stores keep empty objects `x/` to show folders.
-        return {path[start:]: found[path]["size"] for path in sorted(found) if path[-1] != "/"}
+        return {
+            path[start:]: (found[path]["size"], _version(found[path]))
+            for path in sorted(found)
+            if path[-1] != "/"
+        }
 
     def size(self, name: str) -> int | None:
         """See `Storage`."""
@@ -538,17 +561,33 @@ def _checked(name):
 
 
 def _scan(folder, prefix, found):
-    """Sizes of files beneath a folder; scratch files and what is deleted meanwhile are left out."""
+    """Sizes and times of change of the files beneath a folder; scratch files and what is deleted
+    meanwhile are left out.
+    """
     try:
         entries = list(os.scandir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return
     for entry in entries:
+        name = entry.name
         if entry.is_dir():
-            _scan(entry.path, f"{prefix}{entry.name}/", found)
-        elif _SCRATCH not in entry.name or not entry.name.startswith("."):
-            with contextlib.suppress(FileNotFoundError):
-                found[prefix + entry.name] = entry.stat().st_size
+            _scan(entry.path, f"{prefix}{name}/", found)
+        elif not (name.startswith(".") and _SCRATCH in name):
+            try:
+                about = entry.stat()
+            except FileNotFoundError:
+                continue
+            found[prefix + name] = (about.st_size, f"{about.st_mtime_ns}-{about.st_ino}")
+
+
+def _version(about):
+    """What tells an object from the one that was there before: the names are those of GCS, S3,
+    Azure and memory.
+    """
+    for name in ("generation", "ETag", "etag", "updated", "last_modified", "mtime", "created"):
+        if about.get(name):
+            return str(about[name])
+    return ""
 
 
 def _encoded(data):

@@ -183,7 +183,7 @@ def test_a_store_that_is_away_is_waited_for_and_then_given_up(storage, monkeypat
     def away(*_):
         raise AmuroError("cannot list: 503", where=storage.url)
 
-    monkeypatch.setattr(type(storage), "sizes", away)
+    monkeypatch.setattr(type(storage), "listing", away)
     time.sleep(0.1)
     assert claim.lost is None
     with pytest.raises(AmuroError, match="503"):

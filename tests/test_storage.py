@@ -3,6 +3,7 @@
 import concurrent.futures
 import os
 import pickle
+import time
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,10 @@ def test_files_are_written_read_listed_and_deleted(storage):
     storage.replace("a/b.txt", "two")
     storage.write_json("c.json", {"z": 1, "a": [2]})
     assert storage.read_text("a/b.txt") == "two" and storage.read_json("c.json")["a"] == [2]
-    assert storage.sizes() == {"a/b.txt": 3, "c.json": len(storage.read_bytes("c.json"))}
+    sizes = {name: size for name, (size, _) in storage.listing().items()}
+    assert sizes == {"a/b.txt": 3, "c.json": len(storage.read_bytes("c.json"))}
+    assert storage.get_many(["c.json", "a/b.txt", "none"])["a/b.txt"] == b"two"
+    assert storage.get_many(["none"]) == {"none": None} and storage.get_many([]) == {}
     assert storage.names("a") == ["a/b.txt"] and storage.size("a") is None
     child = storage.child("a")
     assert child.url == f"{storage}/a" and child == storage / "a" and child.exists("b.txt")
@@ -151,7 +155,16 @@ def test_a_folder_is_uploaded(storage, tmp_path):
     (tmp_path / "made/deep/a").write_bytes(b"1")
     (tmp_path / "made/b").write_bytes(b"22")
     storage.upload(tmp_path / "made", "to")
-    assert storage.sizes() == {"to/b": 2, "to/deep/a": 1}
+    assert storage.names() == ["to/b", "to/deep/a"] and storage.read_bytes("to/b") == b"22"
+
+
+def test_a_file_written_anew_has_another_version(storage):
+    storage.replace("x", "1")
+    first = storage.listing()
+    assert storage.listing() == first
+    time.sleep(0.01)
+    storage.replace("x", "2")
+    assert storage.listing()["x"][0] == 1 and storage.listing() != first
 
 
 def test_a_local_folder_is_a_path_and_an_object_store_is_none(storage, storage_url):
@@ -202,9 +215,11 @@ def test_whatever_an_object_store_raises_is_our_error(monkeypatch):
     for name in ("cat_file", "info", "find", "pipe_file"):
         monkeypatch.setattr(MemoryFileSystem, name, fail)
     storage = Storage.open("memory://bucket/x")
-    for call in (storage.get, storage.size, storage.sizes, storage.delete):
+    for call in (storage.get, storage.size, storage.listing, storage.delete):
         with pytest.raises(AmuroError, match="403") as caught:
             call("name")
         assert caught.value.where == "memory://bucket/x/name" and "credentials" in caught.value.hint
     with pytest.raises(AmuroError, match="403"):
         storage.replace("name", "")
+    with pytest.raises(AmuroError, match="403"):
+        storage.get_many(["name"])

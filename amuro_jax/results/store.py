@@ -1,17 +1,262 @@
-"""Finished cells on disk: `<workdir>/cells/<key>/{cell.json, rows.parquet}`, each whole or absent.
+"""Finished cells of a work folder, each whole or absent, and the log of cells.
 
-And the log of cells.
+A `Store` works in a folder and in an object store. The functions after it read and write the
+folders of before, on a disk only.
 """
 
+import io
 import json
 import os
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from amuro_jax import files
+from amuro_jax.claims import Claim
 from amuro_jax.errors import AmuroError, DataError
+from amuro_jax.records import ScoreRecord, TrainRecord, from_json, to_json
+from amuro_jax.results import index, sealed
+from amuro_jax.storage import Storage
+
+LOG = "cells.log"
+# What a score is a number of, whatever determines it besides.
+IDENTITY = ["checkpoint", "tuned_on", "variant", "task", "format", "shots"]
+_ORDER = ["step", *IDENTITY[1:], "checkpoint", "key"]
+
+
+class Store:
+    """Finished cells of a work folder, on a disk or in an object store.
+
+    Attributes:
+        storage: the work folder.
+        claim: checked before every commit, where there is one.
+        damaged: cells that are there and cannot be used, why by key: known after `is_done`,
+            `frame`, `query` or `refresh` has met them. They count as not done.
+    """
+
+    def __init__(self, storage: Storage, claim: Claim | None = None):
+        self.storage, self.claim, self.damaged = storage, claim, {}
+        self._table = None
+
+    @classmethod
+    def open(cls, url, claim: Claim | None = None) -> "Store":
+        """The store of a work folder (path, URL or `Storage`); nothing is read or made yet."""
+        return cls(Storage.open(url), claim)
+
+    def is_done(self, key: str) -> bool:
+        """Whether a cell is finished and can be read: its record is whole and its rows have the
+        size that was written.
+
+        A damaged one is put into `damaged` and, the first time, into the log: it is computed again.
+        """
+        try:
+            stored = self._stored(key)
+        except DataError as error:
+            return self._is_damaged(key, error)
+        if stored is None:
+            return False
+        try:
+            where = self._where(key, sealed.ROWS)
+            if stored.rows_bytes is not None:
+                sealed.check_size(stored, self._cell(key).size(sealed.ROWS), where)
+        except DataError as error:
+            return self._is_damaged(key, error)
+        self.damaged.pop(key, None)
+        return True
+
+    def _is_damaged(self, key, error):
+        if key not in self.damaged:
+            self.log("damaged", key, "", error=f"{error.what}: it is computed again")
+        self.damaged[key] = error.what
+        return False
+
+    def commit(self, record: ScoreRecord | TrainRecord, rows=None) -> None:
+        """Writes a cell: its rows (a data frame or a list of dicts), then the record, which makes
+        it present.
+
+        Raises:
+            AmuroError: the claim is lost (nothing is written), or the storage refuses.
+        """
+        data = None if rows is None else sealed.rows_bytes(rows)
+        files = {} if data is None else {sealed.ROWS: data}
+        files[sealed.RECORD] = sealed.seal(to_json(record), data)
+        self._cell(record.key).commit(files, sealed.RECORD, self.claim)
+        self.damaged.pop(record.key, None)
+        self._table = None
+
+    def read(self, key: str) -> ScoreRecord | TrainRecord:
+        """The record of a cell.
+
+        Raises:
+            DataError: there is none, or it is damaged.
+        """
+        return from_json(self._present(key).record, where=self._where(key, sealed.RECORD))
+
+    def rows(self, key: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """The rows of a score cell, or some of their columns.
+
+        Raises:
+            DataError: they are missing, cut off or changed by a single byte; it names the file.
+        """
+        stored, where = self._present(key), self._where(key, sealed.ROWS)
+        data = sealed.check_rows(stored, self._cell(key).get(sealed.ROWS), where)
+        return pd.read_parquet(io.BytesIO(data), columns=columns and list(columns))
+
+    def refresh(self) -> None:
+        """Looks at the storage again; `frame` and `query` do so at first and after a commit."""
+        self._table, self.damaged = index.refresh(self.storage)
+
+    def keys(self) -> set[str]:
+        """Keys of all finished cells."""
+        return set(self._index()["key"].to_pylist())
+
+    def frame(self, kind: str = "score") -> pd.DataFrame:
+        """One line per finished cell of a kind (score, train), columns `index.COLUMNS`."""
+        return self.query({"kind": kind})
+
+    def query(
+        self, where: Mapping[str, object] | None = None, columns: Sequence[str] = ()
+    ) -> pd.DataFrame:
+        """Lines of the index, by step, fine-tuning set, variant, set, format and shots.
+
+        Args:
+            where: column → the value it must have, or a list, tuple or set of values.
+            columns: of `index.COLUMNS`; empty: all.
+
+        Raises:
+            AmuroError: an unknown column.
+        """
+        where = dict(where or {})
+        for name in (*where, *columns):
+            if name not in index.COLUMNS:
+                known = ", ".join(index.COLUMNS)
+                raise AmuroError(
+                    f"no column {name!r}", where=self.storage, hint=f"columns: {known}"
+                )
+        table = self._index()
+        for name, values in where.items():
+            values = list(values) if isinstance(values, list | tuple | set) else [values]
+            wanted = pa.array(values, index.COLUMNS[name])
+            table = table.filter(pc.is_in(table[name], value_set=wanted))
+        table = table.sort_by([(name, "ascending") for name in _ORDER])
+        return table.select(list(columns) or list(index.COLUMNS)).to_pandas()
+
+    def verify(self) -> dict[str, str]:
+        """Reads the rows of every cell and compares checksums; what is damaged, why by key."""
+        self.refresh()
+        for key in sorted(self.keys()):
+            where = self._where(key, sealed.ROWS)
+            try:
+                stored = self._present(key)
+                if stored.rows_sha256 is not None:
+                    sealed.check_rows(stored, self._cell(key).get(sealed.ROWS), where)
+            except DataError as error:
+                self.damaged[key] = error.what
+        return self.damaged
+
+    def log(self, event: str, key: str, label: str, **more) -> None:
+        """Appends a line to `cells.log`: event is started, finished, failed, damaged, or compiled
+        (of a whole run). A process that has lost its claim writes none.
+        """
+        if self.claim is None or self.claim.lost is None:
+            line = {"pid": os.getpid(), "event": event, "key": key, "cell": label, **more}
+            self.storage.append(LOG, line)
+
+    def read_log(self) -> list[dict]:
+        """Lines of `cells.log` in the order of time; one that a kill cut off is left out."""
+        return self.storage.read_log(LOG)
+
+    def _index(self):
+        if self._table is None:
+            self.refresh()
+        return self._table
+
+    def _cell(self, key):
+        return self.storage.child(sealed.CELLS, key)
+
+    def _where(self, key, name):
+        return self._cell(key).where(name)
+
+    def _stored(self, key):
+        data = self._cell(key).get(sealed.RECORD)
+        return None if data is None else sealed.unseal(data, key, self._where(key, sealed.RECORD))
+
+    def _present(self, key):
+        stored = self._stored(key)
+        if stored is None:
+            raise DataError(f"no cell {key}", where=self._where(key, sealed.RECORD))
+        return stored
+
+
+def merge(first: Store, second: Store, into: Store) -> int:
+    """Copies the finished cells of two stores into a third, which may be one of them; returns the
+    number of cells that it gained. Logs and plans are not merged.
+
+    A cell that several have must have the same numbers in all. Nothing is written before that is
+    known of every cell. Rows are compared with their checksums on the way.
+
+    Raises:
+        DataError: numbers of one cell differ, or rows are damaged.
+    """
+    values, sources = _values(into), {}
+    for store in (first, second):
+        for key, value in _values(store).items():
+            if not _same(values.setdefault(key, value), value):
+                what = f"cell {key} is {value} here and {values[key]} in the other store"
+                raise DataError(what, where=store.storage, hint="see `diff`; delete the wrong one")
+            sources.setdefault(key, store)
+    gained = sorted(set(sources) - into.keys())
+    for key in gained:
+        store = sources[key]
+        stored, where = store._present(key), store._where(key, sealed.ROWS)
+        files = {sealed.RECORD: store._cell(key).read_bytes(sealed.RECORD)}
+        if stored.rows_sha256 is not None:
+            data = store._cell(key).get(sealed.ROWS)
+            files[sealed.ROWS] = sealed.check_rows(stored, data, where)
+        into._cell(key).commit(files, sealed.RECORD, into.claim)
+    into.refresh()
+    return len(gained)
+
+
+def diff(first: Store, second: Store) -> pd.DataFrame:
+    """One line per score that is in one store only, or in both with another value.
+
+    Cells are paired by key, those that are left by what they are a number of (another protocol or
+    other data make another key). Columns: IDENTITY, key_a, key_b, value_a, value_b, difference
+    (b − a) and `found_in`: a, b or both.
+    """
+    columns = ["key", "value", *IDENTITY]
+    a, b = (store.frame()[columns] for store in (first, second))
+    shared = a.merge(b[["key", "value"]], on="key", suffixes=("_a", "_b"))
+    shared = shared.rename(columns={"key": "key_a"}).assign(key_b=shared["key"])
+    alone = [frame[~frame["key"].isin(set(shared["key_a"]))].copy() for frame in (a, b)]
+    for frame in alone:  # several of one identity are paired in the order of their keys
+        frame["at"] = frame.sort_values("key").groupby(IDENTITY).cumcount()
+    rest = alone[0].merge(alone[1], on=[*IDENTITY, "at"], how="outer", suffixes=("_a", "_b"))
+    found = pd.concat([shared, rest.drop(columns="at")], ignore_index=True)
+    found["difference"] = found["value_b"] - found["value_a"]
+    found["found_in"] = "both"
+    found.loc[found["key_b"].isna(), "found_in"] = "a"
+    found.loc[found["key_a"].isna(), "found_in"] = "b"
+    same = (found["value_a"] == found["value_b"]) & (found["found_in"] == "both")
+    order = ["key_a", "key_b", "value_a", "value_b", "difference", "found_in"]
+    found = found.loc[~same, [*IDENTITY, *order]]
+    return found.sort_values(IDENTITY, ignore_index=True)
+
+
+def _values(store):
+    """Per key of a finished cell the value it is: the score, or the loss of a training."""
+    frame = store.query(columns=["key", "value", "loss"])
+    values = frame["value"].fillna(frame["loss"])
+    return dict(zip(frame["key"], values.astype(float), strict=True))
+
+
+def _same(one, other):
+    return one == other or (one != one and other != other)  # NaN is NaN
 
 
 def cell_folder(workdir, key: str) -> Path:
