@@ -7,7 +7,9 @@ folders of before, on a disk only.
 import io
 import json
 import os
+import socket
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from amuro_jax.results import index, sealed
 from amuro_jax.storage import Storage
 
 LOG = "cells.log"
+_RUN = uuid.uuid4().hex[:8]  # tells the processes of one log apart
 # What a score is a number of, whatever determines it besides.
 IDENTITY = ["checkpoint", "tuned_on", "variant", "task", "format", "shots"]
 _ORDER = ["step", *IDENTITY[1:], "checkpoint", "key"]
@@ -34,7 +37,7 @@ class Store:
     Attributes:
         storage: the work folder.
         claim: checked before every commit, where there is one.
-        damaged: cells that are there and cannot be used, why by key: known after `is_done`,
+        damaged: cells that are there and cannot be used, why by key: known after `problem`,
             `frame`, `query` or `refresh` has met them. They count as not done.
     """
 
@@ -47,36 +50,41 @@ class Store:
         """The store of a work folder (path, URL or `Storage`); nothing is read or made yet."""
         return cls(Storage.open(url), claim)
 
-    def is_done(self, key: str) -> bool:
-        """Whether a cell is finished and can be read: its record is whole and its rows have the
-        size that was written.
+    def cell(self, key: str) -> Storage:
+        """The folder of a cell."""
+        return self.storage.child(sealed.CELLS, key)
 
-        A damaged one is put into `damaged` and, the first time, into the log: it is computed again.
+    def is_done(self, key: str) -> bool:
+        """Whether a cell is finished and can be read: a damaged one is computed again."""
+        return self.problem(key) == ""
+
+    def problem(self, key: str) -> str | None:
+        """None: there is no such cell; "": it is finished; else what is wrong with it, and where.
+
+        The record is compared with its checksum, the rows with the size that was written: their
+        checksum is compared when they are read (`rows`, `verify`).
         """
+        self.damaged.pop(key, None)
         try:
             stored = self._stored(key)
-        except DataError as error:
-            return self._is_damaged(key, error)
-        if stored is None:
-            return False
-        try:
-            where = self._where(key, sealed.ROWS)
+            if stored is None:
+                return None
             if stored.rows_bytes is not None:
-                sealed.check_size(stored, self._cell(key).size(sealed.ROWS), where)
+                size = self.cell(key).size(sealed.ROWS)
+                sealed.check_size(stored, size, self._where(key, sealed.ROWS))
         except DataError as error:
-            return self._is_damaged(key, error)
-        self.damaged.pop(key, None)
-        return True
+            self.damaged[key] = error.what
+            return f"{error.where}: {error.what}"
+        return ""
 
-    def _is_damaged(self, key, error):
-        if key not in self.damaged:
-            self.log("damaged", key, "", error=f"{error.what}: it is computed again")
-        self.damaged[key] = error.what
-        return False
+    def commit(
+        self, record: ScoreRecord | TrainRecord, rows=None, claim: Claim | None = None
+    ) -> None:
+        """Writes a cell: its rows, then the record, which makes it present.
 
-    def commit(self, record: ScoreRecord | TrainRecord, rows=None) -> None:
-        """Writes a cell: its rows (a data frame or a list of dicts), then the record, which makes
-        it present.
+        Args:
+            rows: a data frame, or one dict per test row.
+            claim: in place of the store's own.
 
         Raises:
             AmuroError: the claim is lost (nothing is written), or the storage refuses.
@@ -84,7 +92,7 @@ class Store:
         data = None if rows is None else sealed.rows_bytes(rows)
         files = {} if data is None else {sealed.ROWS: data}
         files[sealed.RECORD] = sealed.seal(to_json(record), data)
-        self._cell(record.key).commit(files, sealed.RECORD, self.claim)
+        self.cell(record.key).commit(files, sealed.RECORD, claim or self.claim)
         self.damaged.pop(record.key, None)
         self._table = None
 
@@ -103,7 +111,7 @@ class Store:
             DataError: they are missing, cut off or changed by a single byte; it names the file.
         """
         stored, where = self._present(key), self._where(key, sealed.ROWS)
-        data = sealed.check_rows(stored, self._cell(key).get(sealed.ROWS), where)
+        data = sealed.check_rows(stored, self.cell(key).get(sealed.ROWS), where)
         return pd.read_parquet(io.BytesIO(data), columns=columns and list(columns))
 
     def refresh(self) -> None:
@@ -113,6 +121,10 @@ class Store:
     def keys(self) -> set[str]:
         """Keys of all finished cells."""
         return set(self._index()["key"].to_pylist())
+
+    def records(self, kind: str = "score") -> list[ScoreRecord | TrainRecord]:
+        """Records of all finished cells of a kind (score, train), in the order of `frame`."""
+        return [self.read(key) for key in self.query({"kind": kind}, ["key"])["key"]]
 
     def frame(self, kind: str = "score") -> pd.DataFrame:
         """One line per finished cell of a kind (score, train), columns `index.COLUMNS`."""
@@ -153,18 +165,19 @@ class Store:
             try:
                 stored = self._present(key)
                 if stored.rows_sha256 is not None:
-                    sealed.check_rows(stored, self._cell(key).get(sealed.ROWS), where)
+                    sealed.check_rows(stored, self.cell(key).get(sealed.ROWS), where)
             except DataError as error:
                 self.damaged[key] = error.what
         return self.damaged
 
     def log(self, event: str, key: str, label: str, **more) -> None:
-        """Appends a line to `cells.log`: event is started, finished, failed, damaged, or compiled
-        (of a whole run). A process that has lost its claim writes none.
+        """Appends a line to `cells.log`: event is started, finished, failed, or compiled (of a
+        whole run). A process that has lost the store's claim writes none.
         """
         if self.claim is None or self.claim.lost is None:
-            line = {"pid": os.getpid(), "event": event, "key": key, "cell": label, **more}
-            self.storage.append(LOG, line)
+            who = {"pid": os.getpid(), "host": socket.gethostname(), "run": _RUN}
+            line = {"event": event, "key": key, "cell": label, **more}
+            self.storage.append(LOG, who | line)
 
     def read_log(self) -> list[dict]:
         """Lines of `cells.log` in the order of time; one that a kill cut off is left out."""
@@ -175,14 +188,11 @@ class Store:
             self.refresh()
         return self._table
 
-    def _cell(self, key):
-        return self.storage.child(sealed.CELLS, key)
-
     def _where(self, key, name):
-        return self._cell(key).where(name)
+        return self.cell(key).where(name)
 
     def _stored(self, key):
-        data = self._cell(key).get(sealed.RECORD)
+        data = self.cell(key).get(sealed.RECORD)
         return None if data is None else sealed.unseal(data, key, self._where(key, sealed.RECORD))
 
     def _present(self, key):
@@ -213,11 +223,11 @@ def merge(first: Store, second: Store, into: Store) -> int:
     for key in gained:
         store = sources[key]
         stored, where = store._present(key), store._where(key, sealed.ROWS)
-        files = {sealed.RECORD: store._cell(key).read_bytes(sealed.RECORD)}
+        files = {sealed.RECORD: store.cell(key).read_bytes(sealed.RECORD)}
         if stored.rows_sha256 is not None:
-            data = store._cell(key).get(sealed.ROWS)
+            data = store.cell(key).get(sealed.ROWS)
             files[sealed.ROWS] = sealed.check_rows(stored, data, where)
-        into._cell(key).commit(files, sealed.RECORD, into.claim)
+        into.cell(key).commit(files, sealed.RECORD, into.claim)
     into.refresh()
     return len(gained)
 
