@@ -6,49 +6,11 @@ import pytest
 
 from amuro_jax.analyses import changes, domains, formats, gains, learned, transfer, turning
 from amuro_jax.analyses.registry import tables_of
-from amuro_jax.results.results import NOTHING, WANTED, Results, paired_draws
+from amuro_jax.results.results import NOTHING
+from tests.analyses.hand import cell, made
 from tests.study import synthetic
 
 NLI, QUESTION, CHOICE = "lab_nli", "lab_question", "lab_attributes"
-
-
-def cell(
-    checkpoint, tuned_on, task, value, role="in_domain", of=None, format="default", majority=0.5
-):
-    return {
-        "key": f"{checkpoint}{tuned_on}{task}{format}",
-        "checkpoint": checkpoint,
-        "step": int(checkpoint[1:]),
-        "tokens": None,
-        "tuned_on": tuned_on,
-        "task": task,
-        "role": role,
-        "format": format,
-        "shots": 4,
-        "of": task if of is None else of,
-        "group": "",
-        "metric": "accuracy",
-        "value": value,
-        "stderr": 0.01,
-        "low": value - 0.02,
-        "high": value + 0.02,
-        "n": 4,
-        "majority": majority,
-        "chance": None,
-    }
-
-
-def made(cells, rows=None, missing=(), resamples=200) -> Results:
-    """Results of hand-written cells; by default every draw is the value itself (no uncertainty)."""
-    frame = pd.DataFrame(cells)
-    draws = (
-        {line.key: np.full(resamples, line.value) for line in frame.itertuples()}
-        if rows is None
-        else paired_draws(frame, rows.get, resamples)
-    )
-    main = {task: ("default", 4) for task in frame["task"]}
-    lost = pd.DataFrame(missing, columns=[*WANTED, "why"])
-    return Results("hand", sorted(frame["checkpoint"].unique()), frame, lost, main, draws)
 
 
 @pytest.fixture

@@ -1,0 +1,212 @@
+"""What the page says of flags, duplicates, recipes and figures."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from amuro_jax.analyses import figures
+from amuro_jax.analyses.registry import tables_of
+from amuro_jax.config import FineTune
+from amuro_jax.evals.audit import Finding
+from amuro_jax.report import page, plots, report, svg
+from amuro_jax.results import results
+from amuro_jax.study import plan
+from tests.analyses.hand import cell, made
+from tests.study import synthetic
+
+NLI = "lab_nli"
+
+
+def finding(code="duplicate_rows", what="3 of 60 rows", severity="warning"):
+    return Finding(code, severity, what, "", "repeated rows count more than once")
+
+
+@pytest.fixture
+def three():
+    """One set at three checkpoints, base and fine-tuned."""
+    return made([cell(f"s{place}", name, NLI, 0.5) for place in (1, 2, 3) for name in ("", NLI)])
+
+
+def test_a_flag_of_every_score_of_a_set_is_given_once(three):
+    flags = {key: [finding()] for key in three.cells["key"]}
+    base, tuned = page.score_table(three, flags)
+    assert base["flag"] == "warning" and "duplicate rows: 3 of 60 rows" in base["title"]
+    assert not tuned["flag"]
+    assert not any(one["flag"] for line in (base, tuned) for one in line["cells"])
+    (line,) = page.flag_table(three, flags)
+    assert line["counted"] == "6 scores of 1 set"
+    assert line["examples"] == ["lab_nli (6 scores) – 3 of 60 rows"]
+
+
+def test_a_flag_of_one_score_is_beside_it(three):
+    key = three.cells["key"].iloc[0]
+    flags = {name: [finding()] for name in three.cells["key"]}
+    flags[key] = [finding(), finding("near_majority", "0.5 against 0.5")]
+    base, _ = page.score_table(three, flags)
+    assert [one["flag"] for one in base["cells"]] == ["warning", "", ""]
+    assert base["cells"][0]["title"] == "near majority: 0.5 against 0.5"
+    assert base["cells"][0]["code"] == "near_majority"
+
+
+STEPS = (16, 160, 1600)
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory):
+    """The last two checkpoints serve the same weights, and so the same cells."""
+    folder = tmp_path_factory.mktemp("twins")
+    given = synthetic.make_store(folder, rows=60, steps=STEPS, same_weights={"step160": "step1600"})
+    asked = plan.read_plan(folder)
+    last = {plan.identity(one)[1:]: one["key"] for one in asked.cells if one["step"] == 1600}
+    for one in asked.cells:
+        if one["step"] == 160:
+            one["key"] = last[plan.identity(one)[1:]]
+    asked.write(folder)
+    return folder, given
+
+
+def test_two_checkpoints_with_one_weight_render_and_are_flagged(twins):
+    folder, _ = twins
+    text = report.write_report(folder).read_text()
+    assert "duplicate weights" in text
+    assert "step160 and step1600 are one and the same weights" in text
+    found = results.load(folder, 100)
+    assert found.duplicate_of == {"step160": "step1600"} and found.distinct == [
+        "step16",
+        "step1600",
+    ]
+    flags = page.duplicate_flags(found)
+    at = set(found.cells[found.cells["key"].isin(flags)]["checkpoint"])
+    assert at == {"step160", "step1600"}
+    row = page.score_table(found, flags)[0]
+    assert [one["flag"] for one in row["cells"]] == ["", "error", "error"]
+
+
+def test_duplicates_stay_out_of_turning_points_means_and_learned(twins):
+    folder, _ = twins
+    found = results.load(folder, 300)
+    tables = tables_of(found)
+    points = tables["turning_point"]
+    assert set(points["reached"]) <= {"", "step16", "step1600"}
+    assert set(points["best"]) <= {"step16", "step1600"}
+    assert set(tables["ood_change"]["cells"]) == {2}
+    assert set(tables["scores"].set_index("checkpoint").loc["step160", "duplicate_of"]) == {
+        "step1600"
+    }
+
+
+def test_a_series_whose_first_checkpoint_serves_the_last_weights(tmp_path):
+    """What is learned is then asked of the first checkpoint that is one of its own."""
+    synthetic.make_store(tmp_path, rows=60, steps=STEPS, same_weights={"step16": "step1600"})
+    found = results.load(tmp_path, 100)
+    line = tables_of(found)["learned"].set_index("task").loc["lab_attributes"]
+    values = [found.find(name, "", "lab_attributes")["value"] for name in ("step160", "step1600")]
+    assert line["rise"] == pytest.approx(values[1] - values[0])
+
+
+def test_each_fine_tuning_set_has_the_recipe_of_its_cells(tmp_path):
+    synthetic.make_store(
+        tmp_path,
+        rows=20,
+        steps=(16, 1600),
+        fine_tunes=[
+            FineTune(NLI, rows=700, epochs=5, learning_rate=3e-4),
+            FineTune("lab_summary", rows=40),
+        ],
+    )
+    text = report.write_report(tmp_path).read_text()
+    about = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", text))
+    assert about[f"fine-tuning on {NLI}"].startswith(
+        "rows 700, epochs 5, batch_size 8, learning_rate 0.0003"
+    )
+    assert about["fine-tuning on lab_summary"].startswith("rows 40, epochs 3, batch_size 8")
+    assert "fine-tuning" not in about
+
+
+def test_a_damaged_training_record_does_not_stop_the_report(tmp_path):
+    synthetic.make_store(tmp_path, rows=20, steps=(16, 1600))
+    for path in (tmp_path / "cells").glob("*/cell.json"):
+        if json.loads(path.read_text())["kind"] == "train":
+            path.write_text("")
+    assert report.write_report(tmp_path).exists()
+
+
+def luminance(color):
+    parts = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [
+        part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+def test_every_colour_has_contrast_on_both_pages():
+    for role, colors in figures.PALETTE.items():
+        for color, grounds in zip(
+            colors, (("#ffffff", "#f5f7fa"), ("#12171d", "#1a2129")), strict=True
+        ):
+            for ground in grounds:
+                high, low = sorted((luminance(color), luminance(ground)), reverse=True)
+                assert (high + 0.05) / (low + 0.05) >= 4.5, (role, color, ground)
+
+
+def spec():
+    """A figure of each kind."""
+    axis = figures.Axis("step", 0, 2, ((0, "1"), (2, "2")))
+    line = figures.Series("base", "base", (0, 2), (0.1, 0.3), (0.0, 0.2), (0.2, 0.4), ("s1", "s2"))
+    lines = figures.LinePanel("a < b", axis, figures.Axis("accuracy", 0, 0.5), (line,))
+    row = figures.Interval("set", -0.1, -0.2, 0.0, "tuned")
+    heat = figures.HeatPanel(
+        "m", ("r",), ("c", "d"), ((0.25, np.nan),), ((0.05, np.nan),), 0.3, "on", "tested"
+    )
+    return figures.FigureSpec(
+        (lines, figures.IntervalPanel("i", figures.Axis("change"), (row,)), heat)
+    )
+
+
+def test_the_data_of_a_figure_is_what_it_shows():
+    assert page.figure_data(spec()) == [
+        ["a < b", "base", "s1", "0.100", "0.000 to 0.200"],
+        ["a < b", "base", "s2", "0.300", "0.200 to 0.400"],
+        ["i", "set", "", "−0.100", "−0.200 to 0.000"],
+        ["m", "r", "c", "0.250", "0.200 to 0.300"],
+        ["m", "r", "d", "–", "–"],
+    ]
+
+
+def test_svg_draws_the_points_where_the_axes_say():
+    lines, intervals, heat = svg.draw(spec())
+    assert "a &lt; b" in lines and "<title>base, s1: 0.100 (0.000 to 0.200)</title>" in lines
+    wide, high = svg.SMALL
+    first = (svg.LEFT, high - svg.BOTTOM - 0.2 * (high - svg.BOTTOM - svg.TOP))
+    last = (wide - svg.RIGHT, high - svg.BOTTOM - 0.6 * (high - svg.BOTTOM - svg.TOP))
+    assert f'class="line" d="M{first[0]:.1f} {first[1]:.1f}L{last[0]:.1f} {last[1]:.1f}"' in lines
+    assert "set: −0.100 (−0.200 to +0.000)" in intervals and "var(--c-tuned)" in intervals
+    assert heat.count("<rect") == 1 and "var(--c-more)" in heat and "± 0.05" in heat
+
+
+def test_matplotlib_draws_the_same_numbers():
+    drawing = plots.figure(spec())
+    try:
+        axis = drawing.axes[0]
+        (line,) = axis.get_lines()
+        assert list(line.get_xdata()) == [0, 2] and list(line.get_ydata()) == [0.1, 0.3]
+        assert line.get_color() == figures.PALETTE["base"][0] and axis.get_ylim() == (0, 0.5)
+    finally:
+        plots.plt.close(drawing)
+
+
+@pytest.mark.parametrize("low,high", [(0, 1), (-0.3, 0.07), (0.41, 0.43), (-5, 1e4)])
+def test_ticks_are_few_and_inside(low, high):
+    found = svg.ticks(low, high)
+    assert 2 <= len(found) <= 5 and min(found) >= low and max(found) <= high
+    assert np.allclose(np.diff(found), found[1] - found[0])
+
+
+def test_first_findings_are_the_strongest_of_their_kind(three):
+    first, by_question = page.findings(tables_of(three))
+    assert len(first) <= page.FIRST_FINDINGS
+    assert len({one["anchor"] for one in first}) == len(first)
+    every = [one["text"] for _, ones in by_question for one in ones]
+    assert {one["text"] for one in first} <= set(every)
