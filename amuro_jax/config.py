@@ -143,6 +143,7 @@ class TrainRun:
 
     mesh: str = "data:-1"  # axis:size pairs; -1 takes the devices that are left
     micro_batch_size: int | None = None  # gradients are accumulated; None: the batch at once
+    packing: bool | None = False  # several examples per row; None: where it saves much padding
     remat: Remat = Remat.NONE
     save_every: int | None = None  # steps between resumable states; None: at the end of each epoch
     log_every: int = 10
@@ -172,6 +173,7 @@ class TrainConfig:
     data_seed: int = 42
     epochs: int = 3
     batch_size: int = 8
+    packing: bool = False  # several examples per row
     micro_batch_size: int = 0  # 0: the whole batch at once; else gradients are accumulated
     learning_rate: float = 2e-6
     warmup_fraction: float = 0.03

@@ -6,7 +6,7 @@ from amuro_jax.config import Recipe, TrainRun
 from amuro_jax.data.types import TrainExample
 from amuro_jax.errors import DataError
 from amuro_jax.models.config import ModelConfig
-from amuro_jax.train.batches import Batches
+from amuro_jax.train.batches import PACKING_GAIN, Batches, packing_saves
 from amuro_jax.train.objective import LanguageModelling, Objective
 from amuro_jax.train.optimizer import Optimizer, linear_schedule, warmup_steps
 from amuro_jax.train.step import Step, make_step
@@ -64,13 +64,16 @@ def fine_tune(
     """
     _check(examples, config)
     step = step_of(recipe, run, config, mesh, objective, trainable)
+    arguments = (examples, recipe.batch_size, recipe.seed, step.row_multiple)
+    pays = run.packing is None and packing_saves(*arguments) >= PACKING_GAIN
+    packed = step.row_multiple if run.packing or pays else None
     batches = Batches(
         examples,
         recipe.batch_size,
         recipe.epochs,
         recipe.seed,
         step.row_multiple,
-        objective.collator(examples, weigh_examples),
+        objective.collator(examples, weigh_examples, packed),
     )
     warmup = warmup_steps(batches.total, recipe.warmup_fraction, warmup_rounded_down)
     trained = run_training(

@@ -7,15 +7,19 @@ import dataclasses
 from typing import Protocol
 
 from amuro_jax.models.config import ModelConfig
-from amuro_jax.train.batches import LanguageCollator
+from amuro_jax.train.batches import LanguageCollator, PackedCollator
 from amuro_jax.train.loss import loss_sums
 
 
 class Objective(Protocol):
     """The interface between a training step and its loss. Implementations are hashable."""
 
-    def collator(self, examples: list, weigh_examples: bool = False):
-        """`collate(chosen examples, rows) -> Batch` of one static width for all of `examples`."""
+    def collator(self, examples: list, weigh_examples: bool = False, packed: int | None = None):
+        """`collate(chosen examples, rows) -> Batch`, in few shapes for all of `examples`.
+
+        Args:
+            packed: several examples per row, rows a multiple of it; None: one per row.
+        """
 
     def sums(self, params: dict, batch: dict, *, config: ModelConfig, dtype, remat: str):
         """(sum of losses, (sum of weights, {metric: weighted sum})) of a (micro-)batch, in fp32.
@@ -28,8 +32,10 @@ class Objective(Protocol):
 class LanguageModelling:
     """Cross entropy of the tokens behind the loss mask: supervised fine-tuning, pre-training."""
 
-    def collator(self, examples: list, weigh_examples: bool = False) -> LanguageCollator:
-        """Right-padded rows, wide enough for the most predicted tokens of any example."""
+    def collator(self, examples: list, weigh_examples: bool = False, packed: int | None = None):
+        """Right-padded rows of one example, or rows of several."""
+        if packed is not None:
+            return PackedCollator(packed, weigh_examples)
         return LanguageCollator.of(examples, weigh_examples)
 
     def sums(self, params: dict, batch: dict, *, config: ModelConfig, dtype, remat: str):

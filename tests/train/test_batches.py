@@ -2,6 +2,8 @@
 targets.
 """
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -9,8 +11,12 @@ from amuro_jax.train import batches as module
 from amuro_jax.train.batches import (
     LENGTHS,
     Batches,
+    PackedCollator,
     epoch_order,
+    first_fit,
     fit_size,
+    pack_batch,
+    packing_saves,
     pad_batch,
     predicted_positions,
 )
@@ -80,3 +86,47 @@ def test_one_permutation_serves_an_epoch(monkeypatch):
         batches.arrays(step)
     batches.tokens_before(90)
     assert calls == [(64, 3, 0), (64, 3, 1), (64, 3, 2)]
+
+
+def test_packed_rows_hold_every_example_once_and_nothing_else():
+    rows = examples(20)
+    batch = pack_batch(rows, 2)
+    found = []
+    for row in range(len(batch.tokens)):
+        for number in range(batch.enter[row].max() + 1):
+            own = batch.enter[row] == number
+            assert (batch.leave[row][own] == number + 1).all()
+            assert (batch.position[row][own] == np.arange(own.sum())).all()
+            found.append(tuple(batch.tokens[row][own]))
+    assert sorted(found) == sorted(tuple(row.tokens) for row in rows)
+    assert len(batch.tokens) % 2 == 0 and batch.tokens.size < pad_batch(rows, 20, 4).tokens.size
+    at = batch.weight > 0
+    assert at.sum() == sum(len(predicted_positions(row)) for row in rows)
+    behind = np.take_along_axis(batch.tokens, batch.source + 1, axis=1)
+    assert (behind[at] == batch.target[at]).all()
+
+
+def test_first_fit_fills_the_first_row_that_has_room():
+    by_size = {len(row.tokens): row for row in examples(60)}
+    chosen = [by_size[size] for size in (6, 16, 10, 20, 8)]
+    packed = first_fit(chosen, 32)
+    assert [[len(row.tokens) for row in line] for line in packed] == [[20, 10], [16, 8, 6]]
+
+
+def test_packed_batches_are_a_function_of_the_step():
+    first, second = (Batches(examples(30), 8, 2, 5, 1, PackedCollator(1)) for _ in range(2))
+    for step in (6, 1, 7):
+        for name, array in first.arrays(step).items():
+            np.testing.assert_array_equal(array, second.arrays(step)[name])
+    assert sorted(first.rows(0) + first.rows(1) + first.rows(2) + first.rows(3)) == list(range(30))
+
+
+def test_packing_pays_where_lengths_differ():
+    mixed = examples(64)
+    equal = [dataclasses.replace(row, tokens=row.tokens[:6]) for row in mixed]
+    equal = [dataclasses.replace(row, loss_mask=np.arange(6) >= 5) for row in equal]
+    assert packing_saves(mixed, 8, 0, 1) > 0.2
+    assert packing_saves(equal, 8, 0, 1) > 0.2  # two rows of 6 tokens share one of 16
+    full = [dataclasses.replace(row, tokens=np.arange(16)) for row in equal]
+    full = [dataclasses.replace(row, loss_mask=np.arange(16) > 9) for row in full]
+    assert packing_saves(full, 8, 0, 1) == 0

@@ -83,3 +83,20 @@ def test_a_short_run_of_the_paper_begins_at_the_full_rate(tmp_path, rounded_down
         warmup_rounded_down=rounded_down,
     )
     assert read_metrics(tmp_path / "metrics.jsonl")[0]["learning_rate"] == first
+
+
+def test_packing_changes_nothing_but_round_off(tmp_path):
+    """The same steps on the same examples, in fewer rows; `None` decides by what it saves."""
+    params = init_params(MODEL, 0)
+    plain = fine_tune(params, MODEL, examples(), RECIPE, RUN, workdir=tmp_path / "plain")
+    packing = dataclasses.replace(RUN, packing=None)
+    packed = fine_tune(params, MODEL, examples(), RECIPE, packing, workdir=tmp_path / "packed")
+    losses, padding = (
+        [[row[name] for row in read_metrics(tmp_path / kind / "metrics.jsonl")] for kind in KINDS]
+        for name in ("loss", "padding")
+    )
+    np.testing.assert_allclose(*losses, atol=1e-4)
+    assert np.mean(padding[1]) < np.mean(padding[0]) and packed.tokens == plain.tokens
+
+
+KINDS = ("plain", "packed")

@@ -14,7 +14,7 @@ from amuro_jax.models.parameters import (
     logical_axes,
     unflatten,
 )
-from amuro_jax.train.batches import pad_batch
+from amuro_jax.train.batches import pack_batch, pad_batch
 from amuro_jax.train.optimizer import Optimizer
 from amuro_jax.train.step import Step, make_step
 from tests.train.tiny import MODEL, examples
@@ -200,3 +200,39 @@ def test_weight_decay_spares_scales_and_biases():
     updates = flatten(transform.update(zero, transform.init(params), params)[0])
     moved = {name for name, leaf in updates.items() if np.abs(leaf).max() > 0}
     assert moved == {name for name in updates if name.endswith(("kernel", "embedding"))}
+
+
+@pytest.mark.parametrize("weigh_examples", [False, True])
+def test_packed_equals_padded_in_loss_and_gradient(params, weigh_examples):
+    rows = examples(8, 3)
+    padded = pad_batch(rows, 8, 4, weigh_examples)
+    packed = pack_batch(rows, 1, weigh_examples)
+    assert len(packed.tokens) < 8
+    step = make_step(MODEL, ADAM)
+
+    def gradient(batch):
+        def loss(tree):
+            total, (weight, _) = step._sums(tree, batch.arrays())
+            return total / weight
+
+        return jax.value_and_grad(loss)(params)
+
+    (one, gradient_one), (other, gradient_other) = gradient(padded), gradient(packed)
+    assert float(one) == pytest.approx(float(other), abs=1e-6)
+    close(gradient_one, gradient_other, 1e-6)
+
+
+def test_each_packed_example_has_the_loss_it_has_alone(params):
+    rows, step = examples(6, 4), make_step(MODEL, ADAM)
+    packed = pack_batch(rows, 1).arrays()
+    for row in rows:
+        alone, (count, _) = step._sums(params, pad_batch([row], 1, 4).arrays())
+        # the row's targets, found by its place among the packed ones
+        at = np.zeros_like(packed["weight"])
+        for line, place in zip(*np.nonzero(packed["weight"]), strict=True):
+            number = packed["enter"][line, packed["source"][line, place]]
+            own = packed["tokens"][line][packed["enter"][line] == number]
+            at[line, place] = np.array_equal(own, row.tokens)
+        assert at.sum() == float(count)
+        together, _ = step._sums(params, packed | {"weight": at})
+        assert float(together) == pytest.approx(float(alone), abs=1e-5)
