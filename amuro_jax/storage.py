@@ -112,6 +112,17 @@ class Storage(abc.ABC):
         In the order of names; empty where there is no such folder.
         """
 
+    def units(self, prefix: str, names: tuple[str, ...]) -> dict[str, list[tuple[int, str] | None]]:
+        """Per folder in the folder `prefix`: size and version of its files of these names, None for
+        one that is not there. A `listing` of units that is fast for many of them.
+        """
+        found = {}
+        for path, about in self.listing(prefix).items():
+            unit, _, name = path[len(prefix) + 1 :].partition("/")
+            if name in names:
+                found.setdefault(unit, [None] * len(names))[names.index(name)] = about
+        return found
+
     @abc.abstractmethod
     def size(self, name: str) -> int | None:
         """Size of a file in bytes; None where there is none."""
@@ -331,6 +342,17 @@ class LocalStorage(Storage):
         with self._faults("list", prefix):
             _scan(self._at(prefix), f"{prefix.rstrip('/')}/" if prefix else "", found)
         return dict(sorted(found.items()))
+
+    def units(self, prefix: str, names: tuple[str, ...]) -> dict[str, list[tuple[int, str] | None]]:
+        """See `Storage`. Asking for each file takes a third of the time of listing each folder."""
+        with self._faults("list", prefix):
+            try:
+                folders = os.listdir(self._at(prefix))
+            except FileNotFoundError:
+                return {}
+            root = os.fspath(self._at(prefix))
+            found = {unit: [_about(f"{root}/{unit}/{name}") for name in names] for unit in folders}
+        return {unit: files for unit, files in found.items() if any(files)}
 
     def size(self, name: str) -> int | None:
         """See `Storage`."""
@@ -573,11 +595,20 @@ def _scan(folder, prefix, found):
         if entry.is_dir():
             _scan(entry.path, f"{prefix}{name}/", found)
         elif not (name.startswith(".") and _SCRATCH in name):
-            try:
-                about = entry.stat()
-            except FileNotFoundError:
-                continue
-            found[prefix + name] = (about.st_size, f"{about.st_mtime_ns}-{about.st_ino}")
+            about = _about(entry.path)
+            if about is not None:
+                found[prefix + name] = about
+
+
+def _about(path):
+    """Size and version of a file on a disk; None where there is none. The inode tells apart files
+    that were written within one tick of the clock.
+    """
+    try:
+        about = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return about.st_size, f"{about.st_mtime_ns}-{about.st_ino}"
 
 
 def _version(about):

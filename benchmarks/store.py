@@ -53,18 +53,24 @@ def make_cells(folder: Path, start: int, end: int) -> None:
 def measure(folder: str) -> dict:
     """Opens the store, reads its frame and one query; seconds and peak memory of this process."""
     started = time.perf_counter()
+    import pandas  # noqa: F401
+    import pyarrow.parquet  # noqa: F401
+
     from amuro_jax.results.store import Store
 
-    imported = time.perf_counter()
+    imported, busy = time.perf_counter(), time.process_time()
     store = Store.open(folder)
     frame = store.frame()
     opened = time.perf_counter()
+    cpu = time.process_time() - busy
     found = store.query({"task": "set3", "tuned_on": ["", "set3"]}, ["step", "value"])
+    queried = time.perf_counter()
     return {
         "cells": len(frame),
         "import s": imported - started,
         "open s": opened - imported,
-        "query s": time.perf_counter() - opened,
+        "cpu s": cpu,
+        "query s": queried - opened,
         "lines": len(found),
         "peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
     }

@@ -223,3 +223,21 @@ def test_whatever_an_object_store_raises_is_our_error(monkeypatch):
         storage.replace("name", "")
     with pytest.raises(AmuroError, match="403"):
         storage.get_many(["name"])
+
+
+def test_units_are_listed_with_their_files(storage):
+    for name in (
+        "cells/b/x",
+        "cells/a/x",
+        "cells/a/y",
+        "cells/c/other",
+        "cells/file",
+        "elsewhere/x",
+    ):
+        storage.replace(name, name)
+    listing = storage.listing()
+    assert storage.units("cells", ("x", "y")) == {
+        "a": [listing["cells/a/x"], listing["cells/a/y"]],
+        "b": [listing["cells/b/x"], None],
+    }
+    assert storage.units("none", ("x",)) == {}

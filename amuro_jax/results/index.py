@@ -84,18 +84,13 @@ def _stamps(storage):
     """Per key of a cell with a record: sizes and versions of its two files as one text, and the
     size of its rows.
     """
-    stamps, rows = {}, {}
-    prefix = f"{sealed.CELLS}/"
-    for name, (size, version) in storage.listing(sealed.CELLS).items():
-        key, _, file = name.removeprefix(prefix).partition("/")
-        if file == sealed.RECORD:
-            stamps[key] = f"{size}:{version}"
-        elif file == sealed.ROWS:
-            rows[key] = (size, version)
-    for key, (size, version) in rows.items():
-        if key in stamps:
-            stamps[key] += f"|{size}:{version}"
-    return stamps, {key: size for key, (size, _) in rows.items()}
+    stamps, sizes = {}, {}
+    for key, (record, rows) in storage.units(sealed.CELLS, (sealed.RECORD, sealed.ROWS)).items():
+        if record is not None:
+            size, version = rows or (None, "")
+            stamps[key] = f"{record[0]}:{record[1]}|{size}:{version}"
+            sizes[key] = size
+    return stamps, sizes
 
 
 def _read(storage):
