@@ -21,6 +21,7 @@ from tests.study.conftest import series  # noqa: F401
 
 EOS = 3
 DRAWN = Sampling(1.0, 0.9, 5)
+pytestmark = pytest.mark.slow
 SCRIPT = """
 import dataclasses, json, sys
 from amuro_jax import processes, sharding

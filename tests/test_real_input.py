@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
 CONFIG = {
     "vocab_size": 50304,
     "hidden_size": 256,

@@ -70,14 +70,14 @@ def prepare(
         raise DataError("queries with and without choices in one list", where=queries[0].task)
     if generated == {True}:
         method = GENERATE
-    book = _Book(tokenizer)
+    table = _RequestTable(tokenizer)
     if method in (Method.TOKEN_PROB, Method.CONSTRAINED) and candidates == LABELS:
-        book.split_ahead(queries)
+        table.split_all(queries)
     empty = [], [], [], []
-    prepared = Prepared(list(queries), method, candidates, book.requests, *empty, fixed_order)
+    prepared = Prepared(list(queries), method, candidates, table.requests, *empty, fixed_order)
     for query in queries:
         if method in (GENERATE, Method.FREE):
-            context = book.context(query.context)
+            context = table.context(query.context)
             length = FREE_TOKENS if method == Method.FREE else query.new_tokens or max_new_tokens
             prepared.requests.append(Request(context, (), length, query.stop))
             prepared.places.append([])
@@ -85,24 +85,24 @@ def prepare(
             prepared.choice_tokens.append([])
             prepared.context_tokens.append(len(context))
         else:
-            _rank(prepared, book, query, candidates)
-    book.close()
+            _rank(prepared, table, query, candidates)
+    table.finish()
     return prepared
 
 
-def _rank(prepared, book, query, candidates):
+def _rank(prepared, table, query, candidates):
     if candidates == SUB_TOKENS:
-        context = book.context(query.context)
+        context = table.context(query.context)
         pairs = [
-            [(context, (token,)) for token in book.sub_tokens(forms)]
+            [(context, (token,)) for token in table.sub_tokens(forms)]
             for forms in query.continuations
         ]
     else:
         pairs = [
-            [book.split(query.context, form, query.joint) for form in forms]
+            [table.split(query.context, form, query.joint) for form in forms]
             for forms in query.continuations
         ]
-    prepared.places.append([[book.place(*pair) for pair in forms] for forms in pairs])
+    prepared.places.append([[table.place(*pair) for pair in forms] for forms in pairs])
     prepared.choice_tokens.append([len(forms[0][1]) for forms in pairs])
     prepared.context_tokens.append(max(len(context) for forms in pairs for context, _ in forms))
     first_forms = [forms[0] for forms in query.continuations]
@@ -110,23 +110,24 @@ def _rank(prepared, book, query, candidates):
     prepared.unconditional_places.append(
         None
         if unconditional is None
-        else [book.place(*book.split(unconditional, form, query.joint)) for form in first_forms]
+        else [table.place(*table.split(unconditional, form, query.joint)) for form in first_forms]
     )
 
 
-class _Book:
+class _RequestTable:
     """Collects continuations by context, so that each context is one request, and remembers what
     was tokenised.
     """
 
     def __init__(self, tokenizer):
-        self.tokenizer, self.requests, self.places, self.split_before = tokenizer, [], {}, {}
-        self.start = tuple(tokenizer.prefix_ids)
+        self.tokenizer = tokenizer
+        self.requests: list[Request] = []
+        self.places: dict = {}  # context ids → (request, {continuation ids: its place})
+        self.splits: dict = {}  # (context, continuation, joint) → ids of both
 
-    def split_ahead(self, queries, chunk=512):
-        """Tokenises all jointly tokenised pairs, many at a time, in parallel.
-
-        Shots that neighbours share, once.
+    def split_all(self, queries, chunk=512):
+        """Tokenises all jointly tokenised pairs, `chunk` at a time, in parallel; shots that
+        neighbouring queries share are tokenised once.
         """
         for head, group in itertools.groupby(
             (query for query in queries if query.joint),
@@ -147,12 +148,17 @@ class _Book:
                 [context + form for context, form in part], shared
             )
             for (context, form), (ids, offsets) in zip(part, encoded, strict=True):
-                self.split_before[context, form, True] = self._checked(
+                self.splits[context, form, True] = self._checked(
                     context, form, self._joint(context, ids, offsets)
                 )
 
     def context(self, text):
-        ids = self.start + tuple(self.tokenizer.encode(text))
+        return self._begun(self.tokenizer.encode(text))
+
+    def _begun(self, ids):
+        """Ids of a context after bos, where the tokenizer adds one and the text has none."""
+        start = self.tokenizer.prefix_ids
+        ids = tuple(ids) if start == tuple(ids[:1]) else (*start, *ids)
         return ids or (self.tokenizer.eos_id,)  # something must predict the first token
 
     def sub_tokens(self, forms):
@@ -164,9 +170,9 @@ class _Book:
         Jointly tokenised, a token that crosses the border belongs to the continuation.
         """
         key = (context, continuation, joint)
-        if key not in self.split_before:
-            self.split_before[key] = self._split(*key)
-        return self.split_before[key]
+        if key not in self.splits:
+            self.splits[key] = self._split(*key)
+        return self.splits[key]
 
     def _split(self, context, continuation, joint):
         if joint:
@@ -185,7 +191,7 @@ class _Book:
         border = len(ids)
         while border and offsets[border - 1][1] > len(context):
             border -= 1
-        return (self.start + tuple(ids[:border]) or (self.tokenizer.eos_id,)), tuple(ids[border:])
+        return self._begun(ids[:border]), tuple(ids[border:])
 
     def _checked(self, context, continuation, pair):
         if not pair[1]:
@@ -200,7 +206,7 @@ class _Book:
         request, continuations = self.places.setdefault(context, (len(self.places), {}))
         return request, continuations.setdefault(continuation, len(continuations))
 
-    def close(self):
+    def finish(self):
         self.requests += [
             Request(context, tuple(continuations))
             for context, (_, continuations) in self.places.items()

@@ -6,9 +6,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tokenizers
 
 from amuro_jax.data.protocols import PAPER, STRICT
 from amuro_jax.data.registry import get_task
+from amuro_jax.data.tokenizer import Tokenizer
 from amuro_jax.data.types import Query
 from amuro_jax.errors import ConfigError, DataError
 from amuro_jax.evals.evaluate import _labelled, cut_at, evaluate, rules, stop_at
@@ -29,7 +31,6 @@ SHOTS = "### Input_1: The cat sat.\n ### Inference: neutral\n" * 3
 def world(tmp_path_factory):
     from amuro_jax import checkpoint
     from amuro_jax.convert.door import open_checkpoint
-    from amuro_jax.data.tokenizer import Tokenizer
 
     folder = tmp_path_factory.mktemp("hf")
     model = hf.make_checkpoint(folder, torch, transformers)
@@ -266,6 +267,19 @@ def test_tokenised_once_for_all_checkpoints(world):
     assert Scorer(scorer.config).plan_once(prepared) is not plan  # each scorer has its own
     assert first.rows[0]["choice_logprobs"] != other.rows[0]["choice_logprobs"]
     assert first.rows[0]["prompt_sha256"] == other.rows[0]["prompt_sha256"]
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_a_text_that_begins_with_bos_gets_no_second_one(world, joint):
+    """As a chat template writes it, where the tokenizer adds a bos of its own."""
+    backend = tokenizers.Tokenizer.from_file(str(world[2].folder / "tokenizer.json"))
+    tokenizer = Tokenizer(backend, 0, 1, None, add_bos=True)
+    plain = queries(2, joint=joint, shared=0)
+    begun = [
+        dataclasses.replace(query, context=tokenizer.token(1) + query.context) for query in plain
+    ]
+    made, same = prepare(plain, tokenizer).requests, prepare(begun, tokenizer).requests
+    assert made == same and all(request.context.count(1) == 1 for request in made)
 
 
 def test_bad_queries_are_named(world):

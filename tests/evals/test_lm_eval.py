@@ -7,6 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from amuro_jax.errors import ConfigError
+from amuro_jax.scoring.generation import Sampling
 from tests.evals import hf
 
 torch = pytest.importorskip("torch")
@@ -96,6 +98,48 @@ def test_rolling_equals_hflm(both):
     _, ours, theirs = both
     values = [side["results"]["t_rolling"]["bits_per_byte,none"] for side in (ours, theirs)]
     np.testing.assert_allclose(*values, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings,expected",
+    [
+        ({}, (Sampling(), (), 256)),
+        ({"until": "a", "max_gen_toks": 3, "max_new_tokens": 9}, (Sampling(), ("a",), 3)),
+        ({"until": None, "max_tokens": 5, "max_completion_tokens": 7}, (Sampling(), (), 5)),
+        ({"until": ["a", "b"], "temperature": 0.5}, (Sampling(0.5), ("a", "b"), 256)),
+        ({"do_sample": False, "temperature": 0.5, "top_k": 5}, (Sampling(), (), 256)),
+        ({"do_sample": True, "temperature": 1, "top_p": 0.9}, (Sampling(1.0, 0.9), (), 256)),
+        ({"do_sample": True, "num_beams": 1, "repetition_penalty": 1.0}, (Sampling(), (), 256)),
+    ],
+)
+def test_generation_settings_follow_the_harness(settings, expected):
+    """Names, priorities and defaults of its `normalize_gen_kwargs`."""
+    from lm_eval.models.utils import normalize_gen_kwargs
+
+    from amuro_jax.evals.lm_eval import _Settings
+
+    made = _Settings.read(settings)
+    assert (made.sampling, made.until, made.new_tokens) == expected
+    theirs = normalize_gen_kwargs({"until": [], **settings})
+    assert made.new_tokens == theirs["max_gen_toks"]
+    assert made.sampling.temperature == theirs.get("temperature", 0.0)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_beams": 4},
+        {"repetition_penalty": 1.1},
+        {"temperature": 0.7, "top_k": 50},
+        {"max_length": 100},
+    ],
+)
+def test_settings_that_would_have_no_effect_are_refused(both, settings):
+    from lm_eval.api.instance import Instance
+
+    call = Instance("generate_until", {}, ("The cat", settings), 0)
+    with pytest.raises(ConfigError, match=next(reversed(settings))):
+        both[0].generate_until([call])
 
 
 def test_chat_template(both):

@@ -3,6 +3,7 @@ that is not added to texts, and with one that is; each kind of request; plain te
 chats whose last message is continued.
 """
 
+import copy
 import json
 
 import numpy as np
@@ -42,7 +43,7 @@ TEXTS = [
     "yes é語 no\n",
     f"{BOS}The cat",
     " ran",
-    "mat" * 30,
+    "mat no " * 40,
 ]
 ANSWERS = [" the mat", "neutral", " yes no", "語", "\nA dog ran.", " "]
 UNTIL = [["e"], ["\n", "a"], ["the", "he"], ["é"], ["語"], [""], [], [TURN], "at", ["no n", "o "]]
@@ -209,6 +210,40 @@ def test_generated_text(both, until):
     contexts = [*TEXTS, *(answer + text for text in TEXTS for answer in ANSWERS[:2])]
     mine, other = generated(ours, contexts, until), generated(theirs, contexts, until)
     assert mine == other and len(set(mine)) > 3
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_stop_strings_from_within_the_text(both, length):
+    """One of its own for each text, of several tokens and of parts of tokens."""
+    _, ours, theirs = both
+    contexts = [text + answer for text in TEXTS for answer in ANSWERS]
+    calls = []
+    for context, text in zip(contexts, generated(theirs, contexts, new=16), strict=True):
+        stop = text[len(text) // 2 :][:length]
+        calls.append((context, {"until": [stop, "not in it"], "max_gen_toks": 16}))
+    calls = [call for call in calls if call[1]["until"][0]]
+    mine = ours.generate_until(instances("generate_until", copy.deepcopy(calls)))
+    other = theirs.generate_until(instances("generate_until", copy.deepcopy(calls)))
+    assert mine == other and len(calls) > 20
+
+
+def test_cases_that_stop_hflm(both):
+    """White space alone as a context, no context to continue, and new tokens that fill the model."""
+    kind, ours, theirs = both
+    long = [("The cat", {"until": [], "max_gen_toks": LENGTH})]
+    calls = {"generate_until": [long]}
+    if kind != "bos added":
+        calls["loglikelihood"] = [[(" ", "no")]]
+        calls["generate_until"].append([("", {"until": [], "max_gen_toks": 4})])
+    for name, cases in calls.items():
+        for case in cases:
+            with pytest.raises((AssertionError, IndexError, ValueError, RuntimeError)):
+                getattr(theirs, name)(instances(name, copy.deepcopy(case)))
+            (made,) = getattr(ours, name)(instances(name, copy.deepcopy(case)))
+            assert made or made == ""
+    if kind != "bos added":
+        space, none = likelihoods(ours, [(" ", "no"), ("", " no")])
+        assert space == none
 
 
 @pytest.mark.parametrize("until", [["e"], ["\n"]], ids=ascii)

@@ -10,6 +10,7 @@ from amuro_jax.models.config import ModelConfig
 from amuro_jax.scoring import ahead
 from amuro_jax.scoring.scorer import Scorer
 
+pytestmark = pytest.mark.slow
 OLMO_1B = ModelConfig("olmo", 50304, 2048, 16, 16, 16, 128, 8192, 2048)
 
 

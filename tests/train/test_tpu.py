@@ -12,6 +12,7 @@ from amuro_jax.models.config import ModelConfig
 from amuro_jax.train.optimizer import Optimizer
 from amuro_jax.train.step import Step
 
+pytestmark = pytest.mark.slow
 OLMO_1B = ModelConfig("olmo", 50304, 2048, 16, 16, 16, 128, 8192, 2048)
 
 
