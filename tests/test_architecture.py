@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "amuro_jax"
 LEVELS = {
     "errors": 0,
     "claims": 0,
+    "spelling": 0,
     "storage": 0,
     "files": 0,
     "config": 1,

@@ -62,7 +62,7 @@ def main() -> None:
 
 def _names(given):
     from amuro_jax.config import split_names
-    from amuro_jax.data import sources
+    from amuro_jax.data import protocols, sources
     from amuro_jax.data.registry import TASKS
     from amuro_jax.errors import ConfigError, DataError
 
@@ -74,13 +74,13 @@ def _names(given):
             where="command line",
             hint="give --data_root=…, or name the sets to take from the Hub",
         )
+    protocol = protocols.resolve(given.protocol, given.quirks)
     names = [
         name
         for name, task in TASKS.items()
         if any(
             sources.split_path(task, split, given.data_root)
-            for split in (*task.source.test, task.source.published_test)
-            if split
+            for split in task.under(protocol).source.test
         )
     ]
     if not names:

@@ -1,6 +1,6 @@
 """Prompts of the multiple-choice sets. Default is that of OLMo's released requests (`strict`), or
-of the evaluation suite that the study called
-(`paper`); Instruct and IO are ours, for measuring sensitivity, and the same under both protocols.
+of the evaluation suite that the study called (`paper`); Instruct and IO are ours, for measuring
+sensitivity, and the same under both protocols.
 """
 
 import re
@@ -9,78 +9,40 @@ from amuro_jax.data import formats
 from amuro_jax.data.protocols import Protocol
 from amuro_jax.data.task import Task
 from amuro_jax.data.types import Example
-from amuro_jax.errors import ConfigError
 
 UNCONDITIONAL = "Answer:"
 
-_QUESTION = {
-    "default": "Question: {question}\nAnswer:",
-    "instruct": "Please answer the following question.\n{question}\nThe answer is:",
-    "io": "{question}",
-}
-CHOICE_FRAMES = {
-    "hellaswag": {
-        "default": "{activity}: {context}",
-        "instruct": "Please continue the following text about {activity}.\n{context}",
-        "io": "{context}",
-    },
-    "boolq": {
-        "default": "{passage}\nQuestion: {question}?\nAnswer:",
-        "instruct": "Please read the following text and answer the question with yes or no.\n{passage}\n{question}?\nThe answer is:",
-        "io": "{passage} {question}?",
-    },
-    "sciq_choice": {
-        "default": "{support}\nQuestion: {question}\nAnswer:",
-        "instruct": "Please read the following text and answer the question.\n{support}\n{question}\nThe answer is:",
-        "io": "{support} {question}",
-    },
-}
-PUBLISHED_CHOICES = {"openbookqa": "{question}"}
+
+def without_marks(text: str) -> str:
+    """WikiHow's section marks taken out, as the published suite does for HellaSwag."""
+    text = text.strip().replace(" [title]", ". ")
+    return re.sub(r"\[.*?\]", "", text).replace("  ", " ")
+
+
+CLEANERS = {"": str, "strip": str.strip, "without_marks": without_marks}
 
 
 def choice_prompt(example: Example, task: Task, name: str, protocol: Protocol) -> str:
     """The question as the model sees it; every continuation is one space and a choice.
 
+    A field that the row leaves empty at the start leaves no white space behind.
+
     Raises:
         ConfigError: an unknown format, or one without a template for these sets.
     """
-    published = protocol.published_choices and name == "default"
-    text = formats.filled(_template(task, name, published), example.fields, name)
-    if task.reader == "sciq_choice":
-        return (
-            text.strip()
-            if published
-            else text.lstrip("\n ")
-            if not example.fields["support"]
-            else text
-        )
-    return _cleaned(text) if published and task.reader == "hellaswag" else text
-
-
-def _template(task, name, published):
-    base, changes = formats.parse_format(name, task)
-    if published and task.reader in PUBLISHED_CHOICES:
-        return PUBLISHED_CHOICES[task.reader]
-    if base in formats.FORMATS and base not in dict(task.templates):
-        return formats.perturbed(CHOICE_FRAMES.get(task.reader, _QUESTION)[base], changes)
-    try:
-        return formats.template_of(task, name, Protocol())
-    except ConfigError as error:
-        raise ConfigError(
-            error.what,
-            where=error.where,
-            hint="a user's format serves these sets with a template for the frame `choice`",
-        ) from error
+    task = task.under(protocol)
+    template = formats.template_of(task, name, protocol)
+    text = formats.filled(template, example.fields, name)
+    if name == "default" and task.clean_prompt:  # the published suite has no other format
+        return CLEANERS[task.clean_prompt](text)
+    fields = formats.template_fields(template)
+    begins_empty = template.startswith("{") and not example.fields[fields[0]]
+    return text.lstrip("\n ") if begins_empty else text
 
 
 def choice_text(text: str, task: Task, protocol: Protocol) -> str:
-    """A choice as it is continued; HellaSwag's endings are cleaned under `paper`."""
-    return _cleaned(text) if task.reader == "hellaswag" and protocol.published_choices else text
-
-
-def _cleaned(text):
-    text = text.strip().replace(" [title]", ". ")
-    return re.sub(r"\[.*?\]", "", text).replace("  ", " ")
+    """A choice as it is continued."""
+    return CLEANERS[task.under(protocol).clean_choices](text)
 
 
 def shot_text(example: Example, task: Task, name: str, protocol: Protocol) -> str:

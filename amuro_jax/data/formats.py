@@ -10,8 +10,9 @@ import random
 import re
 import string
 
+from amuro_jax import spelling
 from amuro_jax.data.protocols import Protocol
-from amuro_jax.data.task import Task
+from amuro_jax.data.task import Kind, Task
 from amuro_jax.data.types import Example
 from amuro_jax.errors import ConfigError
 
@@ -45,31 +46,16 @@ FRAMES = {
         "instruct": "Given the instruction: {instruction} Output 1: {first} Output 2: {second} The better output is number ",
         "io": "{instruction} {first} {second}",
     },
+    "choice": {
+        "default": "Question: {question}\nAnswer:",
+        "instruct": "Please answer the following question.\n{question}\nThe answer is:",
+        "io": "{question}",
+    },
     "math": {
         "default": "### Question: {question}\n ### Answer: ",
         "instruct": "Please solve the following problem step by step: {question} Solution: ",
         "io": "{question}",
     },
-}
-
-# The released formatter's own bytes where they differ (quirk 12): nothing stands between two pieces
-# unless it is written here.
-PUBLISHED = {
-    "social_i_qa": {
-        "default": "### Input: {context}\n ### Answer: Answer A: {A} Answer B: {B}Answer C: {C}\n ### Question: ",
-        "instruct": "Given the context: {context} And the answer: Answer A: {A} Answer B: {B}Answer C: {C}Generate a suitable question: ",
-        "io": "{context}{A}{B}{C}",
-    },
-    "sciq_question": {
-        "default": "### Input: {context}\n ### Answer: Answer A: {A} Answer B: {B} Answer C: {C}Answer D: {D}\n ### Question: ",
-        "instruct": "Given the context: {context} And the answer: Answer A: {A} Answer B: {B}Answer C: {C}Answer D: {D}"
-        "Generate a suitable question: ",
-    },
-    "tweetqa": {
-        "default": "### Input: {context}\n ### Answer: {A}\n ### Question: ",
-        "instruct": "Given the context: {context} And the answer: {A}Generate a suitable question: ",
-    },
-    "cnn": {"io": FRAMES["summary"]["default"]},  # quirk 13
 }
 
 PERTURBATIONS = {
@@ -107,24 +93,6 @@ LABEL_WORDS = {
     },
 }
 
-_USER: dict[str, dict[str, str]] = {}
-
-
-def add_format(name: str, templates: dict[str, str]) -> None:
-    """A user's own format: {frame: template with {fields}}.
-
-    Raises:
-        ConfigError: a name that is taken, or a template without fields.
-    """
-    if name in FORMATS or "~" in name:
-        raise ConfigError(f"a format cannot be called {name!r}", where="format")
-    for frame, template in templates.items():
-        if not template_fields(template):
-            raise ConfigError(
-                f"the template of {frame} has no {{field}}: {template!r}", where=f"format {name}"
-            )
-    _USER[name] = dict(templates)
-
 
 def parse_format(name: str, task: Task | None = None) -> tuple[str, dict[str, str]]:
     """`"default~sep=tab"` → ("default", {"sep": "tab"}).
@@ -133,31 +101,28 @@ def parse_format(name: str, task: Task | None = None) -> tuple[str, dict[str, st
         ConfigError: unknown format or perturbation.
     """
     base, *parts = name.split("~")
-    known = [*FORMATS, *_USER, *(dict(task.templates) if task else ())]
+    known = list(dict.fromkeys([*FORMATS, *(dict(task.templates) if task else ())]))
     if base not in known:
         raise ConfigError(
-            f"unknown format {base!r}", where="format", hint="formats: " + ", ".join(known)
+            f"unknown format {base!r}", where="format", hint=spelling.hint(base, known)
         )
     changes = dict(part.partition("=")[::2] for part in parts)
-    families = {**PERTURBATIONS, "labels": LABEL_WORDS}
+    variants = {**PERTURBATIONS, "labels": LABEL_WORDS}
     for kind, value in changes.items():
-        if value not in families.get(kind, {}):
-            hint = "; ".join(f"{kind}={'|'.join(values)}" for kind, values in families.items())
+        if value not in variants.get(kind, {}):
+            hint = "; ".join(f"{kind}={'|'.join(values)}" for kind, values in variants.items())
             raise ConfigError(
                 f"unknown perturbation {kind}={value}", where=f"format {name}", hint=hint
             )
     return base, changes
 
 
-def format_family(base: str = "default", labels: bool = True) -> list[str]:
+def perturbations_of(base: str = "default", labels: bool = True) -> list[str]:
     """`base` and every single perturbation of it, for measuring sensitivity over many formats."""
-    families = {**PERTURBATIONS, **({"labels": LABEL_WORDS} if labels else {})}
-    return [base] + [
-        f"{base}~{kind}={value}"
-        for kind, values in families.items()
-        for value in values
-        if (kind, value) != ("space", "one")
-    ]
+    variants = {**PERTURBATIONS, **({"labels": LABEL_WORDS} if labels else {})}
+    usual = ("space", "one")  # as the templates are written
+    changes = [(kind, value) for kind, values in variants.items() for value in values]
+    return [base, *(f"{base}~{kind}={value}" for kind, value in changes if (kind, value) != usual)]
 
 
 def template_of(task: Task, name: str, protocol: Protocol) -> str:
@@ -166,17 +131,16 @@ def template_of(task: Task, name: str, protocol: Protocol) -> str:
     Raises:
         ConfigError: unknown format, or one that has no template for the task's frame.
     """
+    task = task.under(protocol)
     base, changes = parse_format(name, task)
-    own, user = dict(task.templates), _USER.get(base, {})
-    template = own.get(base) or user.get(task.frame) or FRAMES.get(task.frame, {}).get(base)
+    template = dict(task.templates).get(base) or FRAMES.get(task.frame, {}).get(base)
     if template is None:
         raise ConfigError(
             f"format {base!r} has no template for {task.name} ({task.frame})",
             where=f"format {base}",
+            hint="write one in the task file, under `templates`",
         )
-    if protocol.published_templates and base not in own:
-        template = PUBLISHED.get(task.reader, {}).get(base, template)
-    if protocol.gold_in_prompt and task.reader == "llmbar":
+    if task.gold_shown and not task.chat:  # a conversation holds it in a turn of its own
         template = template.rstrip() + " {gold} "
     return perturbed(template, changes)
 
@@ -209,7 +173,7 @@ def word_for(word: str, task: Task, name: str) -> str:
 
     Texts that are no label words stay as they are.
     """
-    if task.kind != "classification" or "~" not in name:
+    if task.kind != Kind.CLASSIFICATION or "~" not in name:
         return word
     variant = LABEL_WORDS.get(parse_format(name, task)[1].get("labels"))
     if variant is None:
@@ -232,6 +196,7 @@ def prompt(example: Example, task: Task, name: str, protocol: Protocol) -> str:
     Raises:
         ConfigError: a template that names a field the example does not have.
     """
+    task = task.under(protocol)
     fields = dict(example.fields)
     template = template_of(task, name, protocol)
     if task.frame == "question" and "answer" not in fields:
@@ -242,6 +207,15 @@ def prompt(example: Example, task: Task, name: str, protocol: Protocol) -> str:
         fields["gold"] = example.completion
     text = filled(template, fields, name)
     return text if protocol.published_templates else text.rstrip()
+
+
+def conversation(text: str, example: Example, task: Task, end_of_text: str) -> str:
+    """A prompt as the user's turn of a chat, in the layout of TULU as the released code renders
+    it: the end of text also begins it; where the gold is shown, it is the assistant's first turn.
+    """
+    answered = f"<|assistant|>\n{example.completion.strip()}{end_of_text}\n"
+    turn = answered if task.gold_shown else ""
+    return f"{end_of_text}<|user|>\n{text}\n{turn}<|assistant|>\n"
 
 
 def filled(template: str, fields: dict[str, str], name: str) -> str:
@@ -262,14 +236,13 @@ def filled(template: str, fields: dict[str, str], name: str) -> str:
 def _options(example, task):
     """`Answer A: … Answer B: …`.
 
-    SciQ's are shuffled by row, so that the right one is not always first; a lone answer stands
-    bare.
+    Shuffled by row where the task says so; a lone answer has no letter.
     """
     letters = [letter for letter in "ABCD" if letter in example.fields]
     texts = [example.fields[letter] for letter in letters]
     if len(texts) == 1:
         return texts[0]
-    if task.reader == "sciq_question":
+    if task.shuffle_options:
         random.Random(f"options:{example.row}").shuffle(texts)
     return " ".join(f"Answer {letter}: {text}" for letter, text in zip(letters, texts, strict=True))
 

@@ -13,6 +13,7 @@ from amuro_jax import files
 from amuro_jax.data import sources
 from amuro_jax.data.queries import build_queries
 from amuro_jax.data.registry import TASKS
+from amuro_jax.data.task import Kind
 from amuro_jax.data.tokenizer import Tokenizer
 from amuro_jax.data.types import Query
 
@@ -28,7 +29,8 @@ def table(data_root: str = "") -> list[dict[str, str]]:
     lines = []
     for task in TASKS.values():
         source = task.source
-        metric = task.metric + (f" ({task.primary})" if task.kind == "multiple_choice" else "")
+        primary = f" ({task.primary})" if task.kind == Kind.MULTIPLE_CHOICE else ""
+        metric = (task.metric or "") + primary
         where = (
             " ".join(part for part in (source.hub, source.config) if part)
             or f"local {source.folder}"

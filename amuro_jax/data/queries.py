@@ -9,10 +9,12 @@ import numpy as np
 from amuro_jax.data import choices, formats, sources
 from amuro_jax.data.protocols import STRICT, Protocol
 from amuro_jax.data.shots import Shots, choose_shots, instance_shots
-from amuro_jax.data.task import Task
+from amuro_jax.data.task import Kind, Task
 from amuro_jax.data.tokenizer import Tokenizer
 from amuro_jax.data.types import Example, Query
 from amuro_jax.errors import DataError
+
+END_OF_TEXT = "<|endoftext|>"  # in a conversation, where no tokenizer says what it is
 
 
 def build_queries(
@@ -41,6 +43,7 @@ def build_queries(
     Raises:
         DataError: see `data.sources`; a row that does not fit even alone and cut.
     """
+    task = task.under(protocol)
     split = sources.test_split(task, protocol, data_root)
     test = sources.load_examples(task, split, protocol)
     chosen = (
@@ -48,7 +51,8 @@ def build_queries(
         if shot_texts is not None
         else choose_shots(task, shots, protocol, shot_seed, data_root, test)
     )
-    frame = _Frame(task, format, protocol, shots)
+    end_of_text = tokenizer.token(tokenizer.eos_id) if tokenizer else END_OF_TEXT
+    frame = _Frame(task, format, protocol, shots, end_of_text)
     scored = _subsample([example for example in test if example.row not in chosen.held_out], rows)
     if not scored:
         raise DataError(
@@ -92,15 +96,16 @@ class _Frame:
     format: str
     protocol: Protocol
     shots: int
+    end_of_text: str = END_OF_TEXT
 
     def prompt(self, example: Example, task: Task | None = None) -> str:
         task = task or self.task
-        if task.kind == "multiple_choice":
+        if task.kind == Kind.MULTIPLE_CHOICE:
             return choices.choice_prompt(example, task, self.format, self.protocol)
         return formats.prompt(example, task, self.format, self.protocol)
 
     def shot(self, example: Example, task: Task) -> str:
-        if task.kind == "multiple_choice":
+        if task.kind == Kind.MULTIPLE_CHOICE:
             return choices.shot_text(example, task, self.format, self.protocol)
         prompt = self.prompt(example, task)
         completion = formats.completion(example, task, self.format, self.protocol)
@@ -116,25 +121,29 @@ class _Frame:
         **extra,
     ) -> Query:
         before, task = "".join(texts), self.task
-        choice = task.kind == "multiple_choice"
+        choice = task.kind == Kind.MULTIPLE_CHOICE
+        text = self.prompt(example)
+        if task.chat:
+            text = formats.conversation(text, example, task, self.end_of_text)
         return Query(
             task=task.name,
             row=example.row,
             doc_id=example.doc_id,
             format=self.format,
             shots=self.shots,
-            context=before + self.prompt(example),
+            context=before + text,
             continuations=self.continuations(example),
             gold=example.gold,
             reference=formats.word_for(example.completion, task, self.format),
             unconditional=choices.UNCONDITIONAL if choice else None,
-            stop=() if self.protocol.no_stop or task.kind != "generation" else task.stop,
+            stop=() if self.protocol.no_stop or task.kind != Kind.GENERATION else task.stop,
             shared=len(before) if shared else 0,
             joint=not (choice and self.protocol.published_choices),
             shot_rows=tuple(names),
             group=example.group,
             metric=task.metric,
             new_tokens=task.new_tokens,
+            published=task.is_published(self.format),
             **extra,
         )
 
@@ -143,15 +152,19 @@ class _Frame:
 
         Label words with and without the space, whose probabilities are added.
         """
-        if self.task.kind == "multiple_choice":
+        if self.task.kind == Kind.MULTIPLE_CHOICE:
             return tuple(
                 (f" {choices.choice_text(option, self.task, self.protocol)}",)
                 for option in example.choices
             )
         words = [formats.word_for(word, self.task, self.format) for word in example.choices]
-        if self.task.reader == "rte" and not self.protocol.rte_neutral:
-            return _forms(words[0]), _forms(words[1]) + _forms(words[2])
-        return tuple(map(_forms, words))
+        if not self.task.answers:
+            return tuple(map(_forms, words))
+        word_of = dict(zip(example.choices, words, strict=True))
+        return tuple(
+            tuple(form for word in group for form in _forms(word_of[word]))
+            for group in self.task.answers
+        )
 
 
 def _forms(word):

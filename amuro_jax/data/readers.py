@@ -1,11 +1,10 @@
-"""One function per native row shape: a row → `Example`, or a ValueError that says what is wrong
-with it.
+"""One function per native row shape: (task under its protocol, row, index) → `Example`, or a
+ValueError that says what is wrong with the row.
 """
 
 import random
 
-from amuro_jax.data.protocols import Protocol
-from amuro_jax.data.task import Task
+from amuro_jax.data.task import Kind, Task
 from amuro_jax.data.types import Example
 
 LETTERS = "ABCDEFGHIJ"
@@ -19,14 +18,11 @@ def _text(row, column):
     return value
 
 
-def _class(task: Task, protocol: Protocol, label) -> int:
-    """Index of a native label.
-
-    −1 is refused, or under `published_splits` taken for "no" in paraphrase sets (quirk 4).
-    """
+def _class(task: Task, label) -> int:
+    """Index of a native label; −1 is refused, or what the task says (quirk 4)."""
     if label in (-1, "-1"):
-        if protocol.published_splits and task.frame == "paraphrase":
-            return task.labels.index("no")
+        if task.unlabelled:
+            return task.labels.index(task.unlabelled)
         raise ValueError(UNLABELLED)
     if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < len(task.labels):
         raise ValueError(
@@ -35,11 +31,9 @@ def _class(task: Task, protocol: Protocol, label) -> int:
     return label
 
 
-def _labelled(task, row, index, fields, gold, labels=None):
-    labels = labels or task.labels
-    return Example(
-        index, str(row.get("idx", row.get("id", index))), fields, labels[gold], labels, gold
-    )
+def _labelled(task, row, index, fields, gold):
+    doc_id = str(row.get("idx", row.get("id", index)))
+    return Example(index, doc_id, fields, task.labels[gold], task.labels, gold)
 
 
 def _open(row, index, fields, completion):
@@ -48,22 +42,22 @@ def _open(row, index, fields, completion):
     return Example(index, str(row.get("id", row.get("qid", index))), fields, completion)
 
 
-def xsum(task, row, index, protocol):
+def xsum(task, row, index):
     """document, summary."""
     return _open(row, index, {"document": _text(row, "document")}, _text(row, "summary"))
 
 
-def xlsum(task, row, index, protocol):
+def xlsum(task, row, index):
     """text, summary."""
     return _open(row, index, {"document": _text(row, "text")}, _text(row, "summary"))
 
 
-def cnn(task, row, index, protocol):
+def cnn(task, row, index):
     """article, highlights."""
     return _open(row, index, {"document": _text(row, "article")}, _text(row, "highlights"))
 
 
-def social_i_qa(task, row, index, protocol):
+def social_i_qa(task, row, index):
     """context, question, and answerA … answerC (or only the right `answer`)."""
     if "answerA" in row:
         fields = {letter: _text(row, f"answer{letter}") for letter in "ABC"}
@@ -74,7 +68,7 @@ def social_i_qa(task, row, index, protocol):
     return _open(row, index, {"context": _text(row, "context"), **fields}, _text(row, "question"))
 
 
-def sciq_question(task, row, index, protocol):
+def sciq_question(task, row, index):
     """support, correct_answer, distractor1–3, question.
 
     The right answer stands first, `formats` shuffles.
@@ -90,7 +84,7 @@ def sciq_question(task, row, index, protocol):
     )
 
 
-def tweetqa(task, row, index, protocol):
+def tweetqa(task, row, index):
     """Tweet, Answer (the first counts), Question."""
     answers = row["Answer"]
     if not isinstance(answers, list) or not answers:
@@ -102,23 +96,20 @@ def tweetqa(task, row, index, protocol):
     )
 
 
-def mnli(task, row, index, protocol):
+def mnli(task, row, index):
     """premise, hypothesis, label 0–2."""
     fields = {"premise": _text(row, "premise"), "hypothesis": _text(row, "hypothesis")}
-    return _labelled(task, row, index, fields, _class(task, protocol, row["label"]))
+    return _labelled(task, row, index, fields, _class(task, row["label"]))
 
 
-def gpt3nli(task, row, index, protocol):
+def gpt3nli(task, row, index):
     """text_a, text_b, label 0–2."""
     fields = {"premise": _text(row, "text_a"), "hypothesis": _text(row, "text_b")}
-    return _labelled(task, row, index, fields, _class(task, protocol, row["label"]))
+    return _labelled(task, row, index, fields, _class(task, row["label"]))
 
 
-def rte(task, row, index, protocol):
-    """sentence1, sentence2, label 0 entailment / 1 not.
-
-    Strict: two classes, `not entailment` scored by neutral and contradiction together.
-    """
+def rte(task, row, index):
+    """sentence1, sentence2, label 0 entailment / 1 not."""
     label = row["label"]
     if label not in (0, 1):
         raise ValueError(UNLABELLED if label == -1 else f"label {label!r} is not 0 or 1")
@@ -126,31 +117,31 @@ def rte(task, row, index, protocol):
     return _labelled(task, row, index, fields, label)
 
 
-def pair(task, row, index, protocol):
+def pair(task, row, index):
     """sentence1, sentence2, label 0/1."""
     fields = {"sentence1": _text(row, "sentence1"), "sentence2": _text(row, "sentence2")}
-    return _labelled(task, row, index, fields, _class(task, protocol, row["label"]))
+    return _labelled(task, row, index, fields, _class(task, row["label"]))
 
 
 paws = pair
 
 
-def qqp(task, row, index, protocol):
+def qqp(task, row, index):
     """question1, question2, label 0/1 (−1 on the Hub's test split)."""
     fields = {"sentence1": _text(row, "question1"), "sentence2": _text(row, "question2")}
-    return _labelled(task, row, index, fields, _class(task, protocol, row["label"]))
+    return _labelled(task, row, index, fields, _class(task, row["label"]))
 
 
-def stsb(task, row, index, protocol):
+def stsb(task, row, index):
     """sentence1, sentence2, label: a score of 0–5, yes above 3.5, or already 0/1 as an integer."""
     label = row["label"]
     if isinstance(label, float):
         label = int(label > 3.5) if 0 <= label <= 5 else int(label)
     fields = {"sentence1": _text(row, "sentence1"), "sentence2": _text(row, "sentence2")}
-    return _labelled(task, row, index, fields, _class(task, protocol, label))
+    return _labelled(task, row, index, fields, _class(task, label))
 
 
-def messages(task, row, index, protocol):
+def messages(task, row, index):
     """messages: [{role, content}, …] with at least one assistant turn."""
     turns = row["messages"]
     if not isinstance(turns, list) or not any(turn["role"] == "assistant" for turn in turns):
@@ -182,50 +173,53 @@ def _lettered(row, index, fields):
     return _choices(row, index, fields, list(texts), list(letters).index(key), row.get("id"))
 
 
-def arc(task, row, index, protocol):
+def arc(task, row, index):
     """question, choices {text, label}, answerKey."""
     return _lettered(row, index, {"question": _text(row, "question")})
 
 
-def openbookqa(task, row, index, protocol):
+def openbookqa(task, row, index):
     """question_stem, choices {text, label}, answerKey."""
     return _lettered(row, index, {"question": _text(row, "question_stem")})
 
 
-def hellaswag(task, row, index, protocol):
+def hellaswag(task, row, index):
     """activity_label, ctx (or ctx_a and ctx_b), endings, label."""
+    if "ctx" in row:
+        return _hellaswag(row, index, _text(row, "ctx"))
+    return _hellaswag(row, index, f"{_text(row, 'ctx_a')} {row.get('ctx_b') or ''}".strip())
+
+
+def hellaswag_parts(task, row, index):
+    """As `hellaswag`, of the context's two parts where they are there, the second capitalised."""
+    if "ctx_a" not in row:
+        return hellaswag(task, row, index)
+    return _hellaswag(row, index, f"{row['ctx_a']} {str(row.get('ctx_b') or '').capitalize()}")
+
+
+def _hellaswag(row, index, context):
     if str(row["label"]) == "":
         raise ValueError(UNLABELLED)
-    if "ctx_a" in row and protocol.published_choices:
-        context = f"{row['ctx_a']} {str(row.get('ctx_b') or '').capitalize()}"
-    else:
-        context = (
-            _text(row, "ctx")
-            if "ctx" in row
-            else f"{_text(row, 'ctx_a')} {row.get('ctx_b') or ''}".strip()
-        )
     fields = {"activity": _text(row, "activity_label"), "context": context}
     return _choices(row, index, fields, list(row["endings"]), _whole(row["label"]), row.get("ind"))
 
 
-def boolq(task, row, index, protocol):
-    """question, passage, answer (or label).
+def boolq(task, row, index):
+    """question, passage, answer (or label); the task's labels are the choices.
 
-    Choices yes, no, or as published no, yes. SuperGLUE's passages begin with their title.
+    SuperGLUE's passages begin with their title.
     """
-    options = ["no", "yes"] if protocol.published_choices else ["yes", "no"]
     answer = row["answer"] if "answer" in row else row["label"]
     if answer == -1:
         raise ValueError(UNLABELLED)
     if answer not in (0, 1):
         raise ValueError(f"answer {answer!r} is not true or false")
     fields = {"passage": _text(row, "passage"), "question": _text(row, "question")}
-    return _choices(
-        row, index, fields, options, options.index("yes" if answer else "no"), row.get("idx")
-    )
+    gold = task.labels.index("yes" if answer else "no")
+    return _choices(row, index, fields, list(task.labels), gold, row.get("idx"))
 
 
-def sciq_choice(task, row, index, protocol):
+def sciq_choice(task, row, index):
     """support, question, distractor1–3, correct_answer (the last option)."""
     options = [
         _text(row, name) for name in ("distractor1", "distractor2", "distractor3", "correct_answer")
@@ -239,7 +233,7 @@ def sciq_choice(task, row, index, protocol):
     )
 
 
-def piqa(task, row, index, protocol):
+def piqa(task, row, index):
     """goal, sol1, sol2, label."""
     if row["label"] == -1:
         raise ValueError(UNLABELLED)
@@ -252,7 +246,7 @@ def piqa(task, row, index, protocol):
     )
 
 
-def mmlu(task, row, index, protocol):
+def mmlu(task, row, index):
     """question, subject (the group), choices, answer (index)."""
     return _choices(
         row,
@@ -265,21 +259,21 @@ def mmlu(task, row, index, protocol):
     )
 
 
-def truthfulqa(task, row, index, protocol):
+def truthfulqa(task, row, index):
     """question, mc1_targets {choices, labels}: one right choice, the first on the Hub.
 
-    Shuffled by row under `strict`.
+    The options are shuffled by row where the task says so.
     """
     texts, labels = list(row["mc1_targets"]["choices"]), list(row["mc1_targets"]["labels"])
     if labels.count(1) != 1:
         raise ValueError(f"mc1_targets has {labels.count(1)} right choices, not one")
     right = texts[labels.index(1)]
-    if not protocol.published_choices:
+    if task.shuffle_options:
         random.Random(f"options:{index}").shuffle(texts)
     return _choices(row, index, {"question": _text(row, "question")}, texts, texts.index(right))
 
 
-def llmbar(task, row, index, protocol):
+def llmbar(task, row, index):
     """input, output_1, output_2, label 1 or 2: the better output."""
     fields = {
         "instruction": _text(row, "input"),
@@ -291,27 +285,27 @@ def llmbar(task, row, index, protocol):
     return _labelled(task, row, index, fields, row["label"] - 1)
 
 
-def gsm8k(task, row, index, protocol):
+def gsm8k(task, row, index):
     """question, answer: a worked solution that ends in `#### number`."""
     if "####" not in _text(row, "answer"):
         raise ValueError("column 'answer' has no line '#### number'")
     return _open(row, index, {"question": _text(row, "question")}, row["answer"])
 
 
-def mapped(task, row, index, protocol):
+def mapped(task, row, index):
     """A user's set: each part of the example from the column that `task.mapping` names."""
     parts = dict(task.mapping)
     fields = {field: _text(row, column) for field, column in parts["fields"]}
     doc_id, group = str(row.get(parts.get("id"), index)), str(row.get(parts.get("group"), ""))
-    if task.kind == "generation":
+    if task.kind == Kind.GENERATION:
         return Example(index, doc_id, fields, _text(row, parts["completion"]), group=group)
     gold = row[parts["gold"]]
-    if task.kind == "classification":
+    if task.kind == Kind.CLASSIFICATION:
         return Example(
             index,
             doc_id,
             fields,
-            task.labels[chosen := _label_of(task, protocol, gold)],
+            task.labels[chosen := _label_of(task, gold)],
             task.labels,
             chosen,
             group,
@@ -332,9 +326,9 @@ def mapped(task, row, index, protocol):
     )
 
 
-def _label_of(task, protocol, label):
+def _label_of(task, label):
     """A label word or its index."""
-    return task.labels.index(label) if label in task.labels else _class(task, protocol, label)
+    return task.labels.index(label) if label in task.labels else _class(task, label)
 
 
 def _whole(value):

@@ -1,10 +1,13 @@
 """The task registry: one literal table of the study's sets, those its code also ran, and the
-laboratory's.
+laboratory's. What the published pipeline did differently with a set is in the set's own entry.
 """
 
 import dataclasses
 
-from amuro_jax.data.task import Source, Task
+from amuro_jax import spelling
+from amuro_jax.config import Metric
+from amuro_jax.data.formats import FORMATS, FRAMES
+from amuro_jax.data.task import Family, Kind, Source, Task, Use, quirk
 from amuro_jax.errors import ConfigError
 
 NLI = ("entailment", "neutral", "contradiction")
@@ -17,81 +20,160 @@ ONE, TWO = ("premise", "hypothesis", "label"), ("sentence1", "sentence2", "label
 LAST = ("test", "validation")  # scored where labelled, else the other
 
 _GLUE = "nyu-mll/glue"
-_TUNED = ("fine_tune", "in_domain", "cross_task")
+_TUNED = (Use.FINE_TUNE, Use.IN_DOMAIN, Use.CROSS_TASK)
+_SAME_TASK, _OTHER, _EXTRA = (Use.IN_DOMAIN,), (Use.OUT_OF_DOMAIN,), (Use.EXTRA,)
 _READ = ("context", "A", "B", "C", "D")  # question generation: all its fields are there to be read
 
+# Formats that the released code writes files of. It has no IO of the sets of `_NO_IO`, and of
+# multiple choice only what the evaluation suite renders.
+_NO_IO, _DEFAULT_ONLY, _NONE = ("default", "instruct"), ("default",), ()
 
-def _summary(name, source, columns, roles, licence="unspecified"):
+
+def _templates(**templates):
+    return tuple(templates.items())
+
+
+# Quirk 12: the released formatter's own bytes; nothing is between two pieces unless it is written.
+_SOCIAL_QUIRK = quirk(
+    "published_templates",
+    templates=_templates(
+        default="### Input: {context}\n ### Answer: Answer A: {A} Answer B: {B}Answer C: {C}\n"
+        " ### Question: ",
+        instruct="Given the context: {context} And the answer: Answer A: {A} Answer B: {B}"
+        "Answer C: {C}Generate a suitable question: ",
+        io="{context}{A}{B}{C}",
+    ),
+)
+_SCIQ_QUIRK = quirk(
+    "published_templates",
+    templates=_templates(
+        default="### Input: {context}\n ### Answer: Answer A: {A} Answer B: {B} Answer C: {C}"
+        "Answer D: {D}\n ### Question: ",
+        instruct="Given the context: {context} And the answer: Answer A: {A} Answer B: {B}"
+        "Answer C: {C}Answer D: {D}Generate a suitable question: ",
+    ),
+)
+_TWEETQA_QUIRK = quirk(
+    "published_templates",
+    templates=_templates(
+        default="### Input: {context}\n ### Answer: {A}\n ### Question: ",
+        instruct="Given the context: {context} And the answer: {A}Generate a suitable question: ",
+    ),
+)
+_CNN_QUIRK = quirk(  # quirk 13: no IO variant
+    "published_templates", templates=_templates(io=FRAMES["summary"]["default"])
+)
+_UNLABELLED_IS_NO = quirk("published_splits", unlabelled="no")  # quirk 4
+
+_HELLASWAG_TEMPLATES = _templates(
+    default="{activity}: {context}",
+    instruct="Please continue the following text about {activity}.\n{context}",
+    io="{context}",
+)
+_HELLASWAG_QUIRK = quirk(
+    "published_choices",
+    reader="hellaswag_parts",
+    clean_prompt="without_marks",
+    clean_choices="without_marks",
+)
+_BOOLQ_TEMPLATES = _templates(
+    default="{passage}\nQuestion: {question}?\nAnswer:",
+    instruct="Please read the following text and answer the question with yes or no.\n{passage}\n"
+    "{question}?\nThe answer is:",
+    io="{passage} {question}?",
+)
+_SCIQ_TEMPLATES = _templates(
+    default="{support}\nQuestion: {question}\nAnswer:",
+    instruct="Please read the following text and answer the question.\n{support}\n{question}\n"
+    "The answer is:",
+    io="{support} {question}",
+)
+# Quirk 6: a chat in which the assistant has answered before it is asked; rows in a drawn order.
+_LLMBAR_QUIRKS = (
+    quirk(
+        "published_templates",
+        templates=_templates(
+            default="### Instruction: {instruction}### Output_1: {first}\n ### Output_2: {second}\n"
+            " ### Instruction Following: "
+        ),
+        chat=True,
+    ),
+    quirk("published_splits", order_seed=42),
+    quirk("gold_in_prompt", gold_shown=True),
+)
+
+
+def _summary(name, source, columns, roles, **fields):
+    fields = {"reader": name, "published_formats": FORMATS} | fields
     return Task(
-        name,
-        "generation",
-        "summary",
-        name,
-        source,
-        columns,
-        (),
-        "rougeL",
-        roles,
-        "summary",
-        licence=licence,
+        name=name,
+        kind=Kind.GENERATION,
+        frame="summary",
+        source=source,
+        columns=columns,
+        metric=Metric.ROUGE_L,
+        roles=roles,
+        family=Family.SUMMARY,
         evidence=("document",),
+        **fields,
     )
 
 
-def _question(name, source, columns, roles, licence="unspecified", reader=None):
+def _question(name, source, columns, roles, **fields):
+    fields = {"reader": name, "published_formats": FORMATS} | fields
     return Task(
-        name,
-        "generation",
-        "question",
-        reader or name,
-        source,
-        columns,
-        (),
-        "rougeL",
-        roles,
-        "question",
-        licence=licence,
+        name=name,
+        kind=Kind.GENERATION,
+        frame="question",
+        source=source,
+        columns=columns,
+        metric=Metric.ROUGE_L,
+        roles=roles,
+        family=Family.QUESTION,
         evidence=_READ,
+        **fields,
     )
 
 
-def _classes(
-    name, frame, source, columns, roles, labels=YES_NO, licence="unspecified", reader=None
-):
+def _classes(name, frame, source, columns, roles, labels, **fields):
+    fields = {"reader": name, "published_formats": FORMATS} | fields
     return Task(
-        name,
-        "classification",
-        frame,
-        reader or name,
-        source,
-        columns,
-        labels,
-        "accuracy",
-        roles,
-        frame,
-        licence=licence,
+        name=name,
+        kind=Kind.CLASSIFICATION,
+        frame=frame,
+        source=source,
+        columns=columns,
+        labels=labels,
+        roles=roles,
+        family=Family(frame),
+        **fields,
     )
 
 
-def _choice(
-    name,
-    source,
-    columns,
-    primary,
-    licence="unspecified",
-    reader=None,
-    roles=("multiple_choice",),
-    evidence=(),
-):
+def _nli(name, source, columns, roles, **fields):
+    return _classes(name, "nli", source, columns, roles, NLI, **fields)
+
+
+def _paraphrase(name, source, columns, roles, **fields):
+    fields = {"reader": "pair", "quirks": (_UNLABELLED_IS_NO,)} | fields
+    return _classes(name, "paraphrase", source, columns, roles, YES_NO, **fields)
+
+
+def _choice(name, source, columns, primary, **fields):
     fields = {
-        "roles": roles,
-        "family": "knowledge",
-        "primary": primary,
-        "licence": licence,
-        "evidence": evidence,
-    }
+        "reader": name,
+        "roles": (Use.MULTIPLE_CHOICE,),
+        "published_formats": _DEFAULT_ONLY,
+    } | fields
     return Task(
-        name, "multiple_choice", "choice", reader or name, source, columns, (), "accuracy", **fields
+        name=name,
+        kind=Kind.MULTIPLE_CHOICE,
+        frame="choice",
+        source=source,
+        columns=columns,
+        primary=primary,
+        family=Family.KNOWLEDGE,
+        **fields,
     )
 
 
@@ -99,31 +181,31 @@ def _lab(name, **fields):
     return Source("", name, **fields)
 
 
+_OWN = {"licence": "Apache-2.0", "published_formats": None}  # made by the laboratory
+
+
 _LAB_SETS = [
-    _classes("lab_nli", "nli", _lab("lab_nli"), ONE, _TUNED, NLI, "Apache-2.0", "mnli"),
-    _classes(
-        "lab_paraphrase",
-        "paraphrase",
-        _lab("lab_paraphrase"),
-        TWO,
+    _nli("lab_nli", _lab("lab_nli"), ONE, _TUNED, reader="mnli", **_OWN),
+    _paraphrase("lab_paraphrase", _lab("lab_paraphrase"), TWO, _TUNED, **_OWN),
+    _question(
+        "lab_question",
+        _lab("lab_question"),
+        SOCIAL,
         _TUNED,
-        YES_NO,
-        "Apache-2.0",
-        "pair",
+        reader="social_i_qa",
+        quirks=(_SOCIAL_QUIRK,),
+        **_OWN,
     ),
-    _question("lab_question", _lab("lab_question"), SOCIAL, _TUNED, "Apache-2.0", "social_i_qa"),
-    dataclasses.replace(
-        _summary("lab_summary", _lab("lab_summary"), ("document", "summary"), _TUNED, "Apache-2.0"),
-        reader="xsum",
+    _summary(
+        "lab_summary", _lab("lab_summary"), ("document", "summary"), _TUNED, reader="xsum", **_OWN
     ),
 ]
 
 
 def _out_of_domain(task: Task) -> Task:
     name = f"{task.name}_ood"
-    return dataclasses.replace(
-        task, name=name, source=_lab(name, train="", shots_from=task.name), roles=("out_of_domain",)
-    )
+    source = _lab(name, train="", shots_from=task.name)
+    return dataclasses.replace(task, name=name, source=source, roles=_OTHER)
 
 
 _ALL = [
@@ -133,15 +215,17 @@ _ALL = [
         "xlsum",
         Source("csebuetnlp/xlsum", "xlsum_english", "english", shots_from="xsum"),
         ("text", "summary"),
-        ("in_domain",),
-        "CC-BY-NC-SA-4.0",
+        _SAME_TASK,
+        licence="CC-BY-NC-SA-4.0",
     ),
     _summary(
         "cnn",
         Source("abisee/cnn_dailymail", "cnn_dailymail", "3.0.0", shots_from="xsum"),
         ("article", "highlights"),
-        ("out_of_domain",),
-        "Apache-2.0",
+        _OTHER,
+        licence="Apache-2.0",
+        published_formats=_NO_IO,
+        quirks=(_CNN_QUIRK,),
     ),
     # Question generation
     _question(
@@ -155,193 +239,210 @@ _ALL = [
         SOCIAL,
         _TUNED,
         reader="social_i_qa",
+        quirks=(_SOCIAL_QUIRK,),
     ),
     _question(
         "sciq",
-        Source("allenai/sciq", "sciq", test=LAST, published_test="test"),
+        Source("allenai/sciq", "sciq", test=LAST),
         SCIQ,
-        ("out_of_domain",),
-        "CC-BY-NC-3.0",
-        "sciq_question",
+        _OTHER,
+        licence="CC-BY-NC-3.0",
+        reader="sciq_question",
+        shuffle_options=True,
+        published_formats=_NO_IO,
+        quirks=(quirk("published_splits", test=("test",)), _SCIQ_QUIRK),
     ),
     _question(
         "tweetqa",
-        Source("ucsbnlp/tweet_qa", "tweet_qa", test=("validation",), published_test="train"),
+        Source("ucsbnlp/tweet_qa", "tweet_qa", test=("validation",)),
         ("Tweet", "Answer", "Question"),
-        ("out_of_domain",),
-        "CC-BY-SA-4.0",
+        _OTHER,
+        licence="CC-BY-SA-4.0",
+        published_formats=_NO_IO,
+        quirks=(quirk("published_splits", test=("train",)), _TWEETQA_QUIRK),
     ),
     # Natural language inference
-    _classes(
+    _nli(
         "mnli_matched",
-        "nli",
         Source(_GLUE, "glue_mnli", "mnli", test=("validation_matched",)),
         ONE,
         _TUNED,
-        NLI,
-        "OANC and others",
-        "mnli",
+        licence="OANC and others",
+        reader="mnli",
     ),
-    _classes(
+    _nli(
         "mnli_mismatched",
-        "nli",
         Source(_GLUE, "glue_mnli", "mnli", test=("validation_mismatched",)),
         ONE,
-        ("in_domain",),
-        NLI,
-        "OANC and others",
-        "mnli",
+        _SAME_TASK,
+        licence="OANC and others",
+        reader="mnli",
     ),
-    _classes(
+    _nli(
         "rte",
-        "nli",
-        Source(_GLUE, "glue_rte", "rte", test=("validation",), published_test="train"),
+        Source(_GLUE, "glue_rte", "rte", test=("validation",)),
         TWO,
-        ("out_of_domain",),
-        NLI,
+        _OTHER,
+        answers=(("entailment",), ("neutral", "contradiction")),
+        published_formats=_NO_IO,
+        quirks=(
+            quirk("published_splits", test=("train",)),
+            quirk("rte_neutral", answers=()),  # quirk 11: `contradiction` is always wrong
+        ),
     ),
-    _classes(
+    _nli(
         "gpt3nli",
-        "nli",
         Source(
             "pietrolesci/gpt3_nli", "gpt3_nli", train="", test=("train",), shots_from="mnli_matched"
         ),
         ("text_a", "text_b", "label"),
-        ("out_of_domain",),
-        NLI,
+        _OTHER,
+        published_formats=_NO_IO,
     ),
     # Paraphrase detection
-    _classes(
+    _paraphrase(
         "paws",
-        "paraphrase",
         Source("google-research-datasets/paws", "paws_labeled_final", "labeled_final"),
         TWO,
         _TUNED,
-        reader="pair",
     ),
-    _classes(
+    _paraphrase(
         "qqp",
-        "paraphrase",
-        Source(
-            _GLUE, "glue_qqp", "qqp", test=("validation",), published_test="test", shots_from="paws"
-        ),
+        Source(_GLUE, "glue_qqp", "qqp", test=("validation",), shots_from="paws"),
         ("question1", "question2", "label"),
-        ("out_of_domain",),
+        _OTHER,
         licence="non-commercial",
+        reader="qqp",
+        published_formats=_NO_IO,
+        quirks=(quirk("published_splits", test=("test",), unlabelled="no"),),
     ),
-    _classes(
+    _paraphrase(
         "stsb",
-        "paraphrase",
         Source(
             _GLUE,
             "glue_stsb",
             "stsb",
             also=("glue_stsb_binary",),
             test=("validation",),
-            published_test="test",
             shots_from="paws",
         ),
         TWO,
-        ("out_of_domain",),
+        _OTHER,
+        reader="stsb",
+        published_formats=_NO_IO,
+        quirks=(quirk("published_splits", test=("test",), unlabelled="no"),),
     ),
     # Instruction tuning, and what it is tested on
     Task(
-        "tulu",
-        "chat",
-        "chat",
-        "messages",
-        Source("allenai/tulu-v2-sft-mixture", "tulu_v2", also=("instruct_messages",), test=()),
-        ("messages",),
-        metric="",
-        roles=("fine_tune",),
-        family="chat",
+        name="tulu",
+        kind=Kind.CHAT,
+        frame="chat",
+        reader="messages",
+        source=Source(
+            "allenai/tulu-v2-sft-mixture", "tulu_v2", also=("instruct_messages",), test=()
+        ),
+        columns=("messages",),
+        metric=None,
+        roles=(Use.FINE_TUNE,),
+        family=Family.CHAT,
         licence="ODC-BY-1.0",
     ),
     _choice(
         "arc_easy",
-        Source(
-            "allenai/ai2_arc", "ai2_arc_easy", "ARC-Easy", test=LAST, published_test="validation"
-        ),
+        Source("allenai/ai2_arc", "ai2_arc_easy", "ARC-Easy", test=LAST),
         ARC,
         "unconditional",
-        "CC-BY-SA-4.0",
-        "arc",
+        licence="CC-BY-SA-4.0",
+        reader="arc",
+        quirks=(quirk("published_splits", test=("validation",)),),
     ),
     _choice(
         "arc_challenge",
-        Source(
-            "allenai/ai2_arc",
-            "ai2_arc_challenge",
-            "ARC-Challenge",
-            test=LAST,
-            published_test="validation",
-        ),
+        Source("allenai/ai2_arc", "ai2_arc_challenge", "ARC-Challenge", test=LAST),
         ARC,
         "unconditional",
-        "CC-BY-SA-4.0",
-        "arc",
+        licence="CC-BY-SA-4.0",
+        reader="arc",
+        quirks=(quirk("published_splits", test=("validation",)),),
     ),
     _choice(
         "openbookqa",
-        Source("allenai/openbookqa", "openbookqa", "main", test=LAST, published_test="validation"),
+        Source("allenai/openbookqa", "openbookqa", "main", test=LAST),
         ("question_stem", "choices", "answerKey"),
         "unconditional",
+        quirks=(
+            quirk("published_splits", test=("validation",)),
+            quirk("published_choices", templates=_templates(default="{question}")),
+        ),
     ),
     _choice(
         "hellaswag",
         Source("Rowan/hellaswag", "hellaswag", test=("validation",)),
         HELLASWAG,
         "per_token",
-        "MIT",
+        licence="MIT",
+        templates=_HELLASWAG_TEMPLATES,
+        quirks=(_HELLASWAG_QUIRK,),
     ),
     _choice(
         "boolq",
         Source("aps/super_glue", "boolq", "boolq", test=("validation",)),
         ("question", "passage", "answer|label"),
         "raw",
-        "CC-BY-SA-3.0",
+        licence="CC-BY-SA-3.0",
         evidence=("passage",),
+        labels=("yes", "no"),
+        templates=_BOOLQ_TEMPLATES,
+        quirks=(quirk("published_choices", labels=("no", "yes")),),
     ),
     _choice(
         "sciq_choice",
-        Source("allenai/sciq", "sciq", test=LAST, published_test="validation"),
+        Source("allenai/sciq", "sciq", test=LAST),
         SCIQ,
         "raw",
-        "CC-BY-NC-3.0",
+        licence="CC-BY-NC-3.0",
         evidence=("support",),
+        templates=_SCIQ_TEMPLATES,
+        quirks=(
+            quirk("published_splits", test=("validation",)),
+            quirk("published_choices", clean_prompt="strip"),
+        ),
     ),
-    # What the study's code also ran
+    # What the study's code also ran; its own prompts of MMLU, GSM8K and TruthfulQA are others
     _classes(
         "llmbar",
         "preference",
         Source("princeton-nlp/LLMBar", "llmbar", "LLMBar", train="", test=("Natural",)),
         ("input", "output_1", "output_2", "label"),
-        ("extra",),
+        _EXTRA,
         ("1", "2"),
-        "MIT",
+        licence="MIT",
+        published_formats=_DEFAULT_ONLY,
+        quirks=_LLMBAR_QUIRKS,
     ),
     _choice(
         "mmlu",
         Source("cais/mmlu", "mmlu", "all", train="dev", test=LAST),
         ("question", "choices", "answer", "subject"),
         "per_char",
-        "MIT",
-        roles=("extra",),
+        licence="MIT",
+        roles=_EXTRA,
+        published_formats=_NONE,
     ),
     Task(
-        "gsm8k",
-        "generation",
-        "math",
-        "gsm8k",
-        Source("openai/gsm8k", "gsm8k", "main"),
-        ("question", "answer"),
-        (),
-        "exact_number",
-        ("extra",),
-        "math",
+        name="gsm8k",
+        kind=Kind.GENERATION,
+        frame="math",
+        reader="gsm8k",
+        source=Source("openai/gsm8k", "gsm8k", "main"),
+        columns=("question", "answer"),
+        metric=Metric.EXACT_NUMBER,
+        roles=_EXTRA,
+        family=Family.MATH,
         licence="MIT",
         stop=("\n\n", "\n### Question"),
         new_tokens=256,
+        published_formats=_NONE,
     ),
     _choice(
         "truthfulqa",
@@ -354,55 +455,59 @@ _ALL = [
         ),
         ("question", "mc1_targets"),
         "raw",
-        "Apache-2.0",
-        roles=("extra",),
+        licence="Apache-2.0",
+        roles=_EXTRA,
+        shuffle_options=True,
+        published_formats=_NONE,
+        quirks=(quirk("published_choices", shuffle_options=False),),
     ),
     _choice(
         "piqa",
         Source("ybisk/piqa", "piqa", test=("validation",)),
         ("goal", "sol1", "sol2", "label"),
         "per_char",
-        "AFL-3.0",
-        roles=("extra",),
+        licence="AFL-3.0",
+        roles=_EXTRA,
+        published_formats=None,
     ),
     # The laboratory
     *_LAB_SETS,
     *map(_out_of_domain, _LAB_SETS),
-    _choice("lab_attributes", _lab("lab_attributes"), ARC, "raw", "Apache-2.0", "arc"),
-    _choice("lab_events", _lab("lab_events"), HELLASWAG, "per_token", "Apache-2.0", "hellaswag"),
+    _choice("lab_attributes", _lab("lab_attributes"), ARC, "raw", reader="arc", **_OWN),
+    _choice(
+        "lab_events",
+        _lab("lab_events"),
+        HELLASWAG,
+        "per_token",
+        reader="hellaswag",
+        templates=_HELLASWAG_TEMPLATES,
+        quirks=(_HELLASWAG_QUIRK,),
+        **_OWN,
+    ),
 ]
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 
 
 def get_task(name: str) -> Task:
-    """The task of a name; the name of a YAML file stands for the set it describes
-    (`data.task_file`).
+    """The task of a name; the path of a YAML file is the set it describes (`data.task_file`).
 
     Raises:
-        ConfigError: unknown, with the names there are.
+        ConfigError: unknown, with the nearest name; a YAML file that is wrong, or that takes the
+            name of a set of the registry.
     """
-    if name.endswith((".yaml", ".yml")):
+    if str(name).endswith((".yaml", ".yml")):
         from amuro_jax.data.task_file import read_task
 
-        return add_task(read_task(name))
+        task = read_task(name)
+        if task.name in TASKS:
+            raise ConfigError(
+                f"there is a task {task.name!r} already", where=name, hint="choose another name"
+            )
+        return task
     if name not in TASKS:
         raise ConfigError(
             f"unknown task {name!r}",
             where="task",
-            hint="a YAML file, or one of: " + ", ".join(TASKS),
+            hint=spelling.hint(name, TASKS) + "; or the path of a YAML file",
         )
     return TASKS[name]
-
-
-def add_task(task: Task) -> Task:
-    """Adds a user's own set for this process, and gives it back.
-
-    Raises:
-        ConfigError: the name is taken by another set.
-    """
-    if TASKS.get(task.name, task) != task:
-        raise ConfigError(
-            f"there is a task {task.name!r} already", where="task file", hint="choose another name"
-        )
-    TASKS[task.name] = task
-    return task

@@ -11,7 +11,7 @@ import numpy as np
 from amuro_jax.data import sources
 from amuro_jax.data.protocols import Protocol
 from amuro_jax.data.registry import get_task
-from amuro_jax.data.task import Task
+from amuro_jax.data.task import Kind, Task
 from amuro_jax.data.types import Example
 from amuro_jax.errors import DataError
 
@@ -54,7 +54,7 @@ def choose_shots(
     """
     if count == 0:
         return Shots((), (), task)
-    if protocol.shots_from_test and task.kind != "multiple_choice":
+    if protocol.shots_from_test and task.kind != Kind.MULTIPLE_CHOICE:
         return Shots(
             tuple(_enough(test, count, task)[:count]),
             tuple(f"test:{row}" for row in range(count)),
@@ -62,7 +62,7 @@ def choose_shots(
         )
     owner = get_task(task.source.shots_from) if task.source.shots_from else task
     found = _train_examples(owner, protocol, data_root)
-    if protocol.published_choices and task.kind == "multiple_choice":
+    if protocol.published_choices and task.kind == Kind.MULTIPLE_CHOICE:
         return Shots(
             (),
             (),

@@ -8,6 +8,8 @@ import functools
 import os
 from pathlib import Path
 
+import numpy as np
+
 from amuro_jax import files
 from amuro_jax.data import hub_cache, readers
 from amuro_jax.data.protocols import STRICT, Protocol
@@ -70,8 +72,7 @@ def find_split(task: Task, splits: tuple[str, ...], data_root: str) -> Split:
 
 def test_split(task: Task, protocol: Protocol, data_root: str) -> Split:
     """The split that is scored under a protocol (quirk 14)."""
-    published = protocol.published_splits and task.source.published_test
-    return find_split(task, (published,) if published else task.source.test, data_root)
+    return find_split(task, task.under(protocol).source.test, data_root)
 
 
 def train_split(task: Task, data_root: str) -> Split:
@@ -93,15 +94,19 @@ def raw_rows(task: Task, split: Split) -> tuple[tuple[str, dict], ...]:
     Read again only when the file has changed.
     """
     status = os.stat(split.path) if split.path else None
-    return _read_rows(task, split, status and (status.st_mtime_ns, status.st_size))
+    rows = _read_rows(task.source, split, status and (status.st_mtime_ns, status.st_size))
+    if task.source.order_seed is None:
+        return rows
+    order = np.random.default_rng(task.source.order_seed).permutation(len(rows))
+    return tuple(rows[index] for index in order)
 
 
 @functools.lru_cache(maxsize=64)
-def _read_rows(task, split, _changed):
+def _read_rows(source, split, _changed):
     if split.path is None:
         return tuple(
-            (f"{task.source.hub}:{split.name}[{number}]", row)
-            for number, row in enumerate(_hub_rows(task, split.name))
+            (f"{source.hub}:{split.name}[{number}]", row)
+            for number, row in enumerate(_hub_rows(source, split.name))
         )
     if split.path.suffix == ".jsonl":
         return tuple((f"{split.path}:{line}", row) for line, row in files.read_jsonl(split.path))
@@ -131,8 +136,8 @@ def _table_rows(path):
         raise DataError(f"cannot be read: {error}", where=path) from error
 
 
-def _hub_rows(task, split):
-    name, config = task.source.hub, task.source.config
+def _hub_rows(source, split):
+    name, config = source.hub, source.config
     try:
         try:
             return hub_cache.load(name, config or None, split=split)
@@ -159,6 +164,7 @@ def load_examples(task: Task, split: Split, protocol: Protocol = STRICT) -> list
         DataError: a missing column, a value of the wrong type, an unlabelled row: named by file and
             line.
     """
+    task = task.under(protocol)
     read, examples = getattr(readers, task.reader), []
     for index, (where, row) in enumerate(raw_rows(task, split)):
         if missing := [
@@ -170,7 +176,7 @@ def load_examples(task: Task, split: Split, protocol: Protocol = STRICT) -> list
                 hint=f"{task.name} needs {list(task.columns)}",
             )
         try:
-            examples.append(read(task, row, index, protocol))
+            examples.append(read(task, row, index))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{task.name}: {error}", where=where) from error
     if not examples:

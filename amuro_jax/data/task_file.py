@@ -1,6 +1,7 @@
 """A user's own set as a small YAML file, which every verb takes in place of a task's name.
 
-name: my_nli                 kind: classification | generation | multiple_choice
+name: my_nli                 what reports call it; another set's name is refused
+kind: classification         generation | multiple_choice
 folder: my_nli               local folder under data_root; or `hub: owner/name` and `config: …`
 fields: {premise: sent_a, hypothesis: sent_b}      field of the prompt: column of the rows
 gold: label                  column with the label word or its index; of the right option in
@@ -10,14 +11,29 @@ frame: nli                   prompts of a kind of set that is known; or template
 templates: {default: "A: {premise}\\n B: {hypothesis}\\n Relation: "}
 """
 
-import string
-from pathlib import Path
+import functools
 
+from amuro_jax import spelling
+from amuro_jax.config import Metric
 from amuro_jax.data import formats
-from amuro_jax.data.task import Source, Task
+from amuro_jax.data.task import Family, Kind, Source, Task, Use
 from amuro_jax.errors import ConfigError
+from amuro_jax.storage import Storage
 
-KINDS = ("classification", "generation", "multiple_choice")
+KINDS = (Kind.CLASSIFICATION, Kind.GENERATION, Kind.MULTIPLE_CHOICE)
+NEEDED = {
+    Kind.CLASSIFICATION: ("gold", "labels"),
+    Kind.GENERATION: ("completion",),
+    Kind.MULTIPLE_CHOICE: ("gold", "choices"),
+}
+METRICS = {
+    Kind.CLASSIFICATION: (Metric.ACCURACY,),
+    Kind.GENERATION: (Metric.ROUGE_L, Metric.EXACT_NUMBER),
+    Kind.MULTIPLE_CHOICE: (Metric.ACCURACY,),
+}
+PRIMARY = ("raw", "per_token", "per_char", "unconditional")
+# A set that a study fine-tunes on is scored by the other tasks' models too, unless it says else.
+ROLES = (Use.IN_DOMAIN, Use.CROSS_TASK)
 SOURCE = ("hub", "config", "folder", "train", "test", "shots_from")
 NAMES = (
     "name",
@@ -44,122 +60,140 @@ NAMES = (
 
 
 def read_task(path) -> Task:
-    """The task that a YAML file describes.
+    """The task that a YAML file describes, of a local disk or an object store.
 
     Raises:
         ConfigError: not YAML, an unknown or missing name, a template with a field that no column
             fills.
     """
+    storage, name = Storage.of_file(path)
+    if not storage.exists(name):
+        raise ConfigError("no such task file", where=path)
+    return parse_task(storage.read_text(name), str(path))
+
+
+@functools.lru_cache(maxsize=256)
+def parse_task(text: str, where: str = "task file") -> Task:
+    """The task that a YAML text describes.
+
+    Raises:
+        ConfigError: as `read_task`.
+    """
     import yaml
 
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError("no such task file", where=path)
     try:
-        given = yaml.safe_load(path.read_text())
+        given = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"not YAML: {error}", where=path) from error
+        raise ConfigError(f"not YAML: {error}", where=where) from error
     if not isinstance(given, dict):
-        raise ConfigError("expected names and values", where=path)
-    if unknown := [name for name in given if name not in NAMES]:
-        raise ConfigError(
-            f"unknown name {unknown[0]!r}", where=path, hint="names: " + ", ".join(NAMES)
-        )
-    _require(given, path)
+        raise ConfigError("expected names and values", where=where)
+    for name in given:
+        _one_of(name, NAMES, "name", where)
+    _require(given, where)
+    _require_prompts(given, where)
     return _task(given)
 
 
-def _require(given, path):
-    kind = given.get("kind")
-    if kind not in KINDS:
+def _one_of(value, known, what, where):
+    if value not in known:
         raise ConfigError(
-            f"unknown kind {kind!r}", where=f"{path}: kind", hint="one of " + ", ".join(KINDS)
+            f"unknown {what} {value!r}", where=where, hint=spelling.hint(value, known)
         )
-    needed = {
-        "classification": ("gold", "labels"),
-        "generation": ("completion",),
-        "multiple_choice": ("gold", "choices"),
-    }[kind]
-    for name in ("name", "fields", *needed):
+    return value
+
+
+def _require(given, where):
+    kind = _one_of(given.get("kind"), KINDS, "kind", f"{where}: kind")
+    for name in ("name", "fields", *NEEDED[kind]):
         if not given.get(name):
             raise ConfigError(
                 f"{name} is missing",
-                where=path,
-                hint=f"a {kind} set needs name, fields, {', '.join(needed)}",
+                where=where,
+                hint=f"a {kind} set needs name, fields, {', '.join(NEEDED[kind])}",
             )
     if not given.get("hub") and not given.get("folder"):
-        raise ConfigError("neither hub nor folder is given", where=path)
-    templates, frame = given.get("templates") or {}, given.get("frame")
-    if kind != "multiple_choice" and not templates and frame not in formats.FRAMES:
+        raise ConfigError("neither hub nor folder is given", where=where)
+    if metric := given.get("metric"):
+        _one_of(metric, METRICS[kind], "metric", f"{where}: metric")
+    if primary := given.get("primary"):
+        _one_of(primary, PRIMARY, "primary", f"{where}: primary")
+    for role in _listed(given.get("roles")):
+        _one_of(role, tuple(Use), "role", f"{where}: roles")
+    family = given.get("family", "")
+    near = spelling.nearest(family, tuple(Family))
+    if family not in tuple(Family) and near:  # a new family may have any other name
         raise ConfigError(
-            "neither templates nor a known frame",
-            where=path,
+            f"unknown family {family!r}",
+            where=f"{where}: family",
+            hint=f"did you mean {near!r}? one of {', '.join(Family)}, or a name unlike these",
+        )
+
+
+def _require_prompts(given, where):
+    frame, templates = given.get("frame"), given.get("templates") or {}
+    if frame is not None:
+        _one_of(frame, tuple(formats.FRAMES), "frame", f"{where}: frame")
+    elif not templates and given["kind"] != Kind.MULTIPLE_CHOICE:
+        raise ConfigError(
+            "neither templates nor a frame is given",
+            where=where,
             hint="frames: " + ", ".join(formats.FRAMES),
         )
     for name, template in templates.items():
-        fields = [field for _, field, _, _ in string.Formatter().parse(template) if field]
+        fields = formats.template_fields(template)
         if missing := [field for field in fields if field not in given["fields"]]:
             raise ConfigError(
                 f"template {name!r} names a field {missing[0]!r}",
-                where=path,
+                where=where,
                 hint=f"fields: {sorted(given['fields'])}",
+            )
+        if not fields or "~" in name:
+            raise ConfigError(
+                f"template {name!r} has no {{field}}, or its name has a ~",
+                where=where,
+                hint="a ~ marks a perturbation of a format",
             )
 
 
 def _task(given):
-    kind, mapping = (
-        given["kind"],
-        {
-            name: given[name]
-            for name in ("completion", "gold", "choices", "id", "group")
-            if given.get(name)
-        },
-    )
+    kind = Kind(given["kind"])
     mapping = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in mapping.items()
+        name: tuple(given[name]) if isinstance(given[name], list) else given[name]
+        for name in ("completion", "gold", "choices", "id", "group")
+        if given.get(name)
     }
     mapping["fields"] = tuple(sorted(given["fields"].items()))
-    columns = [
-        *given["fields"].values(),
-        *(
-            column
-            for name in ("completion", "gold", "choices")
-            for column in _listed(mapping.get(name))
-        ),
-    ]
-    test = tuple(_listed(given.get("test"))) or ("test", "validation")
+    columns = [*given["fields"].values()]
+    for name in ("completion", "gold", "choices"):
+        columns += _listed(mapping.get(name))
     source = Source(
-        given.get("hub", ""),
-        given.get("folder") or given["name"],
-        given.get("config", ""),
-        (),
-        given.get("train", "train"),
-        test,
+        hub=given.get("hub", ""),
+        folder=given.get("folder") or given["name"],
+        config=given.get("config", ""),
+        train=given.get("train", "train"),
+        test=tuple(_listed(given.get("test"))) or ("test", "validation"),
         shots_from=given.get("shots_from", ""),
     )
+    frame = "choice" if kind == Kind.MULTIPLE_CHOICE else given["name"]
     return Task(
-        given["name"],
-        kind,
-        given.get("frame") or ("choice" if kind == "multiple_choice" else given["name"]),
-        "mapped",
-        source,
-        tuple(dict.fromkeys(columns)),
-        tuple(map(str, given.get("labels") or ())),
-        given.get("metric") or _metric(kind),
-        tuple(_listed(given.get("roles"))) or ("extra",),
-        given.get("family", ""),
-        given.get("primary", "raw"),
-        given.get("licence", "unspecified"),
-        tuple(_listed(given.get("evidence"))),
-        tuple(_listed(given.get("stop"))) or ("\n",),
-        int(given.get("new_tokens", 0)),
-        tuple(sorted(mapping.items())),
-        tuple((given.get("templates") or {}).items()),
+        name=given["name"],
+        kind=kind,
+        frame=given.get("frame") or frame,
+        reader="mapped",
+        source=source,
+        columns=tuple(dict.fromkeys(columns)),
+        labels=tuple(map(str, given.get("labels") or ())),
+        metric=Metric(given.get("metric") or METRICS[kind][0]),
+        roles=tuple(map(Use, _listed(given.get("roles")))) or ROLES,
+        family=given.get("family", ""),
+        primary=given.get("primary", "raw"),
+        licence=given.get("licence", "unspecified"),
+        evidence=tuple(_listed(given.get("evidence"))),
+        stop=tuple(_listed(given.get("stop"))) or ("\n",),
+        new_tokens=int(given.get("new_tokens", 0)),
+        templates=tuple((given.get("templates") or {}).items()),
+        mapping=tuple(sorted(mapping.items())),
     )
-
-
-def _metric(kind):
-    return "rougeL" if kind == "generation" else "accuracy"
 
 
 def _listed(value):

@@ -6,6 +6,8 @@ import dataclasses
 
 import numpy as np
 
+from amuro_jax.config import Metric
+
 
 @dataclasses.dataclass(frozen=True)
 class Example:
@@ -66,8 +68,9 @@ class Query:
     dropped_shots: int = 0  # shots left out so that the context fits
     cut_tokens: int = 0  # tokens cut from the document so that the context fits
     group: str = ""
-    metric: str = "accuracy"  # generation: rougeL | exact_number
+    metric: Metric = Metric.ACCURACY
     new_tokens: int = 0  # generation: at most so many; 0: the run's own setting
+    published: bool = True  # False: a set of the study, in a format that its code does not have
 
 
 @dataclasses.dataclass(frozen=True)

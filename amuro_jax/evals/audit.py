@@ -82,6 +82,10 @@ CODES = {
         "these rows see fewer shots or less of the document than the others",
     ),
     "glued_text": ("warning", "words run together at the seam, in a way the model has not seen"),
+    "format_not_published": (
+        "note",
+        "no published number to compare with: the prompt is ours in this format",
+    ),
     "format_falls_back": ("warning", "two formats are one: no difference between them can show"),
     "no_stop": (
         "note",
@@ -152,6 +156,7 @@ def audit_rows(
     metrics = metrics or summarise(rows, primary=primary, bootstrap=1000)
     rows = apply_primary(rows, primary)
     findings = _shots(rows, split) + _repeated(rows) + _context(rows, max_length)
+    findings += _format(rows)
     if kind_of(rows) == "generation":
         findings += _generation(rows)
     else:
@@ -160,6 +165,14 @@ def audit_rows(
         dataclasses.replace(finding, where=where)
         for finding in sorted(findings, key=lambda f: -SEVERITIES.index(f.severity))
     ]
+
+
+def _format(rows):
+    first = rows[0]
+    if first.get("published") is not False:  # rows that do not say are taken to be
+        return []
+    what = f"the released code has no {first['format']} prompts of {first['task']}"
+    return [found("format_not_published", what)]
 
 
 def _labels(rows):

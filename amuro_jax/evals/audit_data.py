@@ -11,7 +11,7 @@ import numpy as np
 from amuro_jax.data import formats, queries, readers, sources
 from amuro_jax.data.protocols import STRICT, Protocol
 from amuro_jax.data.registry import get_task
-from amuro_jax.data.task import Task
+from amuro_jax.data.task import Kind, Task, Use
 from amuro_jax.data.tokenizer import Tokenizer, check_eos
 from amuro_jax.data.types import Example, Query
 from amuro_jax.errors import AmuroError
@@ -40,22 +40,19 @@ def audit_task(
     Raises:
         DataError: the set's rows are not there.
     """
-    if task.kind == "chat":
+    if task.kind == Kind.CHAT:
         return _eos(tokenizer)
+    task = task.under(protocol)
     split = sources.test_split(task, protocol, data_root)
     where = f"{task.name}/{split.name} ({protocol.name}, {format}, {shots} shots)"
     test, findings = _readable(task, split, protocol)
     findings += _eos(tokenizer) + _templates(task, format, protocol)
     if test:
-        findings += (
-            _labels(task, test, protocol)
-            + _repeated(test)
-            + _overlap(task, split, test, protocol, data_root)
-        )
+        findings += _labels(task, test) + _repeated(test) + _overlap(task, split, test, data_root)
         findings += _prompts(
             task, test, protocol, data_root, format, shots, tokenizer, max_length, max_new_tokens
         )
-    if tokenizer and task.labels:
+    if tokenizer and task.kind == Kind.CLASSIFICATION:
         findings += label_tokens(task, format, tokenizer, protocol)
     ordered = sorted(findings, key=lambda finding: -SEVERITIES.index(finding.severity))
     return [dataclasses.replace(finding, where=finding.where or where) for finding in ordered]
@@ -71,7 +68,7 @@ def _readable(task, split, protocol) -> tuple[list[Example], list[Finding]]:
     for index, (where, row) in enumerate(rows):
         unlabelled += row.get("label") in (-1, "-1", -1.0, "") or row.get("answerKey") == ""
         try:
-            examples.append(read(task, row, index, protocol))
+            examples.append(read(task, row, index))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             if readers.UNLABELLED not in str(error):
                 faults.append((where, f"{error}"))
@@ -97,22 +94,31 @@ def _eos(tokenizer):
 
 
 def _templates(task, format, protocol):
-    if task.kind == "multiple_choice":
-        return []
-    template, findings = formats.template_of(task, format, protocol), []
-    if protocol.published_templates and template[-1:].isspace():
+    findings = (
+        []
+        if task.is_published(format) or not protocol.published_templates
+        else [
+            found(
+                "format_not_published", f"the released code has no {format} prompts of {task.name}"
+            )
+        ]
+    )
+    if task.kind == Kind.MULTIPLE_CHOICE:
+        return findings
+    template = formats.template_of(task, format, protocol)
+    if protocol.published_templates and template[-1:].isspace() and not task.chat:
         findings.append(found("boundary_space", "the prompt ends in a space"))
     if protocol.published_templates and re.search(r"\}[A-Za-z{]", template):
         findings.append(found("glued_text", f"nothing stands between the parts of {template!r}"))
     if format != "default" and template == formats.template_of(task, "default", protocol):
         findings.append(found("format_falls_back", f"{format} is the same as default"))
-    if protocol.no_stop and task.kind == "generation":
+    if protocol.no_stop and task.kind == Kind.GENERATION:
         findings.append(found("no_stop", "generation ends at eos or its length only"))
     return findings
 
 
-def _labels(task, test, protocol):
-    if task.kind != "classification" or len(test) < FEW_ROWS:
+def _labels(task, test):
+    if task.kind != Kind.CLASSIFICATION or len(test) < FEW_ROWS:
         return []
     used = {example.gold for example in test}
     if len(used) == 1:
@@ -122,9 +128,7 @@ def _labels(task, test, protocol):
                 f"all {len(test)} rows have the same gold label, {test[0].completion!r}",
             )
         ]
-    classes = (
-        set(range(len(task.labels))) if task.reader != "rte" or protocol.rte_neutral else {0, 1}
-    )
+    classes = set(range(len(task.answers or task.labels)))
     if never := sorted(classes - used):
         return [
             found(
@@ -154,14 +158,14 @@ def _repeated(test):
     if extra:
         severity = "warning" if extra > 0.01 * len(test) else "note"
         first = next(group for group in groups.values() if len(group) > 1)
-        what = f"{extra} of {len(test)} rows stand there before, e.g. rows {first[0].row} and {first[1].row}"
+        what = f"{extra} of {len(test)} rows are duplicates, e.g. rows {first[0].row} and {first[1].row}"
         findings.append(found("duplicate_rows", what, severity))
     if clash:
         findings.append(found("contradictory_labels", f"{clash} texts occur with different labels"))
     return findings
 
 
-def _overlap(task, split, test, protocol, data_root):
+def _overlap(task, split, test, data_root):
     owner = get_task(task.source.shots_from) if task.source.shots_from else task
     if split.name == task.source.train and owner is task:
         return [found("train_split_scored", f"{split.name} is the split that is trained on")]
@@ -185,7 +189,7 @@ def _overlap(task, split, test, protocol, data_root):
         for example in test
         if _key(example) not in seen and _share(_grams(_key(example)), grams) > 0.5
     ]
-    findings, trained = [], "fine_tune" in owner.roles  # other training splits only give shots
+    findings, trained = [], Use.FINE_TUNE in owner.roles  # other training splits only give shots
     if exact:
         what = f"{len(exact)} of {len(test)} rows stand in the training split of {owner.name} too, e.g. row {exact[0].row}"
         findings.append(
@@ -258,7 +262,7 @@ def _leaks(task: Task, pairs: list[tuple[Query, Example]]) -> list[Finding]:
             float(np.mean([_contains(text, choice) for choice in wrong])) if wrong else 0.0
         )
     share, usual = float(np.mean(golds)), float(np.mean(others))
-    if share - usual <= (LEAK_MARGIN if task.kind != "generation" else 0.05):
+    if share - usual <= (LEAK_MARGIN if task.kind != Kind.GENERATION else 0.05):
         return []
     return [
         found(

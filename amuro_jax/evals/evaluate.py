@@ -132,6 +132,7 @@ def _common(prepared, index):
         "dropped_shots": query.dropped_shots,
         "cut_tokens": query.cut_tokens,
         "ended": None,
+        "published": query.published,
     }
 
 
@@ -192,7 +193,7 @@ def _generated(scorer, params, tokenizer, prepared):
         row = _common(prepared, index) | {
             "prediction": text.strip(),
             "ended": generation.ended,
-            "metric": query.metric,
+            "metric": str(query.metric),
         }
         free = prepared.method == Method.FREE
         rows.append(

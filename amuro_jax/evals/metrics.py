@@ -12,8 +12,11 @@ import re
 
 import numpy as np
 
+from amuro_jax import spelling
+from amuro_jax.config import Metric
+from amuro_jax.data.task import Kind
 from amuro_jax.errors import DataError
-from amuro_jax.evals.statistics import Comparison, bootstrap, holm, paired
+from amuro_jax.evals.statistics import Comparison, bootstrap, paired
 
 NORMALISATIONS = ("raw", "per_token", "per_char", "unconditional")
 CALIBRATION_BINS = 15
@@ -32,15 +35,13 @@ def _plain(value):
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def kind_of(rows: list[dict]) -> str:
-    """classification | multiple_choice | generation."""
+def kind_of(rows: list[dict]) -> Kind:
+    """What the rows were answered as, from their columns."""
     if all(row.get("gold") is None for row in rows):
-        return "generation"
-    return (
-        "multiple_choice"
-        if any(row.get("choice_logprobs_unconditional") is not None for row in rows)
-        else "classification"
-    )
+        return Kind.GENERATION
+    if any(row.get("choice_logprobs_unconditional") is not None for row in rows):
+        return Kind.MULTIPLE_CHOICE
+    return Kind.CLASSIFICATION
 
 
 def normalised(row: dict, normalisation: str, count_space: bool = False) -> np.ndarray:
@@ -70,7 +71,7 @@ def apply_primary(rows: list[dict], primary: str, count_space: bool = False) -> 
     """Multiple-choice rows with `predicted`, `correct` and `score` as the set's primary
     normalisation has them; others as they are.
     """
-    if primary == "raw" or kind_of(rows) != "multiple_choice":
+    if primary == "raw" or kind_of(rows) != Kind.MULTIPLE_CHOICE:
         return rows
     made = []
     for row in rows:
@@ -118,26 +119,24 @@ def summarise(
             f"unknown normalisation or statistic: {primary!r}, {statistic!r}", where="metrics"
         )
     kind, rows = kind_of(rows), apply_primary(rows, primary, count_space)
-    name = metric_of(rows) if kind == "generation" else "accuracy"
+    name = metric_of(rows) if kind == Kind.GENERATION else Metric.ACCURACY
     record = _mean_record(name, [row["score"] for row in rows], statistic, bootstrap, seed)
-    if kind == "generation":
+    if kind == Kind.GENERATION:
         parts = generation_parts(rows)
     else:
         parts = choice_parts(rows) | (
             multiple_choice_parts(rows, primary, count_space)
-            if kind == "multiple_choice"
+            if kind == Kind.MULTIPLE_CHOICE
             else label_parts(rows)
         )
     baselines = {name: parts.pop(name, None) for name in ("majority", "chance", "prior")}
     return record | baselines | {"extra": parts | context_parts(rows) | group_parts(rows)}
 
 
-def metric_of(rows: list[dict]) -> str:
-    """rouge_l | exact_number: what the scores of generated texts are.
-
-    Rows that do not say have ROUGE-L.
-    """
-    return "exact_number" if rows[0].get("metric") == "exact_number" else "rouge_l"
+def metric_of(rows: list[dict]) -> Metric:
+    """What the scores of generated texts are; rows that do not say have ROUGE-L."""
+    name = rows[0].get("metric")
+    return Metric.EXACT_NUMBER if name == Metric.EXACT_NUMBER else Metric.ROUGE_L
 
 
 def _mean_record(metric, scores, statistic, resamples, seed):
@@ -371,13 +370,18 @@ def _number(text):
     return float(found[0 if mark else -1].replace(",", "")) if found else None
 
 
-def text_score(prediction: str, reference: str, metric: str) -> float:
-    """Score of one generated text: exact_number, or ROUGE-L for every other metric."""
-    return (
-        exact_number(prediction, reference)
-        if metric == "exact_number"
-        else rouge_l(prediction, reference)
-    )
+def text_score(prediction: str, reference: str, metric: Metric) -> float:
+    """Score of one generated text.
+
+    Raises:
+        DataError: not a metric of texts.
+    """
+    if metric == Metric.EXACT_NUMBER:
+        return exact_number(prediction, reference)
+    if metric in (Metric.ROUGE_L, Metric.ACCURACY):  # accuracy: the text of a set with labels
+        return rouge_l(prediction, reference)
+    known = (Metric.ROUGE_L, Metric.EXACT_NUMBER)
+    raise DataError(f"unknown metric {metric!r}", where="metric", hint=spelling.hint(metric, known))
 
 
 def compare(
@@ -402,20 +406,9 @@ def compare(
     changed = [key for key in common if tables[0][key]["gold"] != tables[1][key]["gold"]]
     if changed:
         raise DataError(
-            f"row {changed[0]} has gold {tables[0][changed[0]]['gold']} and {tables[1][changed[0]]['gold']}",
+            f"row {changed[0]} has gold {tables[0][changed[0]]['gold']} and "
+            f"{tables[1][changed[0]]['gold']}",
             where="compare",
         )
     scores = [[table[key]["score"] for key in common] for table in tables]
     return paired(*scores, bootstrap, seed)
-
-
-def compare_all(pairs, **options) -> list[dict]:
-    """`compare` for many (name, first, second), with p-values corrected by Holm over all of them."""
-    made = [(name, compare(first, second, **options)) for name, first, second in pairs]
-    tests = {"p_bootstrap": "p_bootstrap_holm", "p_mcnemar": "p_mcnemar_holm"}
-    table = [{"name": name, **vars(found)} for name, found in made]
-    for column, corrected in tests.items():
-        values = holm([np.nan if row[column] is None else row[column] for row in table])
-        for row, value in zip(table, values, strict=True):
-            row[corrected] = None if np.isnan(value) else float(value)
-    return table

@@ -1,15 +1,21 @@
 """Prompts, byte for byte: the published formatter's, and the corrected form."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 
 from amuro_jax.data import formats
 from amuro_jax.data.protocols import PAPER, STRICT, resolve
 from amuro_jax.data.queries import build_queries
 from amuro_jax.data.registry import TASKS, get_task
+from amuro_jax.data.task import Source, Task, quirk
 from amuro_jax.data.types import Example
 from amuro_jax.errors import ConfigError
 
-from .worlds import nli_rows, write_rows
+from .worlds import make_tokenizer, nli_rows, write_rows
+
+NO_QUIRKS, GOLD_SHOWN = "", "+gold_in_prompt"
 
 
 def row(**fields):
@@ -135,7 +141,7 @@ def test_every_set_has_every_format_and_every_perturbation(name, base):
     example = row(**{"context": "<context>"} | fields)
     texts = {
         variant: formats.prompt(example, task, variant, STRICT)
-        for variant in formats.format_family(base, False)
+        for variant in formats.perturbations_of(base, False)
     }
     assert all(text == text.rstrip() and "{" not in text for text in texts.values())
     shown = [
@@ -173,29 +179,109 @@ def test_switches_act_alone():
         resolve("strict", "no_stop")
 
 
+LLMBAR = Example(0, "0", {"instruction": "I", "first": "x", "second": "y"}, "2", ("1", "2"), 1)
+
+
 def test_gold_in_the_prompt_of_llmbar_only_where_asked():
-    example = Example(0, "0", {"instruction": "I", "first": "x", "second": "y"}, "2", ("1", "2"), 1)
-    assert formats.prompt(example, get_task("llmbar"), "default", STRICT).endswith(
-        "### Better Output:"
-    )
-    assert formats.prompt(
-        example, get_task("llmbar"), "default", resolve("strict", "+gold_in_prompt")
-    ).endswith("### Better Output: 2")
+    def text(quirks):
+        return formats.prompt(LLMBAR, get_task("llmbar"), "default", resolve("strict", quirks))
+
+    assert text(NO_QUIRKS).endswith("### Better Output:")
+    assert text(GOLD_SHOWN).endswith("### Better Output: 2")
 
 
-def test_a_format_of_ones_own_and_unknown_ones(monkeypatch):
-    monkeypatch.setattr(formats, "_USER", {})
-    formats.add_format("mine", {"nli": "P: {premise} H: {hypothesis} R:"})
-    assert (
-        formats.prompt(row(premise="p", hypothesis="h"), get_task("mnli_matched"), "mine", STRICT)
-        == "P: p H: h R:"
+def test_llmbar_is_the_released_conversation(tmp_path):
+    """The answer is the assistant's first turn, and a second one is asked for; shots are no chat.
+    Rows come in the order of the released file.
+    """
+    rows = [
+        {"input": f"do {i}", "output_1": "aa", "output_2": f"b{i}", "label": 1 + i % 2}
+        for i in range(9)
+    ]
+    write_rows(tmp_path, "llmbar", "Natural", rows)
+    order = np.random.default_rng(42).permutation(9)
+
+    def user(place):
+        i = order[place]
+        head = f"### Instruction: do {i}### Output_1: aa\n ### Output_2: b{i}\n "
+        return head + "### Instruction Following: "
+
+    def answer(place):
+        return str(1 + order[place] % 2)
+
+    for end, tokenizer in (("<|endoftext|>", None), ("<|end|>", make_tokenizer("<|end|>"))):
+        made = build_queries(
+            get_task("llmbar"), "default", 2, PAPER, tokenizer, data_root=str(tmp_path)
+        )
+        shots = "".join(f"{user(place)}{answer(place)}\n" for place in range(2))
+        assert len(made) == 9 and made[5].shared == len(shots)
+        assert made[5].context == (
+            f"{shots}{end}<|user|>\n{user(5)}\n<|assistant|>\n{answer(5)}{end}\n<|assistant|>\n"
+        )
+        assert made[5].continuations == ((" 1", "1"), (" 2", "2"))
+        assert made[5].reference == answer(5)
+
+
+def test_every_quirk_changes_fields_that_there_are():
+    fields = {field.name for kind in (Task, Source) for field in dataclasses.fields(kind)}
+    for task in TASKS.values():
+        for entry in task.quirks:
+            assert entry.switch in STRICT.switches() and set(dict(entry.changes)) <= fields
+        assert task.under(STRICT) == task
+        assert task.under(PAPER).under(PAPER) == task.under(PAPER)
+        assert (task.under(PAPER) != task) == bool(task.quirks)
+
+
+def test_a_quirk_is_in_force_under_its_own_switch_only():
+    task = dataclasses.replace(
+        get_task("xsum"),
+        quirks=(
+            quirk("published_templates", templates=(("io", "only {document}"),)),
+            quirk("published_splits", test=("train",), order_seed=1),
+        ),
     )
-    with pytest.raises(ConfigError, match="no template"):
-        formats.template_of(get_task("paws"), "mine", STRICT)
-    with pytest.raises(ConfigError, match="unknown format"):
-        formats.parse_format("bogus")
+    example = row(document="D")
+    assert formats.prompt(example, task, "io", STRICT) == "D"
+    assert formats.prompt(example, task, "io", PAPER) == "only D"
+    assert formats.prompt(example, task, "default", PAPER) == "### Input: D\n ### Summary: "
+    assert task.under(STRICT).source == task.source
+    assert task.under(PAPER).source.test == ("train",)
+
+
+NOT_RELEASED = {
+    "cnn": {"io"},
+    "sciq": {"io"},
+    "tweetqa": {"io"},
+    "rte": {"io"},
+    "gpt3nli": {"io"},
+    "qqp": {"io"},
+    "stsb": {"io"},
+    "xsum": set(),
+    "paws": set(),
+    "mnli_matched": set(),
+    "llmbar": {"instruct", "io"},
+    "arc_easy": {"instruct", "io"},
+    "lab_nli": set(),
+    "piqa": set(),
+}
+
+
+@pytest.mark.parametrize("name", NOT_RELEASED)
+def test_formats_that_the_released_code_does_not_have_are_known(name):
+    task = get_task(name)
+    missing = {base for base in formats.FORMATS if not task.is_published(base)}
+    assert missing == NOT_RELEASED[name]
+
+
+def test_unknown_formats(tmp_path):
+    with pytest.raises(ConfigError, match="unknown format") as found:
+        formats.parse_format("instuct")
+    assert "did you mean 'instruct'?" in found.value.hint
     with pytest.raises(ConfigError, match="unknown perturbation"):
         formats.parse_format("default~sep=comma")
+    own = dataclasses.replace(get_task("paws"), templates=(("mine", "{premiss}"),))
+    assert formats.parse_format("mine", own) == ("mine", {})
     with pytest.raises(ConfigError, match="names a field"):
-        formats.add_format("broken", {"nli": "{premiss}"})
-        formats.prompt(row(premise="p", hypothesis="h"), get_task("mnli_matched"), "broken", STRICT)
+        formats.prompt(row(sentence1="p", sentence2="h"), own, "mine", STRICT)
+    with pytest.raises(ConfigError, match="no template"):
+        formats.template_of(dataclasses.replace(own, frame="own"), "io", STRICT)

@@ -10,11 +10,6 @@ from amuro_jax.errors import ConfigError, DataError
 from .worlds import write_rows
 
 
-@pytest.fixture(autouse=True)
-def own_registry(monkeypatch):
-    monkeypatch.setattr("amuro_jax.data.registry.TASKS", dict(TASKS))
-
-
 def queries(name, root, shots=0, protocol=STRICT, format="default"):
     return build_queries(get_task(name), format, shots, protocol, data_root=str(root))
 
@@ -162,12 +157,62 @@ def test_ones_own_templates_and_options(tmp_path):
         queries(str(tmp_path / "quiz.yaml"), tmp_path)
 
 
+def test_a_file_adds_nothing_to_the_registry_and_may_change(tmp_path):
+    before = dict(TASKS)
+    path = tmp_path / "mine.yaml"
+    for label in ("entailment", "implied"):
+        path.write_text(YAML.replace("entailment", label))
+        assert get_task(str(path)).labels[0] == label
+    assert before == TASKS
+    with pytest.raises(ConfigError, match="unknown task 'my_nli'"):
+        get_task("my_nli")
+
+
+def test_roles_of_a_file(tmp_path):
+    """A set that a study fine-tunes on is crossed, unless the file says otherwise."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(YAML)
+    assert get_task(str(path)).roles == ("in_domain", "cross_task")
+    path.write_text(YAML + "roles: [in_domain]\n")
+    assert get_task(str(path)).roles == ("in_domain",)
+
+
+MISSPELT = [
+    ("kind: classification", "kind: clasification", "classification"),
+    ("frame: nli", "frame: nil", "nli"),
+    ("gold:", "golds:", "gold"),
+    ("test: [test]", "roles: [cross_tasks]", "cross_task"),
+    ("test: [test]", "metric: acuracy", "accuracy"),
+    ("test: [test]", "primary: per_tokens", "per_token"),
+    ("test: [test]", "family: parafrase", "paraphrase"),
+]
+
+
+@pytest.mark.parametrize("old,new,meant", MISSPELT)
+def test_a_misspelt_word_of_a_file_is_answered_with_the_nearest(tmp_path, old, new, meant):
+    (tmp_path / "mine.yaml").write_text(YAML.replace(old, new))
+    with pytest.raises(ConfigError) as found:
+        get_task(str(tmp_path / "mine.yaml"))
+    assert f"did you mean '{meant}'?" in found.value.hint
+
+
+def test_a_misspelt_set_is_answered_with_the_nearest():
+    with pytest.raises(ConfigError, match="unknown task") as found:
+        get_task("mnli_match")
+    assert "did you mean 'mnli_matched'?" in found.value.hint
+
+
+def test_a_family_of_ones_own(tmp_path):
+    (tmp_path / "mine.yaml").write_text(YAML + "family: geography\n")
+    assert get_task(str(tmp_path / "mine.yaml")).family == "geography"
+
+
 @pytest.mark.parametrize(
     "change,message",
     [
         (("kind: classification", "kind: guess"), "unknown kind"),
         (("gold: answer", ""), "gold is missing"),
-        (("frame: nli", "frame: nil"), "known frame"),
+        (("frame: nli", "frame: nil"), "unknown frame"),
         (("gold:", "golden:"), "unknown name 'golden'"),
         (("folder: my_nli", ""), "neither hub nor folder"),
         (("name: my_nli", "name: paws"), "already"),

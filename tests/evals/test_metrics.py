@@ -143,7 +143,7 @@ def test_generation_and_its_baselines():
         text_row(2, "a bird", "a bird"),
     ]
     found = metrics.summarise(rows, bootstrap=200)
-    assert found["metric"] == "rouge_l" and found["majority"] is None
+    assert found["metric"] == "rougeL" and found["majority"] is None
     assert found["value"] == pytest.approx((2 * 0.75 / 1.75 + 0 + 1) / 3)
     assert found["extra"]["empty"] == pytest.approx(1 / 3) and found["extra"][
         "ended_eos"
@@ -195,21 +195,19 @@ def test_comparisons_align_rows_and_are_corrected_together():
     first = [label_row(i, 0, 0.1) for i in range(30)]
     second = [label_row(i, 0, 0.9) for i in reversed(range(20))]
     third = [label_row(i, 0, 0.1) for i in range(10, 40)]
-    table = metrics.compare_all([("better", first, second), ("same", first, third)])
-    assert (
-        table[0]["difference"] == 1
-        and table[0]["n"] == 20
-        and table[1]["difference"] == 0
-        and table[1]["n"] == 20
-    )
-    assert (
-        table[0]["p_mcnemar_holm"] == pytest.approx(2 * table[0]["p_mcnemar"])
-        and table[1]["p_mcnemar_holm"] == 1
-    )
+    better, same = metrics.compare(first, second), metrics.compare(first, third)
+    assert (better.difference, better.n) == (1, 20) and (same.difference, same.n) == (0, 20)
     with pytest.raises(DataError, match="no row in common"):
         metrics.compare(first[:2], third[25:])
     with pytest.raises(DataError, match="has gold"):
         metrics.compare(first, [label_row(0, 1, 0.1)])
+
+
+def test_a_metric_that_is_misspelt_is_refused():
+    assert metrics.text_score("a b", "a b", "rougeL") == 1
+    with pytest.raises(DataError, match="unknown metric 'rouge_l'") as found:
+        metrics.text_score("a b", "a b", "rouge_l")
+    assert "did you mean 'rougeL'?" in found.value.hint
 
 
 def test_gsm8k_is_scored_by_its_number():

@@ -88,15 +88,11 @@ def test_score_key_follows_the_data(series, tmp_path):
     assert key_of(config) != before
 
 
-def test_keys_follow_what_a_task_file_says(tiny_study, tmp_path, monkeypatch):
-    from amuro_jax.data import registry
-
+def test_keys_follow_what_a_task_file_says(tiny_study, tmp_path):
     text = "name: mine\nkind: classification\nfolder: lab_nli\nfields: {p: premise, h: hypothesis}\ngold: label\n"
     text += "labels: [entailment, neutral, contradiction]\ntest: test\ntemplates: {default: '%s'}\n"
     path, made = tmp_path / "mine.yaml", []
     for template in ("{p} {h} Answer:", "{p} so {h} Answer:"):
-        monkeypatch.setattr(registry, "TASKS", dict(registry.TASKS))
-        registry.TASKS.pop("mine", None)
         path.write_text(text % template)
         recipe = dataclasses.replace(
             grid.recipe_of(tiny_study, tiny_study.fine_tunes[0]), task=str(path)
