@@ -70,9 +70,7 @@ def refresh(storage) -> tuple[pa.Table, dict[str, str]]:
         unchanged = known if len(fresh) == len(keys) else known.filter(pa.array(kept, pa.bool_()))
     else:
         fresh, unchanged = set(), _ARROW.empty_table()
-    added, damaged = _read_cells(
-        storage, [key for key in stamps if key not in fresh], stamps, sizes
-    )
+    added, damaged = _read_cells(storage, sorted(stamps.keys() - fresh), stamps, sizes)
     if not added and known is not None and unchanged.num_rows == known.num_rows:
         return known, damaged
     table = pa.concat_tables([unchanged, *added]).combine_chunks()
