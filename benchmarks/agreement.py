@@ -87,7 +87,8 @@ def main() -> None:
                 lm, tasks=tasks, limit=given.rows, bootstrap_iters=0, task_manager=manager
             )
     print(
-        f"\n{'set':<12}{'rows':>6}{'acc':>8}{'HFLM':>8}{'acc_norm':>10}{'HFLM':>8}{'largest |logprob|':>19}{'difference':>12}{'greedy equal':>14}"
+        f"\n{'set':<12}{'rows':>6}{'acc':>8}{'HFLM':>8}{'acc_norm':>10}{'HFLM':>8}"
+        f"{'largest |logprob|':>19}{'difference':>12}{'greedy equal':>14}"
     )
     for task in SETS:
         ours, theirs = (sides[name]["samples"][f"agreement_{task}"] for name in ("ours", "HFLM"))
@@ -108,7 +109,8 @@ def main() -> None:
         ]
         (acc, acc_hf), (norm, norm_hf) = scores
         print(
-            f"{task:<12}{len(ours):>6}{acc:>8.3f}{acc_hf:>8.3f}{norm:>10.3f}{norm_hf:>8.3f}{largest:>19.1f}{worst:>12.1e}{same!s:>14}"
+            f"{task:<12}{len(ours):>6}{acc:>8.3f}{acc_hf:>8.3f}{norm:>10.3f}{norm_hf:>8.3f}"
+            f"{largest:>19.1f}{worst:>12.1e}{same!s:>14}"
         )
         assert acc == acc_hf and norm == norm_hf
 

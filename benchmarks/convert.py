@@ -41,7 +41,10 @@ CONFIG = {
     "clip_qkv": None,
     "torch_dtype": "float32",
 }
-HF = "import sys, torch, transformers; m = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32); "
+HF = (
+    "import sys, torch, transformers; "
+    "m = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32); "
+)
 # touches every page, as a use of the model would
 HF += "print(sum(float(p.sum()) for p in m.parameters()))"
 IDLE = "import jax, orbax.checkpoint, tensorstore, amuro_jax.convert.importer; jax.devices()"
@@ -71,7 +74,10 @@ def make(folder: Path) -> None:
     (sharded / "model.safetensors.index.json").write_text(
         json.dumps({"metadata": {}, "weight_map": weight_map})
     )
-    script = "import sys, torch, safetensors.torch as s; d = {}; [d.update(s.load_file(f)) for f in sys.argv[2:]]; torch.save(d, sys.argv[1])"
+    script = (
+        "import sys, torch, safetensors.torch as s; d = {}; "
+        "[d.update(s.load_file(f)) for f in sys.argv[2:]]; torch.save(d, sys.argv[1])"
+    )
     subprocess.run(
         [
             sys.executable,

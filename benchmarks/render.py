@@ -23,7 +23,8 @@ from amuro_jax.data.tokenizer import open_tokenizer
 WORDS = ("entailment", "neutral", "contradiction")
 TEMPLATES = {
     "default": "### Input_1: {premise}\n ### Input_2: {hypothesis}\n ### Inference:",
-    "instruct": "Consider the following texts: Text 1: {premise} Text 2: {hypothesis} The relation is",
+    "instruct": "Consider the following texts: "
+    "Text 1: {premise} Text 2: {hypothesis} The relation is",
     "io": "{premise} {hypothesis}",
 }
 
@@ -103,10 +104,12 @@ def main():
             "the two sides differ"
         )
         print(
-            f"{label:<26}{seconds:8.2f} s {3 * len(rows) / seconds:10,.0f} prompts/s   amuro_jax {seconds / mine_s:.2f} × as fast"
+            f"{label:<26}{seconds:8.2f} s {3 * len(rows) / seconds:10,.0f} prompts/s"
+            f"   amuro_jax {seconds / mine_s:.2f} × as fast"
         )
     print(
-        f"{'amuro_jax':<26}{mine_s:8.2f} s {3 * len(rows) / mine_s:10,.0f} prompts/s   {len(rows)} rows, 3 formats, 4 shots"
+        f"{'amuro_jax':<26}{mine_s:8.2f} s {3 * len(rows) / mine_s:10,.0f} prompts/s"
+        f"   {len(rows)} rows, 3 formats, 4 shots"
     )
 
 

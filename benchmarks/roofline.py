@@ -20,7 +20,7 @@ from amuro_jax.data.registry import get_task
 from amuro_jax.data.tokenizer import Tokenizer
 from amuro_jax.evals.prepare import prepare
 from amuro_jax.models.config import ModelConfig
-from amuro_jax.scoring import ahead, buckets, planner
+from amuro_jax.scoring import ahead_of_time, buckets, planner
 from amuro_jax.scoring.scorer import Scorer
 
 OLMO_1B = ModelConfig("olmo", 50304, 2048, 16, 16, 16, 128, 8192, 2048)
@@ -59,8 +59,8 @@ def compile_lines(
             attention=attention,
             batch_tokens=batch_tokens * sharding.batch_divisor(mesh),
         )
-        lines = buckets.lines_per_batch(scorer.batch_tokens, width, scorer.divisor)
-        return ahead.compile_lines(scorer.programs, lines, width, prefix, asked), lines
+        lines = buckets.lines_per_batch(scorer.limits.batch_tokens, width, scorer.limits.divisor)
+        return ahead_of_time.compile_lines(scorer.programs, lines, width, prefix, asked), lines
 
     program, lines = compiled(OLMO_1B.num_layers)
     one, two = (compiled(layers)[0].cost_analysis() for layers in (1, 2))
@@ -98,11 +98,8 @@ class Way:
     def layers(self, config: ModelConfig, tokens: float, pairs: float) -> float:
         """Those of the layers, for so many tokens and pairs."""
         cost = buckets.cost_of(config)
-        after = (
-            2.0
-            * config.hidden_size
-            * (config.num_heads * config.head_dim + config.mlp_size * (2 + config.gated_mlp))
-        )
+        out = config.hidden_size * config.num_heads * config.head_dim
+        after = 2.0 * (out + config.mlp_weights)
         saved = 0.0 if self.slots is None else tokens * (1 - self.slots / self.width) * after
         return tokens * cost.per_token + pairs * cost.per_pair - saved
 
@@ -170,7 +167,10 @@ def ways(given) -> tuple[list[Way], str]:
     shapes = ", ".join(
         f"{len(p.tokens)} lines of {p.tokens.shape[1]} behind {len(p.prefix)}" for p in plan.lines
     )
-    about = f"{given.task}, {given.shots} shots, {len(requests)} rows at hand taken for {given.rows}; their plan: {shapes}"
+    about = (
+        f"{given.task}, {given.shots} shots, {len(requests)} rows at hand taken for {given.rows}; "
+        f"their plan: {shapes}"
+    )
     return [shared, *found], about
 
 
@@ -194,11 +194,13 @@ def main() -> None:
     given.made = tpu_mesh(given.mesh, given.topology)
     found, about = ways(given)
     print(
-        f"OLMo-1B, bf16, {given.topology}, {given.mesh}, batches of {given.batch_tokens} tokens per shard; {about}\n"
+        f"OLMo-1B, bf16, {given.topology}, {given.mesh}, "
+        f"batches of {given.batch_tokens} tokens per shard; {about}\n"
     )
     roofs = "".join(f" {chip} s |" for chip in PEAKS)
     print(
-        f"| way | attention | line + prefix | M tokens | PFLOP |{roofs} GB arguments | GB temporary | compiler's FLOPs / architecture's |"
+        f"| way | attention | line + prefix | M tokens | PFLOP |{roofs} GB arguments | GB temporary"
+        " | compiler's FLOPs / architecture's |"
     )
     print("|---|---|---|---|---|" + "---|" * (len(PEAKS) + 3))
     compiled: dict[tuple, tuple] = {}
@@ -226,7 +228,8 @@ def line(way: Way, attention: str, bytes_of, counted: dict, lines: int, mesh) ->
     gigabytes = (
         f"{bytes_of.argument_size_in_bytes / 1e9:.2f} | {bytes_of.temp_size_in_bytes / 1e9:.2f}"
     )
-    head = f"| {way.name} | {attention or 'best'} | {way.width} + {way.prefix} | {way.tokens / 1e6:.2f} | {flops / 1e15:.2f} |"
+    work = f"{way.tokens / 1e6:.2f} | {flops / 1e15:.2f}"
+    head = f"| {way.name} | {attention or 'best'} | {way.width} + {way.prefix} | {work} |"
     return f"{head}{seconds} {gigabytes} | {counted['flops'] / inner:.2f} |"
 
 

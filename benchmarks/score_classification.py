@@ -31,10 +31,14 @@ def main() -> None:
     labels, _ = common.task_requests(given.task, given.rows, given.shots)
     plan, label_plan = scorer.plan(one), scorer.plan(labels)
     print(
-        f"{what}: {common.describe(one)}; {config.num_parameters / 1e6:.0f} M parameters, {given.threads} threads"
+        f"{what}: {common.describe(one)}; "
+        f"{config.num_parameters / 1e6:.0f} M parameters, {given.threads} threads"
     )
     for name, made in (("sub-token candidates", plan), ("whole labels", label_plan)):
-        tokens = f"{made.plain_tokens:,} tokens plainly, {made.new_tokens:,} read, {made.padded_tokens:,} with padding"
+        tokens = (
+            f"{made.plain_tokens:,} tokens plainly, {made.new_tokens:,} read, "
+            f"{made.padded_tokens:,} with padding"
+        )
         print(f"  {name}: {tokens}; lines {[part.tokens.shape for part in made.lines]}")
     few = labels[: given.hflm_rows]
     ours, ours_labels = (
@@ -66,7 +70,8 @@ def main() -> None:
     flat = [value for result in ours_labels[: len(few)] for value in result.logprob]
     harness_worst = max(abs(a - b) for a, (b, _) in zip(flat, theirs, strict=True))
     print(
-        f"largest difference of a log-probability: HF {worst:.1e}, torch prefix {torch_worst:.1e}, HFLM {harness_worst:.1e}"
+        f"largest difference of a log-probability: HF {worst:.1e}, "
+        f"torch prefix {torch_worst:.1e}, HFLM {harness_worst:.1e}"
     )
     assert max(worst, torch_worst, harness_worst) < 1e-3
     runs = {

@@ -156,7 +156,8 @@ def describe(requests: list[Request]) -> str:
             ),
         )
     rest = lengths - shared
-    return f"shared prefix {shared} tokens, then {rest.min()}-{rest.max()} (median {int(np.median(rest))})"
+    middle = int(np.median(rest))
+    return f"shared prefix {shared} tokens, then {rest.min()}-{rest.max()} (median {middle})"
 
 
 def interleave(runs: dict, rounds: int) -> dict[str, float]:

@@ -113,16 +113,19 @@ def main() -> None:
     heads = f"{'seconds':>9}{'ms/row':>8}{'us/new token':>14}{'us/all':>8}"
     print(f"{'M parameters':>12}{'rows':>6}{'shots':>6}{'all tokens':>12}{'new tokens':>12}{heads}")
     for r in records.values():
-        rates = f"{1e3 * r['seconds'] / r['rows']:>8.1f}{1e6 * r['seconds'] / r['new']:>14.0f}{1e6 * r['seconds'] / r['all']:>8.1f}"
+        row, new, every = (r["seconds"] / r[name] for name in ("rows", "new", "all"))
+        rates = f"{1e3 * row:>8.1f}{1e6 * new:>14.0f}{1e6 * every:>8.1f}"
         print(
-            f"{r['M']:>12.0f}{r['rows']:>6}{r['shots']:>6}{r['all']:>12,}{r['new']:>12,}{r['seconds']:>9.2f}{rates}",
+            f"{r['M']:>12.0f}{r['rows']:>6}{r['shots']:>6}{r['all']:>12,}"
+            f"{r['new']:>12,}{r['seconds']:>9.2f}{rates}",
             flush=True,
         )
     middle = [r for r in records.values() if r["size"] == "M"]
     for tokens in ("new", "all"):
         x, y = np.asarray([r[tokens] for r in middle]), np.asarray([r["seconds"] for r in middle])
         print(
-            f"correlation of seconds with {tokens} tokens, size M: {stats.pearsonr(x, y).statistic:.3f}"
+            f"correlation of seconds with {tokens} tokens, size M: "
+            f"{stats.pearsonr(x, y).statistic:.3f}"
         )
     folder = Path(given.out)
     folder.mkdir(parents=True, exist_ok=True)

@@ -67,7 +67,8 @@ def main() -> None:
         ]
     wanted = [request.max_new_tokens for request in requests]
     print(
-        f"{what}: {common.describe(requests)}; {min(wanted)}-{max(wanted)} new tokens, {np.mean(wanted):.1f} on average"
+        f"{what}: {common.describe(requests)}; {min(wanted)}-{max(wanted)} new tokens, "
+        f"{np.mean(wanted):.1f} on average"
     )
     ours = scorer.generate(params, requests)
     sizes = [size for size in (8, 16, 32) if size <= given.largest]

@@ -18,7 +18,8 @@ def main() -> None:
     requests, what = common.task_requests(given.task, given.rows, given.shots)
     plan, few, harness = scorer.plan(requests), requests[: given.hflm_rows], common.hflm(model, 8)
     print(
-        f"{what}: {common.describe(requests)}; {plan.plain_tokens:,} tokens plainly, {plan.new_tokens:,} read, {plan.padded_tokens:,} with padding"
+        f"{what}: {common.describe(requests)}; {plan.plain_tokens:,} tokens plainly, "
+        f"{plan.new_tokens:,} read, {plan.padded_tokens:,} with padding"
     )
     flat = [
         value

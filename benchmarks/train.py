@@ -139,7 +139,10 @@ def main(_):
     assert gap < 1e-3, f"losses differ by {gap}"
     tokens = np.mean([sum(len(row.tokens) for row in rows) for rows in batches])
     a, b = statistics.median(ours), statistics.median(theirs)
-    sizes = f"{config.num_parameters / 1e6:.1f} M parameters, {f.rows} rows of {f.length // 2}–{f.length} tokens"
+    sizes = (
+        f"{config.num_parameters / 1e6:.1f} M parameters, "
+        f"{f.rows} rows of {f.length // 2}–{f.length} tokens"
+    )
     print(f"{sizes}, fp32, {torch.get_num_threads()} torch threads")
     print(f"largest difference of losses over {len(batches)} steps: {gap:.1e}")
     print(f"{'':<34}{'s/step':>9}{'tokens/s':>10}")

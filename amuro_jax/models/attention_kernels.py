@@ -1,14 +1,11 @@
 """Fused attention: our own kernel (`attention_trees`) and splash on TPU, cudnn on GPU. `choose`
 says what each is made for.
 
-splash knows causality and segments, not trees. So each block of keys stands by itself, and the
-blocks are joined through the
-sums of their softmaxes. A shared prefix is seen by every real query: all lines together are one
-long query over it, the
-kernel's plain case. Own tokens in segments are its causal case. Own tokens in trees are packed
-lines, which are short: XLA
-writes their part out. cudnn takes any mask, but rounds the sums to 16 bits: there all blocks stand
-in one call.
+splash knows causality and segments, not trees. So each block of keys is attended to separately, and
+the blocks are joined through the sums of their softmaxes. A shared prefix is seen by every real
+query: all lines together are one long query over it, the kernel's plain case. Own tokens in
+segments are its causal case. Own tokens in trees are packed lines, which are short: XLA computes
+their part. cudnn takes any mask, but rounds the sums to 16 bits: there all blocks are in one call.
 """
 
 import dataclasses

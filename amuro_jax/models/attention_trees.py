@@ -43,7 +43,7 @@ def trees(query_BTHK, layout, slot_T, blocks, window, how, interpret=False):
 
 
 def _split(run, mesh, query_BTHK, layout, blocks, window):
-    """`run` on every device for its own lines and heads; a shared prefix is whole on each."""
+    """`run` on every device for its own lines and heads; a shared prefix is on all of them."""
     even = not any(
         heads % mesh.shape["tensor"] for heads in (query_BTHK.shape[2], blocks[0].key.shape[1])
     )
@@ -217,7 +217,7 @@ def _add_tile(
 
     @pl.when(
         jnp.max(seen.astype(jnp.int32)) > 0
-    )  # causality, windows and segments leave whole tiles unseen
+    )  # causality, windows and segments leave some tiles unseen
     def _():
         contract_width = (((1,), (1,)), ((), ()))
         scores = (

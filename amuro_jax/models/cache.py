@@ -4,7 +4,7 @@
 
     prefix    read only, batch 1, seen by every row
     past      read only, one row of keys for each row of the batch
-    buffer    fixed capacity; tokens are appended at `length`, and what stands later is hidden
+    buffer    fixed capacity; tokens are appended at `length`, and later slots are hidden
 
 Any of them may be absent, in every combination. A pass never writes: it gives back the keys and
 values of its own tokens, and `KVCache.append` puts them into the buffer.
@@ -118,7 +118,7 @@ class KVCache:
     length: jnp.ndarray | int = 0
 
     def append(self, new: KeyValues) -> "KVCache":
-        """The cache after a pass that gave `new`: it is in the buffer, which holds T tokens more."""
+        """The cache after a pass that gave `new`, which now is in the buffer."""
         buffer = self.buffer.written(new, self.length)
         return self.replace(buffer=buffer, length=self.length + new.slots)
 

@@ -131,19 +131,28 @@ class ModelConfig:
         return int(self.head_dim * self.rotary_fraction)
 
     @property
+    def attention_weights(self) -> int:
+        """Elements of one layer's query, key, value and output matrices."""
+        return self.hidden_size * self.head_dim * 2 * (self.num_heads + self.num_kv_heads)
+
+    @property
+    def mlp_weights(self) -> int:
+        """Elements of one layer's MLP matrices."""
+        return self.hidden_size * self.mlp_size * (2 + self.gated_mlp)
+
+    @property
     def num_parameters(self) -> int:
         """Number of scalars in the parameter tree."""
         d, f, kv = self.hidden_size, self.mlp_size, self.num_kv_heads * self.head_dim
         q = self.num_heads * self.head_dim
         norm = d * (self.norm_scale + self.norm_bias)
         attention = (
-            d * (q + 2 * kv)
-            + q * d
+            self.attention_weights
             + self.attention_bias * (q + 2 * kv)
             + self.attention_out_bias * d
             + self.qk_norm * (q + kv)
         )
-        mlp = d * f * (2 + self.gated_mlp) + self.mlp_bias * ((1 + self.gated_mlp) * f + d)
+        mlp = self.mlp_weights + self.mlp_bias * ((1 + self.gated_mlp) * f + d)
         embeddings = self.vocab_size * d * (1 if self.tie_embeddings else 2)
         return self.num_layers * (attention + mlp + 2 * norm) + norm + embeddings
 

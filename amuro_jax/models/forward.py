@@ -1,4 +1,4 @@
-"""Forward pass and unembedding: the only two functions that training, scoring and generation call."""
+"""Forward pass and unembedding: all that training, scoring and generation call."""
 
 import jax.numpy as jnp
 
@@ -48,7 +48,7 @@ def forward(
 
 
 def logits(params: dict, hidden, config: ModelConfig, columns=None):
-    """fp32 logits of hidden states [..., D]: [..., V], or [..., C] for the token ids `columns` [C]."""
+    """fp32 logits [..., V] of hidden states [..., D], or [..., C] of token ids `columns` [C]."""
     if config.tie_embeddings:
         table = params["embed"]["embedding"]
         table = table if columns is None else jnp.take(table, columns, axis=0)

@@ -1,10 +1,9 @@
-"""Layout: where each token stands and which tokens see it. The one mask rule of training, scoring
-and generation.
+"""Layout: the position of each token and which tokens see it. The one mask rule of training,
+scoring and generation.
 
 A query sees a key iff the key's slot is not later and `enter_k <= enter_q < leave_k`. With nodes of
-a prefix tree
-numbered depth-first, (enter, leave) = (number, end of the subtree), so that a token sees its own
-node and its ancestors:
+a prefix tree numbered depth-first, (enter, leave) = (number, end of the subtree), so that a token
+sees its own node and its ancestors:
 
     one sequence          enter 0, leave 1
     packed documents      enter i, leave i + 1
@@ -31,13 +30,13 @@ class Layout:
 
 
 def plain(length: int, batch: int = 1) -> Layout:
-    """Layout of `batch` whole sequences of `length` tokens."""
+    """Layout of `batch` sequences of `length` tokens."""
     position = np.broadcast_to(np.arange(length, dtype=np.int32), (batch, length))
     return Layout(position, np.zeros_like(position), np.ones_like(position))
 
 
 def padded(mask_BT: np.ndarray) -> Layout:
-    """Layout of one sequence per line, True where a token is real; padding may stand on either
+    """Layout of one sequence per line, True where a token is real; padding may be on either
     side.
 
     Positions count real tokens only, so that left- and right-padded lines give the same numbers.

@@ -132,7 +132,7 @@ def logical_axes(config: ModelConfig, stacks: tuple[int, ...] | None = None) -> 
 
 
 def init_params(config: ModelConfig, seed: int) -> dict:
-    """Random fp32 parameters: normal with fan-in scaling, embeddings with standard deviation 0.02."""
+    """Random fp32 parameters: normal with fan-in scaling, embeddings with deviation 0.02."""
 
     @jax.jit
     def init(key):

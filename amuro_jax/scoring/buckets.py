@@ -49,7 +49,16 @@ PREFIXES = (
     32768,
 )
 
-ASKED = (8, 32, 128, 512, 2048)  # hidden states wanted of a line
+# Hidden states wanted of a line.
+QUERY_POSITIONS = (8, 32, 128, 512, 2048)
+
+# `cut` takes several small pieces in place of a large one where they leave at least a quarter of it
+# out, which is worth more than the launches; with more than four of them it is not.
+WORTH_CUTTING = 0.75
+MOST_PIECES = 4
+# Tokens that a further compiled program must save: a second of compiling for a model that reads
+# about 1,500 tokens a second on the CPUs where compiling matters.
+PROGRAM_TOKENS = 1500.0
 
 
 def round_up(length: int, sizes: tuple[int, ...]) -> int:
@@ -75,10 +84,11 @@ def cut(count: int, sizes: tuple[int, ...]) -> list[int]:
     pieces = [sizes[-1]] * (count // sizes[-1])
     rest = count - sum(pieces)
     if rest:
-        whole = next(size for size in sizes if size >= rest)
-        smaller = [size for size in sizes if size < whole]
-        halves = cut(rest, tuple(smaller)) if smaller else []
-        pieces += halves if halves and sum(halves) <= 0.75 * whole and len(halves) <= 4 else [whole]
+        large = next(size for size in sizes if size >= rest)
+        smaller = tuple(size for size in sizes if size < large)
+        small = cut(rest, smaller) if smaller else []
+        cheaper = small and sum(small) <= WORTH_CUTTING * large and len(small) <= MOST_PIECES
+        pieces += small if cheaper else [large]
     return pieces
 
 
@@ -94,7 +104,7 @@ class Cost:
 
     per_token: float
     per_pair: float
-    per_shape: float = 1500.0
+    per_shape: float = PROGRAM_TOKENS
 
     def lines(self, count: int, width: int, prefix: int) -> float:
         """Work of `count` lines of `width` tokens behind a prefix."""
@@ -108,10 +118,8 @@ class Cost:
 def cost_of(config) -> Cost:
     """Cost of one model: 2 operations per weight outside the embedding, 4 per attended channel."""
     c = config
-    per_layer = c.hidden_size * c.head_dim * (
-        2 * c.num_heads + 2 * c.num_kv_heads
-    ) + c.hidden_size * c.mlp_size * (2 + c.gated_mlp)
-    return Cost(2.0 * c.num_layers * per_layer, 4.0 * c.num_layers * c.num_heads * c.head_dim)
+    products = 2.0 * c.num_layers * (c.attention_weights + c.mlp_weights)
+    return Cost(products, 4.0 * c.num_layers * c.num_heads * c.head_dim)
 
 
 def lines_per_batch(batch_tokens: int, width: int, divisor: int = 1) -> int:

@@ -7,6 +7,7 @@ that one scalar serves all. Finished sequences free their row for the next reque
 batching); slots of the ring that were written before are then hidden from it.
 """
 
+import collections
 import dataclasses
 import functools
 
@@ -17,9 +18,22 @@ import numpy as np
 from amuro_jax.models.cache import KeyValues, KVCache, concatenate, empty
 from amuro_jax.models.layout import Layout, begun
 from amuro_jax.models.parameters import unstack_layers
-from amuro_jax.scoring.generation_batches import NON_FINITE, STEPS, Batch, Rows, side_by_side
+from amuro_jax.scoring.memory import only_memory
+from amuro_jax.scoring.prefix import read_prefix
 from amuro_jax.scoring.programs import pad_rows
+from amuro_jax.scoring.requests import Generation, Request
+from amuro_jax.scoring.schedule import (
+    NON_FINITE,
+    STEPS,
+    GenerationBatch,
+    RowSchedule,
+    ending,
+    plan_batches,
+    side_by_side,
+)
 from amuro_jax.sharding import batch_divisor
+
+NO_EOS = -2  # no token, nor NON_FINITE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,21 +58,17 @@ class Generator:
 
     def __init__(self, programs):
         self.programs = programs
-        # One CPU. A loop over stacked layers would copy each layer out of the stack there, which
-        # costs more than the products of a few tokens.
-        self.alone = programs.attention.name == "blocked" and (
-            programs.mesh is None or programs.mesh.size == 1
-        )
-        self.stacks = (1,) * programs.config.num_layers if self.alone else programs.stacks
+        self.stacks = programs.strategy.step_stacks
+        self.unstacked = self.stacks != programs.stacks
         self._read = programs.jit("generate_read", self._context, static_argnums=(5,))
         self._first = programs.jit(
-            "generate_first", self._start, (None, programs.whole), static_argnums=(6,)
+            "generate_first", self._start, (None, programs.replicated), static_argnums=(6,)
         )
         self._join = programs.jit("generate_join", concatenate)
         self._more = programs.jit(
             "generate_steps",
             self._steps,
-            (None, programs.whole),
+            (None, programs.replicated),
             static_argnums=(7, 8),
             donate_argnums=(1,),
         )
@@ -75,19 +85,19 @@ class Generator:
         hidden, kept = self.programs.forward(
             params, tokens_BT, layout, cache=KVCache(prefix=shared), keep=True, query_positions=last
         )
-        kept = kept.unstacked() if self.alone else kept
+        kept = kept.unstacked() if self.unstacked else kept
         return kept.widened(capacity), hidden[:, 0]
 
     def _start(self, params, last, length_B, prefix_length, request_B, seed, sampling):
-        """Where all rows stand, and the first new token of each, twice: for the next steps, and for
-        the host.
+        """The state of all rows after their contexts, and the first new token of each for the
+        host.
         """
         made = jnp.zeros_like(length_B)
         token = self._draw(params, jnp.concatenate(last), request_B, made, seed, sampling)
         return {"position": prefix_length + length_B, "made": made, "token": token}, token
 
     def _steps(self, params, state, shared, request_B, eos_E, seed, turn, room, sampling):
-        """STEPS more tokens of each row; their keys and values stand from place `turn` of the ring
+        """STEPS more tokens of each row; their keys and values go into the ring from slot `turn`
         on.
 
         They go into a small buffer of their own, and from there into the large one at once: what a
@@ -136,8 +146,8 @@ class Generator:
         token = jax.vmap(jax.random.categorical)(keys, scores).astype(jnp.int32)
         return jnp.where(finite, token, NON_FINITE)
 
-    def run(self, params, batch: Batch, shared, prefix_length, eos, sampling, finish):
-        """Generates one batch; `finish(number in the batch, tokens) -> Generation | None` is asked
+    def run(self, params, batch: GenerationBatch, shared, prefix_length, eos, sampling, finish):
+        """Generates one batch; `finish(number in the batch, tokens) -> Generation | None` is called
         after every few steps.
         """
         put = self.programs.put
@@ -152,10 +162,11 @@ class Generator:
         state, token = self._begin(work, count, step)
         layers, before = (
             (unstack_layers(params), shared and shared.unstacked())
-            if self.alone
+            if self.unstacked
             else (params, shared)
         )
-        eos_E, rows, turn = put(np.asarray(eos, np.int32)), Rows(batch, count, finish), 0
+        eos_E = put(np.asarray(eos or (NO_EOS,), np.int32))
+        rows, turn = RowSchedule(batch, count, finish), 0
         request = pad_rows(np.asarray(batch.requests[:count], np.int32), count, 0)
         rows.add(range(count), token)
         while not rows.over:
@@ -240,11 +251,59 @@ class _Work:
     """
 
     params: dict
-    batch: Batch
+    batch: GenerationBatch
     shared: KeyValues | None
     start: jax.Array
     seed: jax.Array
     sampling: Sampling
+
+
+def generate(generator, limits, params, requests, *, eos, stopped, sampling, each):
+    """See `Scorer.generate`; `params` are placed. Goes on with fewer rows when memory runs out."""
+    results: list[Generation | None] = [None] * len(requests)
+
+    def finish(batch, number, tokens):
+        index = batch.requests[number]
+        stop = stopped and functools.partial(stopped, index)
+        made = ending(tokens, batch.limits[number], eos, stop)
+        if made:
+            results[index] = made
+            if each:
+                each(index, made)
+        return made
+
+    rows = limits.rows(_longest(requests))
+    for prefix, batches in plan_batches(
+        requests, rows, limits.batch_tokens, generator.programs.config.max_length
+    ):
+        shared = read_prefix(generator.programs, limits, params, prefix)
+        waiting = collections.deque(batches)
+        while waiting:
+            batch = waiting.popleft()
+            try:
+                generator.run(
+                    params,
+                    batch,
+                    shared,
+                    len(prefix),
+                    eos,
+                    sampling,
+                    functools.partial(finish, batch),
+                )
+            except jax.errors.JaxRuntimeError as error:
+                count, _ = batch.sizes(limits.divisor)
+                limits.fewer_rows(only_memory(error), count, batch.width + batch.room)
+                done = {
+                    number
+                    for number, index in enumerate(batch.requests)
+                    if results[index] is not None
+                }
+                waiting.appendleft(batch.without(done, limits.generation_rows))
+    return results
+
+
+def _longest(requests: list[Request]) -> int:
+    return max((len(each.context) + each.max_new_tokens for each in requests), default=1)
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -256,7 +315,7 @@ def _nucleus(scores_BV, top_p):
 
 
 def _replaced(state, new, row_N):
-    """The state with other texts in the rows that `row` names; a number past the last is dropped."""
+    """The state with other texts in the rows that `row` names; past the last: none."""
     scalars = {
         name: state[name].at[row_N].set(new[name], mode="drop")
         for name in ("position", "made", "token")

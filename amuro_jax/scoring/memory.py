@@ -1,7 +1,7 @@
 """How much of a device's memory the scorer's programs take, and so how large its batches may be.
 
 The figures are bounds from shapes, checked against the compiler's own account in
-tests/evals/test_memory.py. What they
+tests/scoring/test_memory.py. What they
 miss is caught when it happens: out of memory, the work goes on in halves.
 """
 
@@ -16,15 +16,11 @@ import jax.numpy as jnp
 from amuro_jax import processes, sharding
 from amuro_jax.errors import AmuroError
 from amuro_jax.models.parameters import abstract_params, logical_axes
-from amuro_jax.scoring.programs import HEAD_ROWS, WHOLE
+from amuro_jax.scoring.programs import HEAD_POSITIONS, LOGITS_AT_ONCE
 
 SHARE = 0.85  # of the limit; the rest is left to fragments and to what the runtime keeps
-MOST, MOST_ON_CPU = (
-    16384,
-    1024,
-)  # tokens of a batch per device: more gains nothing; on CPU a batch should stay in the cache
-LEAST = 32
-# 10⁹ bytes by kind, where no device can be asked
+LEAST = 32  # tokens of a batch or of a part of a prefix
+# 10⁹ bytes by kind, for devices that do not report theirs
 HBM = {
     "v2": 8,
     "v3": 16,
@@ -47,7 +43,7 @@ class Memory:
         free: bytes for batches: SHARE of the limit, less what is in use and the parameters as they
             will be placed.
         parameters: bytes of parameters on one device.
-        layer: bytes of weights that stand beside the parameters while a layer runs.
+        layer: bytes of weights that exist beside the parameters while a layer runs.
         heads: query heads whose scores exist at once.
         most: tokens of a batch at most.
     """
@@ -78,14 +74,14 @@ class Memory:
         """Temporaries of the vocabulary head: scores and their exponentials, and a copy of the
         columns.
         """
-        whole = 8 * min(WHOLE, HEAD_ROWS[-1] * self.config.vocab_size)
+        logits = 8 * min(LOGITS_AT_ONCE, HEAD_POSITIONS[-1] * self.config.vocab_size)
         return (
-            max(whole, self.columns * 8 * HEAD_ROWS[-1])
+            max(logits, self.columns * 8 * HEAD_POSITIONS[-1])
             + self.columns * self.config.hidden_size * self.itemsize
         )
 
     def key_bytes(self, slots: int) -> int:
-        """Keys and values of `slots` tokens, all layers, whole on one device."""
+        """Keys and values of `slots` tokens, all layers, not split over devices."""
         return (
             2
             * self.config.num_layers
@@ -109,8 +105,8 @@ class Memory:
         )
 
     def prefix_chunk(self, slots: int) -> int:
-        """Tokens of a prefix of `slots` that are read at a time: all, or a half, a quarter, … that
-        fits.
+        """Tokens of a prefix of `slots` that are read at a time: the largest of all, a half, a
+        quarter, … that fits.
         """
         room = self.free - 2 * self.key_bytes(slots)
         return _halve_until(
@@ -138,14 +134,13 @@ def _halve_until(size, least, fits):
     return size
 
 
-def memory_of(config, mesh, dtype, attention: str, vocab_chunk: int) -> Memory:
+def memory_of(config, mesh, dtype, strategy) -> Memory:
     """The memory of the devices of `mesh` (or the default device) under one model configuration.
 
     Args:
-        attention: `blocked` holds the scores of one key head at a time (compiled code runs a few
-            beside each other in the room of one);
-            anything else is taken to hold all.
-        vocab_chunk: columns of one step of the head; 0: all.
+        strategy: `strategy.Strategy`. `blocked` attention holds the scores of one key head at a
+            time (compiled code runs a few beside each other in the room of one); any other is taken
+            to hold all.
     """
     devices = jax.devices()[:1] if mesh is None else list(mesh.devices.flat)
     on_cpu, size, shards = (
@@ -162,10 +157,10 @@ def memory_of(config, mesh, dtype, attention: str, vocab_chunk: int) -> Memory:
     limit, used = min((limit_of(device) for device in local), key=lambda pair: pair[0] - pair[1])
     heads = (
         config.num_heads // config.num_kv_heads
-        if attention == "blocked"
+        if strategy.attention.name == "blocked"
         else -(-config.num_heads // shards)
     )
-    columns = min(vocab_chunk or -(-config.vocab_size // shards), config.vocab_size)
+    columns = min(strategy.vocab_chunk or -(-config.vocab_size // shards), config.vocab_size)
     free = int(SHARE * limit) - used - parameters
     if len({device.process_index for device in devices}) > 1:
         free = processes.least(free)  # all processes have to choose the same batches
@@ -178,7 +173,7 @@ def memory_of(config, mesh, dtype, attention: str, vocab_chunk: int) -> Memory:
         shards,
         heads,
         columns,
-        MOST_ON_CPU if on_cpu else MOST,
+        strategy.most_tokens,
     )
 
 
@@ -204,7 +199,7 @@ def _parameter_bytes(config, mesh, dtype):
 def limit_of(device) -> tuple[int, int]:
     """(bytes that may be used, bytes in use) of one device.
 
-    By its kind where it cannot be asked, as with one that is only compiled for.
+    By its kind where it does not report them, as one that is only compiled for.
     """
     if device.platform == "cpu":
         return ram() // len(jax.local_devices(backend="cpu")), 0
@@ -253,10 +248,17 @@ def only_memory(error: Exception) -> Exception:
 
 
 def too_large(what: str, error: Exception, memory: Memory) -> AmuroError:
-    """The error of one thing that does not fit however little stands beside it."""
+    """The error of one thing that does not fit even alone."""
     first = str(error).splitlines()[0]
-    sizes = f"parameters take {memory.parameters / 1e9:.2f} GB of each device, about {max(memory.free, 0) / 1e9:.2f} GB were free for the rest"
-    hint = "split the model over more devices (--config.mesh=tensor:…), use --config.dtype=bfloat16, or fewer shots"
+    free = max(memory.free, 0)
+    sizes = (
+        f"parameters take {memory.parameters / 1e9:.2f} GB of each device, "
+        f"about {free / 1e9:.2f} GB were free for the rest"
+    )
+    hint = (
+        "split the model over more devices (--config.mesh=tensor:…), "
+        "use --config.dtype=bfloat16, or fewer shots"
+    )
     return AmuroError(
         f"out of device memory with {what}: {first}\n  {sizes}", where="scorer", hint=hint
     )

@@ -19,18 +19,17 @@ from amuro_jax.scoring.requests import Likelihoods, NonFiniteError, Request
 
 @dataclasses.dataclass(frozen=True)
 class Lines:
-    """Packed lines of one width behind one prefix, and what is asked of them.
+    """Packed lines of one width behind one prefix, and the tokens to predict in them.
 
     Attributes:
         prefix: int32 [P].
         tokens, position, enter, leave: int32 [N, W], see `models.layout`.
-        asked: slots of each line whose hidden states predict something, int32 [N, A], filled up
-            with 0; None: all W.
-        ask_line, ask_place: line, and place in `asked` (slot, where that is None), of the hidden
-            state that predicts the
-            target [M], ascending.
-        ask_target: token id whose log-probability is asked [M].
-        ask_out: index into the plan's flat list of continuation tokens [M].
+        query_positions: slots of each line whose hidden states predict something, int32 [N, A],
+            filled up with 0; None: all W.
+        target_line, target_query: line, and index into its query positions (slot, where they are
+            None), of the hidden state that predicts each target [M], ascending.
+        target_id: token whose log-probability is wanted [M].
+        target_output: index into the plan's flat list of continuation tokens [M].
     """
 
     prefix: np.ndarray
@@ -38,15 +37,15 @@ class Lines:
     position: np.ndarray
     enter: np.ndarray
     leave: np.ndarray
-    asked: np.ndarray | None
-    ask_line: np.ndarray
-    ask_place: np.ndarray
-    ask_target: np.ndarray
-    ask_out: np.ndarray
+    query_positions: np.ndarray | None
+    target_line: np.ndarray
+    target_query: np.ndarray
+    target_id: np.ndarray
+    target_output: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class ScoringPlan:
     """Everything there is to compute for a list of requests; made once, run for every checkpoint.
 
     Attributes:
@@ -55,7 +54,7 @@ class Plan:
         num_requests: requests, in the order given.
         plain_tokens: what one forward pass per continuation would read.
         new_tokens: what is read: prefixes and real tokens of lines.
-        padded_tokens: prefixes and whole lines, padding included.
+        padded_tokens: prefixes and lines, padding included.
     """
 
     lines: list[Lines]
@@ -93,7 +92,7 @@ def make_plan(
     batch_tokens: int = 1024,
     max_length: int | None = None,
     known=frozenset(),
-) -> Plan:
+) -> ScoringPlan:
     """Plans the scoring of `requests`.
 
     Args:
@@ -130,7 +129,7 @@ def make_plan(
         compiled |= {(width, capacity(group.prefix)) for width in widths}
         lines += _group_lines(members, widths, sequences, pairs, contexts, starts)
     prefixes = sum(len(part.prefix) for part in lines)
-    return Plan(
+    return ScoringPlan(
         lines=lines,
         request_of=np.asarray([index for index, _ in pairs], np.int64),
         lengths=lengths,
@@ -168,7 +167,7 @@ def capacity(prefix: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class _Members:
-    """One group in sorted order: places in `order`, prefix shared with the member before, length."""
+    """One group in sorted order; `shared` and `length` are by member, in tokens."""
 
     group: tree.Group
     order: np.ndarray
@@ -231,7 +230,7 @@ def _group_lines(members, widths, sequences, pairs, contexts, starts):
                         sequences[ids[place]],
                         int(shared[place]) if place > first else members.group.prefix,
                     )
-                    builder.ask(len(contexts[index]) - 1, continuation, starts[ids[place]])
+                    builder.predict(len(contexts[index]) - 1, continuation, starts[ids[place]])
             builder.finish()
         yield builder.lines(sequences[ids[0]][: members.group.prefix])
 
@@ -250,7 +249,7 @@ class _Builder:
             np.full((rows, width), -1, np.int32),
             np.full((rows, width), -1, np.int32),
         )
-        self.prefix, self.asks = prefix, []
+        self.prefix, self.targets = prefix, []
 
     def start(self, row):
         self.row, self.used, self.path = row, 0, np.zeros(0, np.int64)
@@ -265,31 +264,37 @@ class _Builder:
         self.path = np.concatenate([self.path[:keep], slots])
         self.used += new
 
-    def ask(self, depth, continuation, out):
+    def predict(self, depth, continuation, out):
         for step, target in enumerate(continuation):
-            self.asks.append((self.row, self.path[depth - self.prefix + step], target, out + step))
+            self.targets.append(
+                (self.row, self.path[depth - self.prefix + step], target, out + step)
+            )
 
     def finish(self):
         self.leave[self.row, self.path] = self.used
 
     def lines(self, prefix):
-        asks = np.asarray(self.asks, np.int64).reshape(-1, 4)
-        asks = asks[np.lexsort((asks[:, 1], asks[:, 0]))]
-        asked, asks[:, 1] = _asked(asks[:, 0], asks[:, 1], *self.tokens.shape)
-        return Lines(prefix, self.tokens, self.position, self.enter, self.leave, asked, *asks.T)
+        targets = np.asarray(self.targets, np.int64).reshape(-1, 4)
+        targets = targets[np.lexsort((targets[:, 1], targets[:, 0]))]
+        positions, targets[:, 1] = _query_positions(
+            targets[:, 0], targets[:, 1], *self.tokens.shape
+        )
+        return Lines(
+            prefix, self.tokens, self.position, self.enter, self.leave, positions, *targets.T
+        )
 
 
-def _asked(line, slot, rows, width):
-    """`Lines.asked`, and the place there of each (line, slot) [M], which ascend."""
+def _query_positions(line, slot, rows, width):
+    """`Lines.query_positions`, and the place there of each (line, slot) [M], which ascend."""
     fresh = np.concatenate([[True], (line[1:] != line[:-1]) | (slot[1:] != slot[:-1])])
     number = np.cumsum(fresh) - 1
     first = np.searchsorted(
         line[fresh], np.arange(rows)
     )  # of each line, among the different positions
     place = number - first[line]
-    size = next((size for size in buckets.ASKED if size > place.max()), width)
+    size = next((size for size in buckets.QUERY_POSITIONS if size > place.max()), width)
     if size > width // 2:
         return None, slot
-    asked = np.zeros((rows, size), np.int32)
-    asked[line, place] = slot
-    return asked, place
+    positions = np.zeros((rows, size), np.int32)
+    positions[line, place] = slot
+    return positions, place

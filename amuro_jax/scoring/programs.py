@@ -18,9 +18,9 @@ from amuro_jax.models.forward import forward, logits
 from amuro_jax.models.layout import EVERYTHING, Layout, begun
 from amuro_jax.models.parameters import logical_axes, stack_layers
 
-HEAD_ROWS = (32, 128, 512)  # asked positions of one call of the head
-WHOLE = 2**23  # logits that may exist at once, fp32
-PAIRS_PER_ROW = 4  # targets it takes per asked position
+HEAD_POSITIONS = (32, 128, 512)  # hidden states of one call of the head
+LOGITS_AT_ONCE = 2**23  # fp32: 32 MB
+TARGETS_PER_POSITION = 4  # that one call of the head takes
 
 
 class Programs:
@@ -30,34 +30,32 @@ class Programs:
         config: ModelConfig.
         mesh: from `sharding.make_mesh`, or None for the default device.
         dtype: compute dtype.
-        attention: `models.attention.How`.
-        vocab_chunk: columns of the vocabulary that are worked on at a time.
+        strategy: `strategy.Strategy`.
 
     Attributes:
         stacks: how the parameters' layers are stacked, see `parameters.stack_layers`.
-        whole: sharding of what every process needs whole: it is on each device; None without a
-            mesh.
+        replicated: sharding of what every process needs in full: a copy on each device; None
+            without a mesh.
     """
 
-    def __init__(self, config, mesh, dtype, attention, vocab_chunk):
+    def __init__(self, config, mesh, dtype, strategy):
         self.config, self.mesh, self.dtype = config, mesh, jnp.dtype(dtype)
-        self.attention, self.vocab_chunk = attention, vocab_chunk
+        self.strategy, self.stacks = strategy, strategy.stacks
+        self.attention, self.vocab_chunk = strategy.attention, strategy.vocab_chunk
         self.traces: collections.Counter = collections.Counter()
-        # The last layer is not stacked, so that it works on the query positions only.
-        self.stacks = (config.num_layers - 1, 1) if config.num_layers > 1 else (1,)
-        self.whole = None if mesh is None else sharding.replicated(mesh)
-        self.prefix = self.jit("prefix", self._prefix, self.whole)
+        self.replicated = None if mesh is None else sharding.replicated(mesh)
+        self.prefix = self.jit("prefix", self._prefix, self.replicated)
         self.prefix_part = self.jit(
-            "prefix_part", self._prefix_part, self.whole, donate_argnums=(1,)
+            "prefix_part", self._prefix_part, self.replicated, donate_argnums=(1,)
         )
         self.empty = self.jit(
             "empty",
             lambda capacity: cache.empty(config, 1, capacity, self.dtype, self.stacks),
-            self.whole,
+            self.replicated,
             static_argnums=(0,),
         )
         self.lines = self.jit("lines", self._lines)
-        self.head = self.jit("head", self._head, self.whole)
+        self.head = self.jit("head", self._head, self.replicated)
 
     def jit(self, name, function, out_shardings=None, **options):
         """`jax.jit` with the traces counted under `name`."""
@@ -96,15 +94,13 @@ class Programs:
     def put(self, array, batch_axis: int | None = None):
         """A host array on the device.
 
-        Split along `batch_axis` over the batch axes of the mesh, else whole on each.
+        Split along `batch_axis` over the batch axes of the mesh, else a copy on each.
         """
         if self.mesh is None:
             return jnp.asarray(array)
-        whole = batch_axis is None
-        return processes.place(
-            array,
-            self.whole if whole else sharding.batch_sharding(self.mesh, array.ndim, batch_axis),
-        )
+        if batch_axis is None:
+            return processes.place(array, self.replicated)
+        return processes.place(array, sharding.batch_sharding(self.mesh, array.ndim, batch_axis))
 
     def forward(self, params, tokens, layout, **more):
         """`models.forward.forward` of this configuration."""
@@ -148,9 +144,9 @@ class Programs:
 
         `row` points into `place`.
         """
-        asked = jnp.take(hidden_ND, place_A, axis=0)
-        normaliser, best = self.summarise(params, asked)
-        score = self.score(params, jnp.take(asked, row_M, axis=0), target_M)
+        hidden_AD = jnp.take(hidden_ND, place_A, axis=0)
+        normaliser, best = self.summarise(params, hidden_AD)
+        score = self.score(params, jnp.take(hidden_AD, row_M, axis=0), target_M)
         return score - jnp.take(normaliser, row_M), jnp.take(best, row_M) == target_M
 
     def score(self, params, hidden_MD, target_M):
@@ -172,7 +168,11 @@ class Programs:
         size = self.config.vocab_size
         # Few rows need no chunks: a slice of the columns is a copy, and costs as much as their
         # product.
-        chunk = size if hidden_AD.shape[0] * size <= WHOLE else min(self.vocab_chunk or size, size)
+        chunk = (
+            size
+            if hidden_AD.shape[0] * size <= LOGITS_AT_ONCE
+            else min(self.vocab_chunk or size, size)
+        )
 
         def step(carry, start):
             part = self._columns(params, hidden_AD, start, chunk)

@@ -65,7 +65,7 @@ class Likelihoods:
 
 @dataclasses.dataclass(frozen=True)
 class Generation:
-    """Ids generated for one request, eos not included, and why it ended (`eos`, `stop`, `length`)."""
+    """Ids generated for one request without eos; `ended`: eos | stop | length."""
 
     tokens: tuple[int, ...]
     ended: str

@@ -10,7 +10,10 @@ import dataclasses
 
 import numpy as np
 
-LEVELS = (0, 16, 32, 64, 128, 256, 512, 1024)
+LEVELS = (0, 16, 32, 64, 128, 256, 512, 1024)  # prefix lengths at which groups are tried
+# Neighbours go into one line as a tree where they share at least this part of what follows the
+# prefix: with less, the freedom to pack them apart saves more padding than the shared tokens.
+TREE_SHARE = 0.15
 
 
 def sort_sequences(sequences: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -34,7 +37,7 @@ def common_prefix(left: np.ndarray, right: np.ndarray) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Members (places in sorted order) that are scored behind one shared prefix of `prefix` tokens."""
+    """Members (places in sorted order) that are scored behind one prefix of `prefix` tokens."""
 
     members: np.ndarray
     prefix: int
@@ -85,7 +88,7 @@ def _groups_at(level, lcp, limit, overhead):
 
 
 def _group(members, lcp, limit, worth):
-    """A group whose prefix is read apart where that saves more than `worth` tokens."""
+    """A group whose prefix is read once where that saves more than `worth` tokens."""
     between = shared_between(lcp, members)
     prefix = int(min(between[1:].min(initial=2**30), limit[members].min()))
     contexts = int(np.sum(between[1:] <= limit[members[1:]]))  # besides the first
@@ -105,13 +108,17 @@ def shared_between(lcp: np.ndarray, members: np.ndarray) -> np.ndarray:
 def make_units(
     shared: np.ndarray, length: np.ndarray, prefix: int, width: int
 ) -> list[tuple[int, int, int]]:
-    """Runs (first, end, tokens) of neighbours that share enough to stand in one line of at most
+    """Runs (first, end, tokens) of neighbours that share enough to go into one line of at most
     `width` tokens.
     """
     units, first, size = [], 0, 0
     for i in range(len(length)):
         new, common = int(length[i] - shared[i]), int(shared[i] - prefix)
-        if i > first and common >= max(2, 0.15 * (length[i] - prefix)) and size + new <= width:
+        if (
+            i > first
+            and common >= max(2, TREE_SHARE * (length[i] - prefix))
+            and size + new <= width
+        ):
             size += new
             continue
         if i > first:

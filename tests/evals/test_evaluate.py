@@ -17,7 +17,6 @@ from amuro_jax.evals.evaluate import _labelled, cut_at, evaluate, rules, stop_at
 from amuro_jax.evals.prepare import SUB_TOKENS, prepare
 from amuro_jax.scoring.requests import Generation, NonFiniteError, Request
 from amuro_jax.scoring.scorer import Scorer, rolling_windows
-from amuro_jax.scoring.streaming import stream
 from tests.evals import hf, tiny
 
 torch = pytest.importorskip("torch")
@@ -303,23 +302,6 @@ def test_rolling_scores_each_token_once():
         expected += float(asked[np.arange(len(asked)), list(window.continuations[0])].sum())
     assert count == 600 and abs(value - expected) < 600 * 1e-5
     assert rolling_windows([5, 6], 3, 256) == [Request((3,), ((5, 6),))]
-
-
-def test_checkpoints_come_in_order_one_ahead():
-    loaded = []
-
-    def load(name):
-        loaded.append(name)
-        if name == "c":
-            raise OSError("gone")
-        return name.upper()
-
-    seen = []
-    with pytest.raises(OSError, match="gone"):
-        for name, params in stream("abcd", load):
-            seen.append((name, params))
-    assert seen == [("a", "A"), ("b", "B")] and loaded == ["a", "b", "c"]
-    assert list(stream([], load)) == []
 
 
 class Spelling:

@@ -6,8 +6,8 @@ import pytest
 from amuro_jax import sharding
 from amuro_jax.errors import DataError
 from amuro_jax.scoring.generation import Sampling
-from amuro_jax.scoring.generation_batches import STEPS, plan_batches
 from amuro_jax.scoring.requests import Request
+from amuro_jax.scoring.schedule import STEPS, plan_batches
 from amuro_jax.scoring.scorer import Scorer
 from tests.evals import tiny
 
@@ -31,7 +31,7 @@ def expected():
 @pytest.mark.parametrize("rows", [64, 4])
 def test_greedy_equals_the_plain_path(rows, expected):
     scorer = Scorer(tiny.CONFIG)
-    scorer.generation_rows = rows
+    scorer.limits.generation_rows = rows
     assert [
         (made.tokens, made.ended) for made in scorer.generate(tiny.params_of(), REQUESTS, eos=EOS)
     ] == expected
@@ -46,7 +46,7 @@ def test_contexts_that_are_read_a_few_rows_at_a_time(rows):
     ]
     expected = [tiny.plain_generation(tiny.params_of(), request, EOS) for request in requests]
     scorer = Scorer(tiny.CONFIG, batch_tokens=160)  # four rows at a time
-    scorer.generation_rows = rows
+    scorer.limits.generation_rows = rows
     made = scorer.generate(tiny.params_of(), requests, eos=EOS)
     assert [(one.tokens, one.ended) for one in made] == expected
 
@@ -56,7 +56,7 @@ def test_contexts_that_are_read_a_few_rows_at_a_time(rows):
 )
 def test_greedy_on_a_mesh(text, count, rows, expected):
     scorer = Scorer(tiny.CONFIG, sharding.make_mesh(text))
-    scorer.generation_rows = rows
+    scorer.limits.generation_rows = rows
     assert [
         (made.tokens, made.ended)
         for made in scorer.generate(tiny.params_of(), REQUESTS[:count], eos=EOS)
@@ -67,7 +67,7 @@ def test_greedy_on_a_mesh(text, count, rows, expected):
 def test_sliding_windows():
     params, requests = tiny.params_of(tiny.SLIDING), REQUESTS[:8]
     scorer = Scorer(tiny.SLIDING)
-    scorer.generation_rows = 4
+    scorer.limits.generation_rows = 4
     made = scorer.generate(params, requests, eos=EOS)
     assert [(one.tokens, one.ended) for one in made] == [
         tiny.plain_generation(params, request, EOS, tiny.SLIDING) for request in requests
@@ -89,7 +89,7 @@ def test_rows_whose_text_has_ended_take_the_next_ones(mesh, rows, monkeypatch):
     of three times 40 tokens.
     """
     scorer = Scorer(tiny.CONFIG, mesh and sharding.make_mesh(mesh))
-    scorer.generation_rows, steps, more = rows, [], scorer.generator._more
+    scorer.limits.generation_rows, steps, more = rows, [], scorer.generator._more
     monkeypatch.setattr(scorer.generator, "_more", lambda *given: steps.append(1) or more(*given))
     made = scorer.generate(tiny.params_of(), LONG_AND_SHORT, eos=None)
     assert [one.tokens for one in made] == [
@@ -112,7 +112,7 @@ def test_a_ring_for_new_tokens_goes_round():
         Request((*SHOTS[:9], i), max_new_tokens=[3, 24, 9, 14, 6, 19][i % 6]) for i in range(36)
     ]
     scorer = Scorer(tiny.CONFIG)
-    scorer.generation_rows = 4
+    scorer.limits.generation_rows = 4
     made = scorer.generate(tiny.params_of(), requests)
     assert [one.tokens for one in made] == [
         tiny.plain_generation(tiny.params_of(), request, None)[0] for request in requests
@@ -155,7 +155,7 @@ def test_samples_depend_on_the_seed_not_on_the_batch():
     first = draw(requests, 0)
     assert first[:5] == draw(requests[:5], 0)
     assert first != draw(requests, 1)
-    scorer.generation_rows = 4  # rows that are taken by the next text
+    scorer.limits.generation_rows = 4  # rows that are taken by the next text
     assert first == draw(requests, 0) and scorer.traces["generate_replace"]
 
 

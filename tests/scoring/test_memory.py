@@ -9,10 +9,11 @@ jax = pytest.importorskip("jax")
 
 from amuro_jax.errors import AmuroError  # noqa: E402
 from amuro_jax.models.config import ModelConfig  # noqa: E402
-from amuro_jax.scoring import ahead  # noqa: E402
-from amuro_jax.scoring.memory import MOST_ON_CPU, Memory, memory_of  # noqa: E402
+from amuro_jax.scoring import ahead_of_time  # noqa: E402
+from amuro_jax.scoring.memory import Memory, memory_of  # noqa: E402
 from amuro_jax.scoring.requests import Request  # noqa: E402
 from amuro_jax.scoring.scorer import Scorer  # noqa: E402
+from amuro_jax.scoring.strategy import MOST_TOKENS_CPU, choose_strategy  # noqa: E402
 from tests.evals import tiny  # noqa: E402
 
 SMALL = ModelConfig("olmo", 50304, 256, 3, 4, 4, 64, 1024, 2048)
@@ -33,14 +34,19 @@ CASES = [
 @pytest.mark.parametrize("config,attention,shape", CASES)
 def test_the_estimate_bounds_what_the_compiler_takes(config, attention, shape):
     lines, width, prefix = shape
-    programs, memory = (
-        Scorer(config, attention=attention).programs,
-        memory_of(config, None, "float32", attention, 8192),
+    programs = Scorer(config, attention=attention).programs
+    strategy = choose_strategy(config, None, "float32", attention)
+    memory = memory_of(config, None, "float32", strategy)
+    taken = (
+        ahead_of_time.compile_lines(programs, lines, width, prefix)
+        .memory_analysis()
+        .temp_size_in_bytes
     )
-    taken = ahead.compile_lines(programs, lines, width, prefix).memory_analysis().temp_size_in_bytes
     assert taken <= 1.1 * memory.line_bytes(lines * width, width, prefix) <= 3 * taken
     taken = (
-        ahead.compile_head(programs, lines * width, 512, 2048).memory_analysis().temp_size_in_bytes
+        ahead_of_time.compile_head(programs, lines * width, 512, 2048)
+        .memory_analysis()
+        .temp_size_in_bytes
     )
     assert taken <= 1.1 * memory.head_bytes() <= 4 * taken
     assert memory.parameters == pytest.approx(4 * config.num_parameters, rel=0.01)
@@ -55,7 +61,7 @@ def test_batches_shrink_with_what_is_free():
     rows = [of(free * 10**6).generation_rows(64, 512, 512) for free in (4000, 200, 130)]
     assert rows[0] == 64 > rows[1] > rows[2] >= 1
     assert of(16 * 10**9).prefix_chunk(4096) == 4096 > of(10**8).prefix_chunk(4096)
-    assert Scorer(tiny.CONFIG).batch_tokens == MOST_ON_CPU
+    assert Scorer(tiny.CONFIG).limits.batch_tokens == MOST_TOKENS_CPU
 
 
 class LittleMemory:
@@ -92,7 +98,7 @@ def test_a_prefix_that_never_fits_is_an_error(at_once):
     scorer = Scorer(tiny.CONFIG)
     scorer.programs.prefix = LittleMemory(scorer.programs.prefix, 0)
     scorer.programs.prefix_part = LittleMemory(scorer.programs.prefix_part, 0, of=2)
-    scorer.prefix_tokens = at_once
+    scorer.limits.prefix_tokens = at_once
     with pytest.raises(AmuroError, match="out of device memory with a prefix of"):
         scorer.loglikelihoods(tiny.params_of(), BEHIND)
 
@@ -119,7 +125,7 @@ def test_a_text_that_was_finished_before_memory_ran_out_is_given_out_once():
     )
     expected = [made.tokens for made in Scorer(tiny.CONFIG).generate(params, requests)]
     scorer, calls, seen = Scorer(tiny.CONFIG), [], []
-    scorer.generation_rows, real = 4, scorer.generator._replace
+    scorer.limits.generation_rows, real = 4, scorer.generator._replace
 
     def third(*given):
         calls.append(len(seen))

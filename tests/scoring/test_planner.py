@@ -48,10 +48,10 @@ def test_each_target_is_predicted_from_its_own_sequence(requests, batch_tokens, 
     found = [None] * len(expected)
     for lines in plan.lines:
         for line, place, target, out in zip(
-            lines.ask_line, lines.ask_place, lines.ask_target, lines.ask_out, strict=True
+            lines.target_line, lines.target_query, lines.target_id, lines.target_output, strict=True
         ):
             assert found[out] is None
-            slot = place if lines.asked is None else lines.asked[line, place]
+            slot = place if lines.query_positions is None else lines.query_positions[line, place]
             found[out] = (seen_sequence(lines, line, slot), target)
     assert found == expected
     assert plan.new_tokens <= plan.padded_tokens

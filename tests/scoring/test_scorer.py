@@ -178,7 +178,7 @@ def test_out_of_memory_goes_on_with_half(expected):
     scorer.programs.lines = _LittleMemory(scorer.programs.lines, 3)
     with pytest.warns(UserWarning, match="out of device memory"):
         tiny.assert_same(scorer.loglikelihoods(tiny.params_of(), REQUESTS), expected)
-    assert scorer.programs.lines.refused >= 1 and scorer.batch_tokens < 1024
+    assert scorer.programs.lines.refused >= 1 and scorer.limits.batch_tokens < 1024
 
 
 def test_a_line_that_never_fits_is_an_error_not_a_loop():

@@ -7,7 +7,7 @@ import pytest
 
 from amuro_jax import sharding
 from amuro_jax.models.config import ModelConfig
-from amuro_jax.scoring import ahead
+from amuro_jax.scoring import ahead_of_time
 from amuro_jax.scoring.scorer import Scorer
 
 pytestmark = pytest.mark.slow
@@ -27,14 +27,15 @@ def devices():
 
 def test_lines_behind_a_prefix(devices):
     programs = Scorer(OLMO_1B, sharding.make_mesh("data:8", devices), "bfloat16").programs
-    compiled = ahead.compile_lines(programs, 128 * 8, 128, 512, asked=8)
+    compiled = ahead_of_time.compile_lines(programs, 128 * 8, 128, 512, positions=8)
     assert "tree_attention" in compiled.as_text()
     memory = compiled.memory_analysis()
     taken = memory.argument_size_in_bytes + memory.temp_size_in_bytes + memory.output_size_in_bytes
     assert memory.argument_size_in_bytes == pytest.approx(2 * OLMO_1B.num_parameters, rel=0.05)
     assert taken < 16e9
     print(
-        f"OLMo-1B on v5e:2x4, data:8, 1024 lines of 128 tokens behind 512: {taken / 1e9:.2f} GB per chip"
+        "OLMo-1B on v5e:2x4, data:8, 1024 lines of 128 tokens behind 512: "
+        f"{taken / 1e9:.2f} GB per chip"
     )
 
 
@@ -42,11 +43,11 @@ def test_the_prefix_with_split_heads(devices):
     mesh = sharding.make_mesh("data:4,tensor:2", devices)
     assert (
         "tree_attention"
-        in ahead.compile_prefix(Scorer(OLMO_1B, mesh, "bfloat16").programs, 512).as_text()
+        in ahead_of_time.compile_prefix(Scorer(OLMO_1B, mesh, "bfloat16").programs, 512).as_text()
     )
     assert (
         "splash_mha_fwd"
-        in ahead.compile_prefix(
+        in ahead_of_time.compile_prefix(
             Scorer(OLMO_1B, mesh, "bfloat16", attention="splash").programs, 512
         ).as_text()
     )
@@ -60,7 +61,7 @@ def test_generation_writes_into_its_buffer_and_keeps_its_places(devices):
     generator = Scorer(
         OLMO_1B, sharding.make_mesh("data:4,tensor:2", devices), "bfloat16"
     ).generator
-    compiled = ahead.compile_generation(generator, 256, 64, 96, 60, 256)
+    compiled = ahead_of_time.compile_generation(generator, 256, 64, 96, 60, 256)
     buffer = generator.programs.config.num_layers * 2 * 256 * (96 + 60) * 2048 * 2 / 8
     for name in ("steps", "replace"):
         memory = compiled[name].memory_analysis()

@@ -1,5 +1,5 @@
-"""Which texts are generated together, and which text stands in which row: a row whose text has
-ended takes the next one. No jax.
+"""Which requests are generated together, and which one has which row: a row whose text has ended
+takes the next request (continuous batching). No jax.
 """
 
 import collections
@@ -11,19 +11,17 @@ from amuro_jax.errors import DataError
 from amuro_jax.scoring import buckets, tree
 from amuro_jax.scoring.requests import Generation, NonFiniteError, Request
 
-ROWS = (1, 4, 16, 64, 256, 1024)
-WIDTHS = tuple(
-    sorted({48, 80, *buckets.WIDTHS})
-)  # finer than for lines: every slot of the buffer is read at every step
+ROWS = (1, 4, 16, 64, 256, 1024)  # of a buffer: few sizes, few programs
+# Finer than for lines: every slot of the buffer is read at every step.
+WIDTHS = tuple(sorted({48, 80, *buckets.WIDTHS}))
 NON_FINITE = -1  # in the place of a token whose logits are not finite
 STEPS = 4  # new tokens between two looks at the text
-SPREAD = (
-    2  # of widths of one batch: a row is as wide as the longest context that stands in it before
-)
+# Of widths of one batch: a row is as wide as the longest context that it holds, one after another.
+SPREAD = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Batch:
+class GenerationBatch:
     """Texts behind one prefix that share a buffer: numbers of their requests, contexts after the
     prefix (longest first), new tokens at most.
 
@@ -44,16 +42,14 @@ class Batch:
         shards.
         """
 
-        def whole(count, of=shards):
+        def multiple(count, of=shards):
             return -(-count // of) * of
 
-        step, rows = (
-            whole(self.read),
-            whole(min(buckets.round_up(min(len(self.requests), ROWS[-1]), ROWS), self.rows)),
-        )
+        fitting = buckets.round_up(min(len(self.requests), ROWS[-1]), ROWS)
+        step, rows = multiple(self.read), multiple(min(fitting, self.rows))
         if len(self.requests) > rows:  # as many are read later for rows that have become free
-            step = min(step, whole(max(1, rows // 4)))
-        return (whole(rows, step) if rows > step else rows), step
+            step = min(step, multiple(max(1, rows // 4)))
+        return (multiple(rows, step) if rows > step else rows), step
 
     def lengths(self, numbers, count: int) -> np.ndarray:
         """int32 [count]: length of each context of `numbers`, then zeros."""
@@ -61,7 +57,7 @@ class Batch:
         found[: len(numbers)] = [len(self.contexts[number]) for number in numbers]
         return found
 
-    def without(self, done, rows: int) -> "Batch":
+    def without(self, done, rows: int) -> "GenerationBatch":
         """What is left of the batch after the texts `done` (numbers in it), with fewer rows."""
         left = [place for place in range(len(self.requests)) if place not in done]
         lists = {
@@ -71,7 +67,7 @@ class Batch:
         return dataclasses.replace(self, rows=rows, **lists)
 
 
-class Rows:
+class RowSchedule:
     """The texts of one batch as they grow.
 
     Args:
@@ -79,19 +75,19 @@ class Rows:
         finish: `(number in the batch, tokens) -> Generation | None`.
 
     Attributes:
-        standing: number of the text in each row, None where none is wanted.
+        running: number of the text in each row, None where none is wanted.
     """
 
-    def __init__(self, batch: Batch, count: int, finish):
+    def __init__(self, batch: GenerationBatch, count: int, finish):
         self.finish, self.requests, total = finish, batch.requests, len(batch.requests)
-        self.standing = [place if place < total else None for place in range(count)]
+        self.running = [place if place < total else None for place in range(count)]
         self.waiting = collections.deque(range(count, total))
         self.texts: dict[int, list[int]] = {}
 
     def add(self, rows, tokens: np.ndarray) -> None:
         """New tokens [N, n] of `rows`; those whose text is finished become free."""
         for row, new in zip(rows, tokens.tolist(), strict=True):
-            place = self.standing[row]
+            place = self.running[row]
             if place is None:
                 continue
             text = self.texts.setdefault(place, [])
@@ -100,25 +96,25 @@ class Rows:
             text += new
             if self.finish(place, text):
                 del self.texts[place]
-                self.standing[row] = None
+                self.running[row] = None
 
     @property
     def over(self) -> bool:
         """Whether nothing is left to do."""
-        return not self.waiting and all(place is None for place in self.standing)
+        return not self.waiting and all(place is None for place in self.running)
 
     def refill(self, most: int) -> list[tuple[int, int]]:
         """(row, number in the batch) of the next texts, up to `most`.
 
         None before as many rows are free as there are texts to take.
         """
-        free = [row for row, place in enumerate(self.standing) if place is None]
+        free = [row for row, place in enumerate(self.running) if place is None]
         count = min(most, len(self.waiting))
         if len(free) < count:
             return []
         pairs = [(row, self.waiting.popleft()) for row in free[:count]]
         for row, place in pairs:
-            self.standing[row] = place
+            self.running[row] = place
         return pairs
 
 
@@ -155,7 +151,10 @@ def plan_batches(requests: list[Request], rows: int, batch_tokens: int, max_leng
                 "generation needs a context and at least one new token", where=f"request {index}"
             )
         if len(request.context) + request.max_new_tokens > max_length:
-            what = f"{len(request.context)} tokens and {request.max_new_tokens} new ones do not fit a context of {max_length}"
+            what = (
+                f"{len(request.context)} tokens and {request.max_new_tokens} new ones "
+                f"do not fit a context of {max_length}"
+            )
             raise DataError(what, where=f"request {index}", hint="drop shots or cut the document")
     room = (
         -(-max((request.max_new_tokens for request in requests), default=0) // STEPS) * STEPS
@@ -175,7 +174,7 @@ def plan_batches(requests: list[Request], rows: int, batch_tokens: int, max_leng
             width = buckets.round_up(len(suffixes[0]), WIDTHS)
             read = max((size for size in ROWS if size * width <= 2 * batch_tokens), default=ROWS[0])
             batches.append(
-                Batch(
+                GenerationBatch(
                     part,
                     suffixes,
                     [requests[i].max_new_tokens for i in part],

@@ -1,4 +1,4 @@
-"""The scorer's programs compiled ahead of time, for devices that need not be there: what they take,
+"""The scorer's programs compiled ahead of time, also for devices that are not there: their memory,
 and what is in them.
 """
 
@@ -11,17 +11,17 @@ from amuro_jax.models.parameters import abstract_params, logical_axes
 from amuro_jax.scoring.generation import Sampling
 
 
-def compile_lines(programs, count: int, width: int, prefix: int, asked: int | None = None):
+def compile_lines(programs, count: int, width: int, prefix: int, positions: int | None = None):
     """The compiled program that reads `count` lines of `width` tokens behind a prefix of `prefix`
     slots (0: none).
 
     Args:
-        asked: hidden states wanted of each line; None: all.
+        positions: hidden states wanted of each line; None: all.
     """
     tokens = [_shape(programs, (count, width), jnp.int32, split=True)] * 4
-    places = None if asked is None else _shape(programs, (count, asked), jnp.int32, split=True)
+    wanted = positions and _shape(programs, (count, positions), jnp.int32, split=True)
     return programs.lines.lower(
-        _params(programs), *tokens, places, _shared(programs, prefix)
+        _params(programs), *tokens, wanted, _shared(programs, prefix)
     ).compile()
 
 
@@ -32,9 +32,9 @@ def compile_prefix(programs, slots: int):
     ).compile()
 
 
-def compile_head(programs, tokens: int, asked: int, targets: int):
-    """The compiled vocabulary head for `asked` of `tokens` hidden states, and `targets` targets."""
-    numbers = [_shape(programs, (size,), jnp.int32) for size in (asked, targets, targets)]
+def compile_head(programs, tokens: int, positions: int, targets: int):
+    """The compiled vocabulary head for `positions` of `tokens` hidden states and some targets."""
+    numbers = [_shape(programs, (size,), jnp.int32) for size in (positions, targets, targets)]
     hidden = _shape(programs, (tokens, programs.config.hidden_size), programs.dtype, split=True)
     return programs.head.lower(_params(programs), hidden, *numbers).compile()
 
