@@ -51,9 +51,10 @@ def main() -> None:
     if bool(given.task) == bool(given.workdir):
         raise ConfigError("give either --task or --workdir", where="command line")
     if given.workdir:
-        from amuro_jax.evals.audit import audit_store
+        from amuro_jax.evals.audit import audit_store, once_per_set
 
-        findings = [finding for cell in audit_store(given.workdir).values() for finding in cell]
+        cells = audit_store(given.workdir).values()
+        findings = once_per_set([finding for cell in cells for finding in cell])
     else:
         findings = [finding for name in _names(given) for finding in _audit(name, given)]
     _print(findings, given.notes)
@@ -110,7 +111,7 @@ def _audit(name, given):
 
 def _print(findings, notes):
     where = None
-    for finding in findings:
+    for finding in sorted(findings, key=lambda finding: finding.where):  # stable: gravest first
         if finding.severity == "note" and not notes:
             continue
         if finding.where != where:

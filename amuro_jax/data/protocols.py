@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from amuro_jax import spelling
 from amuro_jax.errors import ConfigError
 
 
@@ -27,7 +28,6 @@ class Protocol:
             per instance, separate tokenisation.
         published_label_search: `free` takes the label that comes first in a fixed order (no, yes;
             contradiction, neutral, entailment), wherever it stands in the text.
-        published_averages: (19) SciQ twice in the mean, missing cells skipped.
         warmup_rounded_down: training warms up for 67 of 2,250 steps, not 68.
     """
 
@@ -43,7 +43,6 @@ class Protocol:
     loss_mean_per_example: bool = False
     published_choices: bool = False
     published_label_search: bool = False
-    published_averages: bool = False
     warmup_rounded_down: bool = False
 
     @property
@@ -64,27 +63,53 @@ class Protocol:
 
 STRICT = Protocol()
 PAPER = Protocol(**{field.name: True for field in dataclasses.fields(Protocol)})
+NAMES = {"strict": STRICT, "paper": PAPER}
+AVERAGES = "published_averages"  # (19) a quirk of the report: it changes no score, and no key
 
 
-def resolve(protocol: str, quirks: str = "") -> Protocol:
-    """The protocol of a name and single switches: `resolve("strict", "+shots_from_test")`.
+def resolve(protocol: str, quirks: tuple[str, ...] | str = ()) -> Protocol:
+    """The protocol of a name and single switches: `resolve("strict", ("+shots_from_test",))`.
+
+    Args:
+        quirks: `+name` or `-name` each; also as one text with commas between them.
+            `published_averages` is the report's, see there.
 
     Raises:
         ConfigError: unknown protocol or switch, or a switch without + or -.
     """
-    known = {"strict": STRICT, "paper": PAPER}
-    if protocol not in known:
+    changes = _changes(protocol, quirks)
+    changes.pop(AVERAGES, None)
+    return dataclasses.replace(NAMES[protocol], **changes)
+
+
+def published_averages(protocol: str, quirks: tuple[str, ...] | str = ()) -> bool:
+    """Whether a report's means over sets are the published ones, in which SciQ counts twice
+    (quirk 19): under `paper`, unless `-published_averages`; under `strict` with
+    `+published_averages`.
+
+    Raises:
+        ConfigError: as `resolve`.
+    """
+    return _changes(protocol, quirks).get(AVERAGES, protocol == "paper")
+
+
+def _changes(protocol, quirks):
+    """Quirk → whether it is switched on, of those that are named."""
+    if protocol not in NAMES:
         raise ConfigError(
-            f"unknown protocol {protocol!r}", where="protocol", hint="one of " + ", ".join(known)
+            f"unknown protocol {protocol!r}",
+            where="protocol",
+            hint=spelling.hint(protocol, NAMES),
         )
-    changes = {}
-    for part in filter(None, (piece.strip() for piece in quirks.split(","))):
+    parts = quirks.split(",") if isinstance(quirks, str) else quirks
+    known, changes = [*STRICT.switches(), AVERAGES], {}
+    for part in filter(None, (piece.strip() for piece in parts)):
         sign, name = part[0], part[1:]
-        if sign not in "+-" or name not in STRICT.switches():
+        if sign not in "+-" or name not in known:
             raise ConfigError(
                 f"unknown quirk {part!r}",
                 where="quirks",
-                hint="+name or -name of: " + ", ".join(STRICT.switches()),
+                hint="+name or -name; " + spelling.hint(part.lstrip("+-"), known),
             )
         changes[name] = sign == "+"
-    return dataclasses.replace(known[protocol], **changes)
+    return changes

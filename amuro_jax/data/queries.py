@@ -143,7 +143,7 @@ class _Frame:
             group=example.group,
             metric=task.metric,
             new_tokens=task.new_tokens,
-            published=task.is_published(self.format),
+            published=not task.lacks_published(self.format, self.protocol),
             **extra,
         )
 

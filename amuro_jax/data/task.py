@@ -152,9 +152,13 @@ class Task:
         """
         return _under(self, protocol)
 
-    def is_published(self, name: str) -> bool:
-        """Whether the released code has this set in the format, or it is no set of the study's."""
-        return self.published_formats is None or name in self.published_formats
+    def lacks_published(self, name: str, protocol: Protocol) -> bool:
+        """Whether published prompts are asked for in a format that the released code does not have
+        for this set of the study's.
+        """
+        choice = self.kind == Kind.MULTIPLE_CHOICE
+        asked = protocol.published_choices if choice else protocol.published_templates
+        return asked and self.published_formats is not None and name not in self.published_formats
 
 
 @functools.lru_cache(maxsize=1024)

@@ -70,7 +70,7 @@ class Query:
     group: str = ""
     metric: Metric = Metric.ACCURACY
     new_tokens: int = 0  # generation: at most so many; 0: the run's own setting
-    published: bool = True  # False: a set of the study, in a format that its code does not have
+    published: bool = True  # False: `paper` in a format that the released code does not have
 
 
 @dataclasses.dataclass(frozen=True)

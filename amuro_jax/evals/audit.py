@@ -133,6 +133,22 @@ def worst(findings: list[Finding]) -> str | None:
     return max((finding.severity for finding in findings), key=SEVERITIES.index, default=None)
 
 
+def once_per_set(findings: list[Finding]) -> list[Finding]:
+    """Findings of several models, where what is said of a set for more than one of them (repeated
+    rows, an overflowing context) is one finding. `where` is `MODEL: SET` as `audit_cell` has it.
+    """
+    groups = collections.defaultdict(list)
+    for finding in findings:
+        scored_set = finding.where.rpartition(": ")[2]
+        groups[finding.code, finding.what, scored_set].append(finding)
+    return [
+        group[0]
+        if len(group) == 1
+        else dataclasses.replace(group[0], where=f"{scored_set} ({len(group)} models)")
+        for (_, _, scored_set), group in groups.items()
+    ]
+
+
 def audit_rows(
     rows,
     metrics: dict | None = None,

@@ -94,15 +94,10 @@ def _eos(tokenizer):
 
 
 def _templates(task, format, protocol):
-    findings = (
-        []
-        if task.is_published(format) or not protocol.published_templates
-        else [
-            found(
-                "format_not_published", f"the released code has no {format} prompts of {task.name}"
-            )
-        ]
-    )
+    findings = []
+    if task.lacks_published(format, protocol):
+        what = f"the released code has no {format} prompts of {task.name}"
+        findings.append(found("format_not_published", what))
     if task.kind == Kind.MULTIPLE_CHOICE:
         return findings
     template = formats.template_of(task, format, protocol)

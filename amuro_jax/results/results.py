@@ -312,8 +312,7 @@ def _reasons(workdir, missing, damaged):
 
 def _published_averages(config):
     score = config.get("score", {})
-    protocol = protocols.resolve(score.get("protocol", "strict"), score.get("quirks", ""))
-    return protocol.published_averages
+    return protocols.published_averages(score.get("protocol", "strict"), score.get("quirks", ""))
 
 
 def duplicates(checkpoints: list[str], cells: pd.DataFrame) -> dict[str, str]:

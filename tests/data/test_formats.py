@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from amuro_jax.data import formats
-from amuro_jax.data.protocols import PAPER, STRICT, resolve
+from amuro_jax.data.protocols import PAPER, STRICT, published_averages, resolve
 from amuro_jax.data.queries import build_queries
 from amuro_jax.data.registry import TASKS, get_task
 from amuro_jax.data.task import Source, Task, quirk
@@ -179,6 +179,30 @@ def test_switches_act_alone():
         resolve("strict", "no_stop")
 
 
+@pytest.mark.parametrize(
+    "protocol,quirks,on",
+    [
+        ("strict", "", False),
+        ("strict", "+published_averages", True),
+        ("paper", "", True),
+        ("paper", ("-published_averages", "-no_stop"), False),
+    ],
+)
+def test_published_averages_belong_to_the_report(protocol, quirks, on):
+    """They change no score, so they are no part of what a score's key is made of."""
+    assert published_averages(protocol, quirks) == on
+    others = tuple(part for part in ("-no_stop",) if part in quirks)
+    assert resolve(protocol, quirks) == resolve(protocol, others)
+    assert "published_averages" not in resolve(protocol, quirks).switches()
+
+
+def test_misspelt_quirks_and_protocols_are_answered_with_the_nearest():
+    for arguments, meant in ((("papr",), "paper"), (("paper", ("-nostop",)), "no_stop")):
+        with pytest.raises(ConfigError) as found:
+            resolve(*arguments)
+        assert f"did you mean '{meant}'?" in found.value.hint
+
+
 LLMBAR = Example(0, "0", {"instruction": "I", "first": "x", "second": "y"}, "2", ("1", "2"), 1)
 
 
@@ -269,8 +293,9 @@ NOT_RELEASED = {
 @pytest.mark.parametrize("name", NOT_RELEASED)
 def test_formats_that_the_released_code_does_not_have_are_known(name):
     task = get_task(name)
-    missing = {base for base in formats.FORMATS if not task.is_published(base)}
+    missing = {base for base in formats.FORMATS if task.lacks_published(base, PAPER)}
     assert missing == NOT_RELEASED[name]
+    assert not any(task.lacks_published(base, STRICT) for base in formats.FORMATS)
 
 
 def test_unknown_formats(tmp_path):

@@ -183,3 +183,13 @@ def test_unlabelled_rows_are_refused_by_strict_and_read_as_no_by_paper(tmp_path)
 
 def test_generation_stops_at_a_line_end_under_strict_only(root):
     assert make("xsum", 0, root)[0].stop == ("\n",) and make("xsum", 0, root, PAPER)[0].stop == ()
+
+
+def test_a_query_says_that_the_released_code_has_no_such_prompt(tmp_path):
+    rows = [{"question1": f"a {i}", "question2": "b", "label": i % 2} for i in range(4)]
+    write_rows(tmp_path, "glue_qqp", "test", rows)
+    write_rows(tmp_path, "glue_qqp", "validation", rows)
+    cases = (("io", PAPER, False), ("default", PAPER, True), ("io", STRICT, True))
+    for format, protocol, published in cases:
+        made = build_queries(get_task("qqp"), format, 0, protocol, data_root=str(tmp_path))
+        assert {query.published for query in made} == {published}

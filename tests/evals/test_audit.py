@@ -86,6 +86,36 @@ def test_generation_that_runs_on_or_says_nothing():
     )
 
 
+def test_what_is_said_of_a_set_is_said_once():
+    rows = [row | FAULTS["duplicate_rows"](row) for row in clean_rows()]
+    constant = [row | FAULTS["constant_prediction"](row) for row in rows]
+    findings = [
+        *audit.audit_rows(rows, where="step1 base: qqp io 4-shot"),
+        *audit.audit_rows(constant, where="step2 base: qqp io 4-shot"),
+        *audit.audit_rows(rows, where="step1 base: rte io 4-shot"),
+    ]
+    said = [(one.code, one.where) for one in audit.once_per_set(findings)]
+    assert ("duplicate_rows", "qqp io 4-shot (2 models)") in said
+    assert ("duplicate_rows", "step1 base: rte io 4-shot") in said
+    assert ("constant_prediction", "step2 base: qqp io 4-shot") in said
+    assert sum(code == "duplicate_rows" for code, _ in said) == 2
+
+
+def test_a_format_that_is_not_of_the_released_code_is_named(tmp_path):
+    rows = [row | {"published": False} for row in clean_rows()]
+    (found,) = [one for one in audit.audit_rows(rows) if one.code == "format_not_published"]
+    assert found.severity == "note" and "no default prompts of t" in found.what
+    write_rows(
+        tmp_path,
+        "glue_qqp",
+        "test",
+        [{"question1": f"a {i}", "question2": f"b {i}", "label": i % 2} for i in range(30)],
+    )
+    for format, protocol, said in (("io", PAPER, True), ("default", PAPER, False)):
+        findings = of("qqp", tmp_path, protocol, format=format)
+        assert ("format_not_published" in codes(findings)) == said
+
+
 def test_no_rows_are_an_error():
     assert (
         codes(audit.audit_rows([])) == {"no_rows"}
