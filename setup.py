@@ -16,6 +16,7 @@ REQUIRES = [
     "optax>=0.2.8,<0.3",
     "orbax-checkpoint>=0.12.8,<0.13",  # OCDBT layout written by convert/ is the one of this series
     "tensorstore>=0.1.80",
+    "xxhash>=3.4",  # checksums of stored chunks: ten times as fast as the read they guard
     "transformers>=4.57,<6",  # reference models of `amuro verify`; no torch needed to import
     "datasets>=4,<6",  # parquet mirrors only: script data sets are gone
     "huggingface_hub>=1,<3",

@@ -22,6 +22,7 @@ LEVELS = {
     "compiles": 1,
     "models": 2,
     "data": 2,
+    "array_store": 2,
     "checkpoint": 3,
     "convert": 4,
     "train": 5,
@@ -46,7 +47,7 @@ SIBLINGS_APART = [
 ]
 CONFINED = {
     "orbax": ["checkpoint.py"],
-    "tensorstore": ["checkpoint.py", "convert"],
+    "tensorstore": ["array_store.py"],
     "flax.linen": ["models"],
     "huggingface_hub": ["convert/hub.py", "data/sources.py"],
     "torch": ["convert/verify.py", "evals/lm_eval.py"],

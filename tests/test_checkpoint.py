@@ -1,6 +1,7 @@
 """Model folders and training states: strict, atomic, exact, on any mesh."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from amuro_jax import checkpoint, sharding
+from amuro_jax import array_store, checkpoint, sharding
 from amuro_jax.errors import AmuroError, CheckpointError
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.parameters import flatten, init_params
@@ -112,20 +113,89 @@ def test_missing_and_damaged_folders(folder, tmp_path):
     with pytest.raises(CheckpointError, match="model.json is missing"):
         checkpoint.load_params(tmp_path / "nothing")
     (folder / "params" / "_METADATA").write_text("{")
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match="_METADATA is missing, or not what was written"):
         checkpoint.load_params(folder)
 
 
-def test_hash_depends_on_content_not_on_place_or_time(params, folder, tmp_path):
-    def save(name, **provenance):
-        checkpoint.save_model(tmp_path / name, params, CONFIG, folder / "tokenizer", provenance)
-        return checkpoint.model_hash(tmp_path / name)
+def test_identity_is_content_apart_from_provenance(params, folder, tmp_path):
+    def save(name, values=params, config=CONFIG, tokenizer=folder / "tokenizer", **provenance):
+        checkpoint.save_model(tmp_path / name, values, config, tokenizer, provenance)
+        return checkpoint.read_identity(tmp_path / name)
 
-    files = {"model.safetensors": "abc"}
-    first = save("a", files=files, created="1", path="x", source="here")
-    assert first == save("b", files=files, created="2", path="y", source="there")
-    assert first != save("c", files={"model.safetensors": "abd"})
-    assert first != save("d", files=files, parents=["z"])
+    first = save("a", created="1", source="here", revision="main", loss=3.0)
+    assert first == save("b", created="2", source="there") == checkpoint.read_identity(folder)
+    assert first.key == checkpoint.model_hash(tmp_path / "a")
+    mesh = sharding.make_mesh("fsdp:4,tensor:2")
+    assert first == save("mesh", checkpoint.load_params(folder, mesh=mesh))
+    changed = jax.tree.map(np.array, params)
+    changed["embed"]["embedding"][3, 5] += 1e-6
+    other = save("c", changed)
+    assert other.parameters != first.parameters and other.key != first.key
+    assert save("d", config=dataclasses.replace(CONFIG, eos_id=1)).config != first.config
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "tokenizer.json").write_text("{ }")
+    assert save("e", tokenizer=tmp_path / "t").tokenizer != first.tokenizer
+
+
+def test_identity_of_a_training_is_its_key(params, folder, tmp_path):
+    checkpoint.save_model(
+        tmp_path / "m", params, CONFIG, folder / "tokenizer", {"source": "x"}, identity="key 1"
+    )
+    assert checkpoint.read_identity(tmp_path / "m").key == "key 1"
+
+
+def flipped(path, offset):
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("place", ["first", "middle", "last"])
+def test_one_flipped_byte_in_any_file_of_the_parameters_is_an_error(folder, place):
+    files = [path for path in (folder / "params").rglob("*") if path.is_file()]
+    assert len(files) > 4
+    for path in files:
+        good = path.read_bytes()
+        offset = {"first": 0, "middle": len(good) // 2, "last": len(good) - 1}[place]
+        if path.name.startswith("checksums.") and offset == len(good) - 1:
+            continue  # the closing brace: not JSON any more, or the same values
+        flipped(path, offset)
+        with pytest.raises(CheckpointError):
+            checkpoint.load_params(folder)
+        path.write_bytes(good)
+    checkpoint.load_params(folder)
+
+
+def test_a_flipped_byte_of_a_chunk_names_the_array_on_a_mesh_too(
+    params, folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(array_store, "SMALL_FILE", 0)  # as if the files were large
+    checkpoint.save_model(tmp_path / "m", params, CONFIG, folder / "tokenizer", {})
+    data = max((tmp_path / "m" / "params").rglob("*"), key=lambda path: path.stat().st_size)
+    flipped(data, data.stat().st_size // 2)
+    for mesh in (None, sharding.make_mesh("fsdp:4,tensor:2")):
+        with pytest.raises(CheckpointError, match="chunk .* of .* (is not what|cannot be read)"):
+            checkpoint.load_params(tmp_path / "m", mesh=mesh)
+
+
+def test_a_folder_without_its_marker_is_not_finished(folder):
+    assert checkpoint.is_model(folder)
+    (folder / checkpoint.MARKER).unlink()
+    assert not checkpoint.is_model(folder)
+    with pytest.raises(CheckpointError, match="not a finished model folder"):
+        checkpoint.load_params(folder)
+
+
+def test_missing_checksums_and_an_array_that_they_do_not_describe(folder):
+    path = folder / "params" / "checksums.0.json"
+    values = json.loads(path.read_text())
+    values["arrays"]["embed/embedding"]["values"] = {}
+    path.write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match="chunk 0.0 of embed/embedding"):
+        checkpoint.load_params(folder)
+    path.unlink()
+    with pytest.raises(CheckpointError, match="no checksums"):
+        checkpoint.load_params(folder)
 
 
 def test_training_state_keeps_every_dtype(tmp_path):

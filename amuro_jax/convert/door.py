@@ -8,8 +8,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from amuro_jax import files
-from amuro_jax.checkpoint import read_config
+from amuro_jax import checkpoint, files
 from amuro_jax.convert import containers, importer
 from amuro_jax.convert.token_ids import check_token_ids
 from amuro_jax.errors import CheckpointError, ConfigError
@@ -17,7 +16,7 @@ from amuro_jax.errors import CheckpointError, ConfigError
 BESIDE = (
     512 << 10
 )  # bytes of a converted folder besides the parameters: index and versions of the store, tokenizer
-LAYOUT = 1  # raised when the same source would be written otherwise
+LAYOUT = 2  # raised when the same source would be written otherwise
 
 
 def default_cache() -> Path:
@@ -66,7 +65,7 @@ def open_checkpoint(
         return _from_hub(name, cache, offline, token, options)
     if not is_converted(folder):
         return _converted(folder, {"source": str(name)}, cache, **options)
-    check_token_ids(folder / "tokenizer", read_config(folder))
+    check_token_ids(folder / "tokenizer", checkpoint.read_config(folder))
     if out:
         raise ConfigError(
             "this checkpoint is converted already", where=name, hint="copy the folder"
@@ -75,8 +74,8 @@ def open_checkpoint(
 
 
 def is_converted(folder) -> bool:
-    """Whether a folder is a converted checkpoint."""
-    return (Path(folder) / "model.json").is_file() and (Path(folder) / "params").is_dir()
+    """Whether a folder is a converted checkpoint, and finished."""
+    return checkpoint.is_model(folder)
 
 
 def find_folder(name) -> Path | None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from amuro_jax import checkpoint, files
-from amuro_jax.convert import families, rules, safetensors, store
+from amuro_jax import array_store, checkpoint, files
+from amuro_jax.convert import families, rules, safetensors
 from amuro_jax.errors import CheckpointError, ConfigError
 from amuro_jax.models.config import ModelConfig
 
@@ -35,7 +35,8 @@ def export(folder, out, *, dtype: str = "", shard_bytes: int = 5 * 10**9) -> lis
         Names of the weight files.
 
     Raises:
-        CheckpointError: not a converted folder, or a model that HF's architecture cannot express.
+        CheckpointError: not a converted folder, bytes that are not those that were written, or a
+            model that HF's architecture cannot express.
         AmuroError: the disk is full; `out` is then not there.
     """
     if dtype and dtype not in DTYPES:
@@ -46,7 +47,8 @@ def export(folder, out, *, dtype: str = "", shard_bytes: int = 5 * 10**9) -> lis
     config = checkpoint.read_config(folder)
     found = families.get_family(config.family).rules(config)
     expected = rules.expected_tensors(found, config)
-    arrays = store.open_arrays(folder / "params", [rule.target for rule in found])
+    array_store.verify_arrays(folder / "params", [rule.target for rule in found])
+    arrays = array_store.open_arrays(folder / "params", [rule.target for rule in found])
     dtypes = _dtypes(folder, expected, arrays, dtype)
     with files.atomic_folder(out) as scratch:
         names = _write_shards(scratch, expected, arrays, dtypes, config, shard_bytes)
@@ -133,7 +135,7 @@ def read_tensors(folder) -> Iterator[tuple[str, np.ndarray]]:
     """(HF tensor name, values) of a converted folder, one at a time, as stored."""
     config = checkpoint.read_config(folder)
     found = families.get_family(config.family).rules(config)
-    arrays = store.open_arrays(Path(folder) / "params", [rule.target for rule in found])
+    arrays = array_store.open_arrays(Path(folder) / "params", [rule.target for rule in found])
     expected = rules.expected_tensors(found, config)
     yield from zip(expected, assemble_all(list(expected.values()), arrays, config), strict=True)
 

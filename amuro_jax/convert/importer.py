@@ -3,7 +3,6 @@ size.
 """
 
 import datetime
-import math
 import shutil
 import time
 import warnings
@@ -12,15 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from amuro_jax import __version__, files
-from amuro_jax.convert import rules, store, tensors
+from amuro_jax import __version__, array_store, checkpoint, files
+from amuro_jax.convert import rules, tensors
 from amuro_jax.convert.source import Source, open_source
 from amuro_jax.convert.token_ids import check_token_ids
 from amuro_jax.errors import CheckpointError
 from amuro_jax.models.parameters import abstract_params, flatten
 
 BLOCK = 32 << 20  # bytes of source read at once
-CHUNK = 8 << 20  # bytes of one stored chunk
 # What travels with a model besides its weights; everything else of a source folder stays behind.
 COMPANIONS = (
     "config.json",
@@ -39,7 +37,7 @@ COMPANIONS = (
 
 
 def convert(folder, out, *, provenance: dict | None = None, tokenizer=None, progress=None) -> None:
-    """Writes the converted folder `out`; it appears whole or not at all.
+    """Writes the converted folder `out`; it is finished when its marker is there.
 
     Args:
         folder: HF or native OLMo folder.
@@ -55,17 +53,17 @@ def convert(folder, out, *, provenance: dict | None = None, tokenizer=None, prog
     source, started = open_source(folder), time.perf_counter()
     if progress:
         progress(0, sum(tensor.nbytes for tensor in source.table.values()))
-    with files.atomic_folder(out) as scratch:
-        copy_companions([folder] + [tokenizer] * bool(tokenizer), scratch / "tokenizer")
-        check_token_ids(scratch / "tokenizer", source.config)
-        bad = write_params(source, scratch / "params", progress=progress)
+    with checkpoint.new_folder(out) as target:
+        copy_companions([folder] + [tokenizer] * bool(tokenizer), target / "tokenizer")
+        check_token_ids(target / "tokenizer", source.config)
+        checksums, bad = write_params(source, target / "params", progress=progress)
         if bad:
             warnings.warn(
                 f"{folder}: {sum(bad.values())} weights are NaN or infinite, first in "
                 f"{next(iter(bad))} ({next(iter(bad.values()))}); scores of this model mean nothing",
                 stacklevel=2,
             )
-        files.write_json(scratch / "model.json", source.config.to_json())
+        files.write_json(target / "model.json", source.config.to_json())
         record = {
             "form": source.form,
             "dtypes": stored_dtypes(source),
@@ -77,7 +75,11 @@ def convert(folder, out, *, provenance: dict | None = None, tokenizer=None, prog
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - started, 3),
         }
-        files.write_json(scratch / "provenance.json", record)
+        files.write_json(target / "provenance.json", record)
+        parameters = checkpoint.parameters_digest(checksums)
+        checkpoint.write_marker(
+            target, checkpoint.identify(parameters, source.config, target / "tokenizer")
+        )
 
 
 def copy_companions(folders, target) -> None:
@@ -123,30 +125,37 @@ def count_non_finite(values: np.ndarray) -> int:
     return int(np.count_nonzero((bits & bits.dtype.type(exponent)) == exponent))
 
 
-def write_params(source: Source, path, *, progress=None) -> dict[str, int]:
+def write_params(source: Source, path, *, progress=None) -> tuple[dict, dict[str, int]]:
     """Streams every tensor of the source into the `params/` folder `path`; each is read once.
 
     Returns:
-        Source tensor name → NaN and infinite values in it, where there are any.
+        Parameter → checksums of its chunks, and source tensor name → NaN and infinite values in it,
+        where there are any.
     """
     dtypes, arrays, bad = parameter_dtypes(source), {}, {}
+    if missing := set(flatten(abstract_params(source.config))) ^ set(dtypes):
+        raise CheckpointError(
+            f"the rules of {source.config.family} and its model disagree: {sorted(missing)[:4]}",
+            where=source.folder,
+        )
+    chunks = checkpoint.chunk_shapes(source.config, dtypes)
     for rule in source.rules:
         shape = rules.target_shape(rule, source.config)
-        arrays[rule.target] = (shape, dtypes[rule.target], _chunks(rule, shape, source))
+        arrays[rule.target] = (shape, dtypes[rule.target], chunks[rule.target])
     _check_complete(arrays, source)
     total, done = sum(tensor.nbytes for tensor in source.table.values()), 0
-    with store.open_writer(path, arrays) as writer:
+    with array_store.open_writer(path, arrays) as writer:
         for name in sorted(
             source.expected, key=lambda name: (source.table[name].path, source.table[name].offset)
         ):
-            for target, index, values in blocks(source, source.expected[name]):
+            for target, index, values in blocks(source, source.expected[name], chunks):
                 if count := count_non_finite(values):
                     bad[name] = bad.get(name, 0) + count
                 writer.put(target, index, values.astype(dtypes[target], copy=False))
             done += source.table[name].nbytes
             if progress:
                 progress(done, total)
-    return bad
+    return writer.checksums, bad
 
 
 def _check_complete(arrays, source):
@@ -160,44 +169,32 @@ def _check_complete(arrays, source):
         )
 
 
-def _chunks(rule, shape, source):
-    """Chunk shape of a parameter: one layer, and the axes a mesh may split halved in turn until a
-    chunk is small enough.
-
-    A process that needs one shard, on whichever axis, then reads little more than it.
-    """
-    chunks = [1] * rule.stacked + list(shape[rule.stacked :])
-    itemsize = source.table[rule.source.format(i=0)].dtype.itemsize
-    axes = [rule.stacked + i for i, letter in enumerate(rule.letters) if letter != "K"]
-    while math.prod(chunks) * itemsize > CHUNK and any(chunks[axis] > 1 for axis in axes):
-        least = [
-            math.ceil(shape[axis] / chunks[axis]) if chunks[axis] > 1 else math.inf for axis in axes
-        ]
-        axis = axes[least.index(min(least))]
-        chunks[axis] = math.ceil(chunks[axis] / 2)
-    return tuple(chunks)
-
-
-def _step(rule, source) -> int:
+def _step(rule, source, chunks) -> int:
     """Steps of the rule's leading letter that are read at once: a whole number of chunks."""
     size, stored = rules.sizes(source.config), source.table[rule.source.format(i=0)]
     row_bytes = stored.nbytes // max(1, stored.shape[0])
     most = BLOCK // max(1, row_bytes * rules.rows_per_step(rule, size))
-    chunk = _chunks(rule, rules.target_shape(rule, source.config), source)[
-        rule.stacked + rule.letters.index(rule.lead)
-    ]
+    chunk = chunks[rule.target][rule.stacked + rule.letters.index(rule.lead)]
     return max(chunk, most // chunk * chunk)
 
 
-def blocks(source: Source, tensor: rules.Tensor) -> Iterator[tuple[str, tuple, np.ndarray]]:
-    """(parameter, index, values) of one source tensor, each byte of it read once."""
+def blocks(
+    source: Source, tensor: rules.Tensor, chunks: dict[str, tuple[int, ...]]
+) -> Iterator[tuple[str, tuple, np.ndarray]]:
+    """(parameter, index, values) of one source tensor, each byte of it read once, in whole chunks
+    of the shapes `chunks`.
+    """
     size, stored = rules.sizes(source.config), source.table[tensor.name]
     parts: dict = {}
     for rule in tensor.rules:
         parts.setdefault(rule.rows or (0, stored.shape[0]), []).append(rule)
     for (first, _), sharing in parts.items():
         lead = sharing[0]
-        rows, steps, step = rules.rows_per_step(lead, size), size[lead.lead], _step(lead, source)
+        rows, steps, step = (
+            rules.rows_per_step(lead, size),
+            size[lead.lead],
+            _step(lead, source, chunks),
+        )
         for start in range(0, steps, step):
             stop = min(start + step, steps)
             block = tensors.read(stored, first + start * rows, first + stop * rows)

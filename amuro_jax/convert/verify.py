@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from amuro_jax import checkpoint, files
-from amuro_jax.convert import containers, exporter, source, store, tensors
+from amuro_jax import array_store, checkpoint, files
+from amuro_jax.convert import containers, exporter, source, tensors
 from amuro_jax.errors import CheckpointError
 from amuro_jax.models import forward as model
 from amuro_jax.models.config import ModelConfig
@@ -43,7 +43,8 @@ def verify(folder, reference=None) -> list[Check]:
     config = checkpoint.read_config(folder)
     found = [_tree(folder, config)]
     if found[0].ok:
-        found += [_dtypes(folder, config), _finite(folder, config), _tied(folder, config)]
+        found += [_checksums(folder, config), _dtypes(folder, config)]
+        found += [_finite(folder, config), _tied(folder, config)]
     found += _tokenizer(folder / "tokenizer", config)
     if reference and all(check.ok is not False for check in found[:1]):
         found.append(_same_config(reference, config))
@@ -74,7 +75,16 @@ def _tree(folder, config):
 
 
 def _arrays(folder, config):
-    return store.open_arrays(folder / "params", list(flatten(abstract_params(config))))
+    return array_store.open_arrays(folder / "params", list(flatten(abstract_params(config))))
+
+
+def _checksums(folder, config):
+    names = list(flatten(abstract_params(config)))
+    try:
+        count = array_store.verify_arrays(folder / "params", names)
+    except CheckpointError as error:
+        return Check("checksums", False, error.what)
+    return Check("checksums", True, f"{count} chunks are what was written")
 
 
 def _dtypes(folder, config):
@@ -102,7 +112,7 @@ def _tied(folder, config):
     """A tied model stores one table; an untied one whose two tables are equal was probably tied."""
     if config.tie_embeddings:
         return Check("embeddings", True, "tied: stored once")
-    arrays = store.open_arrays(folder / "params", ["embed/embedding", "unembed/kernel"])
+    arrays = array_store.open_arrays(folder / "params", ["embed/embedding", "unembed/kernel"])
     rows = min(64, config.vocab_size)
     same = np.array_equal(
         arrays["embed/embedding"][:rows].read().result(),

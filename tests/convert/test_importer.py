@@ -14,8 +14,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from amuro_jax import checkpoint, convert, sharding
-from amuro_jax.convert import containers, door, exporter, importer, store, tensors
+from amuro_jax import array_store, checkpoint, convert, sharding
+from amuro_jax.convert import containers, door, exporter, importer, tensors, verify
 from amuro_jax.errors import AmuroError, CheckpointError
 from amuro_jax.models.parameters import abstract_params, flatten, logical_axes
 from tests.convert import builders
@@ -115,7 +115,7 @@ def test_blocks_smaller_than_a_tensor_give_the_same_parameters(
 ):
     monkeypatch.setattr(importer, "BLOCK", 1700)
     monkeypatch.setattr(
-        importer, "CHUNK", 400
+        checkpoint, "CHUNK_BYTES", 400
     )  # 48 rows halve to 3, which divides no block of 1700 bytes evenly
     assert_same_params(convert.open_checkpoint(olmo_hf, tmp_path), olmo_converted)
     neox = builders.save("gpt_neox", tmp_path / "neox")
@@ -279,7 +279,7 @@ def test_sharded_load_on_a_mesh_places_each_device_its_part(olmo_converted):
 
 def test_chunks_end_where_the_shards_of_a_mesh_end(olmo_hf, tmp_path, monkeypatch):
     """A process reads whole chunks: it must not need a chunk for a part of it."""
-    monkeypatch.setattr(importer, "CHUNK", 600)
+    monkeypatch.setattr(checkpoint, "CHUNK_BYTES", 600)
     folder = convert.open_checkpoint(olmo_hf, tmp_path)
     config = checkpoint.read_config(folder)
     shapes = abstract_params(config)
@@ -288,7 +288,7 @@ def test_chunks_end_where_the_shards_of_a_mesh_end(olmo_hf, tmp_path, monkeypatc
             logical_axes(config), shapes, sharding.make_mesh("data:2,fsdp:2,tensor:2")
         )
     )
-    arrays = store.open_arrays(folder / "params", list(flatten(shapes)))
+    arrays = array_store.open_arrays(folder / "params", list(flatten(shapes)))
     for name, leaf in flatten(shapes).items():
         shard = placed[name].shard_shape(leaf.shape)
         chunk = arrays[name].chunk_layout.read_chunk.shape
@@ -336,7 +336,7 @@ def test_a_failed_conversion_waits_for_its_writes(tmp_path):
     values = np.zeros((64, 1 << 16), np.float32)
     with (
         pytest.raises(KeyError),
-        store.open_writer(
+        array_store.open_writer(
             tmp_path / "params", {"x": (values.shape, values.dtype, (1, 1 << 16))}
         ) as writer,
     ):
@@ -420,7 +420,7 @@ def test_the_cache_is_keyed_by_content(folder, tmp_path):
     assert convert.open_checkpoint(moved, tmp_path / "cache") == first
     change_tensors(moved, lambda state: state["model.embed_tokens.weight"].add_(1))
     other = convert.open_checkpoint(moved, tmp_path / "cache")
-    assert other != first and checkpoint.model_hash(other) != checkpoint.model_hash(first)
+    assert checkpoint.read_identity(other).parameters != checkpoint.read_identity(first).parameters
     assert convert.open_checkpoint(first, tmp_path / "cache") == first
 
 
@@ -440,7 +440,7 @@ def test_each_byte_of_the_source_is_read_once(olmo_hf, tmp_path, monkeypatch):
 
     monkeypatch.setattr(tensors, "_read_bytes", spy)
     monkeypatch.setattr(importer, "BLOCK", 2000)
-    monkeypatch.setattr(importer, "CHUNK", 900)
+    monkeypatch.setattr(checkpoint, "CHUNK_BYTES", 900)
     importer.convert(olmo_hf, tmp_path / "out")
     spans.sort()
     assert all(a[2] == b[1] for a, b in zip(spans, spans[1:], strict=False))
@@ -451,6 +451,55 @@ def test_each_byte_of_the_source_is_read_once(olmo_hf, tmp_path, monkeypatch):
 
 def test_missing_array_is_named(olmo_converted, tmp_path):
     with pytest.raises(CheckpointError, match="cannot be opened"):
-        store.open_arrays(olmo_converted / "params", ["layers/nothing"])
+        array_store.open_arrays(olmo_converted / "params", ["layers/nothing"])
     with pytest.raises(CheckpointError, match="no parameters"):
-        store.open_arrays(tmp_path, ["x"])
+        array_store.open_arrays(tmp_path, ["x"])
+
+
+def test_one_flipped_byte_of_a_conversion_is_seen_by_every_reader(folder, tmp_path):
+    out = convert.open_checkpoint(folder, tmp_path / "cache")
+    files = [path for path in (out / "params").rglob("*") if path.is_file()]
+    for path in files:
+        good = path.read_bytes()
+        changed = bytearray(good)
+        changed[len(good) // 3] ^= 4
+        path.write_bytes(changed)
+        with pytest.raises(CheckpointError):
+            checkpoint.load_params(out)
+        path.write_bytes(good)
+    largest = max(files, key=lambda path: path.stat().st_size)
+    changed = bytearray(largest.read_bytes())
+    changed[len(changed) // 2] ^= 4
+    largest.write_bytes(changed)
+    assert {c.name: c.ok for c in verify.verify(out)}["checksums"] is False
+    with pytest.raises(CheckpointError, match="not what was written"):
+        exporter.export(out, tmp_path / "hf")
+
+
+def test_identity_does_not_depend_on_the_container_or_on_who_converts(
+    folder, olmo_converted, tmp_path, monkeypatch
+):
+    first = checkpoint.read_identity(olmo_converted)
+    (tmp_path / "bin").mkdir()
+    torch.save(
+        library.load_file(folder / "model.safetensors"), tmp_path / "bin" / "pytorch_model.bin"
+    )
+    shutil.copy(folder / "config.json", tmp_path / "bin")
+    other = convert.open_checkpoint(tmp_path / "bin", tmp_path / "cache")
+    assert other != olmo_converted and checkpoint.read_identity(other) == first
+    monkeypatch.setattr(importer, "BLOCK", 1700)
+    again = convert.open_checkpoint(folder, tmp_path / "other")
+    assert checkpoint.read_identity(again) == first
+    params = checkpoint.load_params(again)
+    checkpoint.save_model(
+        tmp_path / "saved", params, checkpoint.read_config(again), again / "tokenizer", {}
+    )
+    assert checkpoint.read_identity(tmp_path / "saved") == first
+    assert (
+        checkpoint.read_identity(
+            convert.open_checkpoint(
+                builders.save("olmo", tmp_path / "half", torch.bfloat16), tmp_path / "cache"
+            )
+        )
+        != first
+    )
