@@ -10,12 +10,14 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .PHONY: study test test-fast lint clean help
 
 help:
-	@echo "make study   set up .venv, build the laboratory, run the default study, print the path of its report"
-	@echo "make test    set up .venv with the test extras and run every test"
+	@echo "make study      set up .venv, build the laboratory, run the default study and print"
+	@echo "                the path of its report"
+	@echo "make test       set up .venv with the test extras and run every test"
 	@echo "make test-fast  the same without the tests marked slow"
 
 $(VENV)/.made:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
@@ -25,14 +27,17 @@ $(VENV)/.installed: $(VENV)/.made setup.py constraints.txt
 
 $(VENV)/.test: $(VENV)/.installed
 	$(PIP) -c constraints.txt -e ".[cpu,test,lm-eval]"
-	# The native OLMo code, to make real native checkpoints with; its own pins (numpy < 2) are older than what it needs.
-	$(PIP) -c constraints.txt omegaconf cached_path importlib_resources torchmetrics boto3 google-cloud-storage
+	# The native OLMo code, to make real native checkpoints with; its own pins (numpy < 2) are
+	# older than what it needs.
+	$(PIP) -c constraints.txt omegaconf cached_path importlib_resources torchmetrics boto3 \
+	  google-cloud-storage
 	$(PIP) --no-deps ai2-olmo==0.6.0
 	@touch $@
 
 study: $(VENV)/.installed
 	$(BIN)/amuro lab --config=configs/lab/default.py --config.out=$(WORK)/lab
-	$(BIN)/amuro study --config=configs/study/lab.py --config.suite=$(WORK)/lab/checkpoints --config.data_root=$(WORK)/lab/data --config.workdir=$(WORK)/study
+	$(BIN)/amuro study --config=configs/study/lab.py --config.suite=$(WORK)/lab/checkpoints \
+	  --config.data_root=$(WORK)/lab/data --config.workdir=$(WORK)/study
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -q -rs -n $(WORKERS) --dist=worksteal --strict-skips

@@ -1,4 +1,4 @@
-"""Packaging. Ranges say what is known to work; the reason for each bound stands beside it."""
+"""Packaging. Ranges say what is known to work; the reason for each bound is beside it."""
 
 import re
 from pathlib import Path
@@ -62,7 +62,8 @@ EXTRAS = {
 setup(
     name="amuro_jax",
     version=VERSION,
-    description="What a language model learns and forgets in pre-training and in fine-tuning, checkpoint by checkpoint, on JAX",
+    description="What a language model learns and forgets in pre-training and in fine-tuning, "
+    "checkpoint by checkpoint, on JAX",
     long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
     long_description_content_type="text/markdown",
     packages=find_packages(include=["amuro_jax", "amuro_jax.*"]),

@@ -339,13 +339,13 @@ def check_eos(tokenizer: Tokenizer, where: object = "tokenizer") -> str | None:
     """A warning where eos is not the vocabulary's end-of-text token (quirk 16), else None.
 
     In one OLMo tokenizer id 50279 is `|||IP_ADDRESS|||` and 0 is `<|endoftext|>`; in the other they
-    are swapped. The wrong one
-    trains a model that never stops.
+    are swapped. The wrong one trains a model that never stops.
     """
     expected = _end_of_text(tokenizer._backend)
     if expected is None or expected == tokenizer.eos_id:
         return None
-    return f"{where}: eos id {tokenizer.eos_id} is {tokenizer.token(tokenizer.eos_id)!r}, but {tokenizer.token(expected)!r} is id {expected}"
+    said, end = tokenizer.token(tokenizer.eos_id), tokenizer.token(expected)
+    return f"{where}: eos id {tokenizer.eos_id} is {said!r}, but {end!r} is id {expected}"
 
 
 CONTINUED = "<the message goes on here> "  # marks where a message that is to be continued ends
@@ -387,7 +387,7 @@ def render_chat(
     place = text.rfind(CONTINUED.strip())
     if place < 0:
         raise DataError("the chat template drops the last message", where=tokenizer.folder)
-    # A template that strips contents strips the mark's space, and what stands before the mark.
+    # A template that strips contents strips the mark's space, and what precedes the mark.
     return text[:place] if text.startswith(CONTINUED, place) else text[:place].rstrip()
 
 

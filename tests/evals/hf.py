@@ -10,7 +10,10 @@ TEXT = [
     "### Input_1: The cat sat on the mat.\n ### Inference: neutral A dog ran.",
     "yes no entailment contradiction neutral",
 ] * 4
-TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
 
 
 def make_tokenizer(folder, vocab=400) -> int:

@@ -25,8 +25,10 @@ ROWS = [
     {"q": "### Inference:", "choices": ["yes", "no"], "label": 1, "answer": "no"},
 ]
 TASKS = {
-    "choice": "output_type: multiple_choice\ndoc_to_choice: '{{choices}}'\ndoc_to_target: label\nmetric_list: [{metric: acc}, {metric: acc_norm}]\n",
-    "text": "output_type: generate_until\ndoc_to_target: '{{answer}}'\ngeneration_kwargs: {until: ['e'], max_gen_toks: 7, do_sample: false}\n"
+    "choice": "output_type: multiple_choice\ndoc_to_choice: '{{choices}}'\ndoc_to_target: label\n"
+    "metric_list: [{metric: acc}, {metric: acc_norm}]\n",
+    "text": "output_type: generate_until\ndoc_to_target: '{{answer}}'\n"
+    "generation_kwargs: {until: ['e'], max_gen_toks: 7, do_sample: false}\n"
     "metric_list: [{metric: exact_match}]\n",
     "rolling": "output_type: loglikelihood_rolling\nmetric_list: [{metric: bits_per_byte}]\n",
 }
@@ -55,9 +57,8 @@ def both(tmp_path_factory):
             if name == "rolling"
             else "doc_to_text: '{{q}}'\n"
         )
-        (tasks / f"{name}.yaml").write_text(
-            f"task: t_{name}\ndataset_path: json\ndataset_kwargs: {where}\ntest_split: test\n{question}{text}"
-        )
+        source = f"dataset_path: json\ndataset_kwargs: {where}\ntest_split: test\n"
+        (tasks / f"{name}.yaml").write_text(f"task: t_{name}\n{source}{question}{text}")
     special = {"eos_token": "<|endoftext|>", "pad_token": "<|padding|>"}
     words = transformers.PreTrainedTokenizerFast(
         tokenizer_file=str(folder / "model/tokenizer.json"), **special

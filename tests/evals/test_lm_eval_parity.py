@@ -228,7 +228,7 @@ def test_stop_strings_from_within_the_text(both, length):
 
 
 def test_cases_that_stop_hflm(both):
-    """White space alone as a context, no context to continue, and new tokens that fill the model."""
+    """White space as a context, no context to continue, and new tokens that fill the model."""
     kind, ours, theirs = both
     long = [("The cat", {"until": [], "max_gen_toks": LENGTH})]
     calls = {"generate_until": [long]}
