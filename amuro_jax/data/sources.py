@@ -1,41 +1,60 @@
-"""Rows of a data set: from local files under `data_root`, or from the Hub.
+"""Rows of a data set: from files under `data_root` (a folder or an object store), or from the Hub.
 
 Validated one by one, with file and line in every error.
 """
 
 import dataclasses
 import functools
-import os
-from pathlib import Path
+import itertools
+from collections.abc import Iterator
 
 import numpy as np
 
 from amuro_jax import files
 from amuro_jax.data import hub_cache, readers
 from amuro_jax.data.protocols import STRICT, Protocol
-from amuro_jax.data.task import Task
+from amuro_jax.data.registry import get_task
+from amuro_jax.data.task import Kind, Task
 from amuro_jax.data.types import Example
-from amuro_jax.errors import DataError
+from amuro_jax.errors import AmuroError, DataError
+from amuro_jax.storage import Storage
 
 PARQUET_BRANCH = "refs/convert/parquet"
 SUFFIXES = ("jsonl", "parquet", "arrow", "json")
+CHECKED_ROWS = 50  # of a file, before a run: enough to see its columns and its labels' form
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """A split that was found: its name and file (None: on the Hub)."""
+    """A split that was found: its name, and the path or URL of its file (None: on the Hub)."""
 
     name: str
-    path: Path | None
+    path: str | None
 
 
-def split_path(task: Task, split: str, data_root: str) -> Path | None:
-    """File of a split under `data_root`, None where there is none."""
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """Something about a set's rows that a run would meet.
+
+    Attributes:
+        is_fault: the run would fail; else it would download what is named.
+        what, where, hint: as in an error.
+    """
+
+    is_fault: bool
+    what: str
+    where: str
+    hint: str = ""
+
+
+def split_path(task: Task, split: str, data_root: str) -> str | None:
+    """Path or URL of a split's file under `data_root`, None where there is none."""
+    root = Storage.open(data_root)
     for folder in (task.source.folder, *task.source.also):
         for suffix in SUFFIXES:
-            path = Path(data_root) / folder / f"{split}.{suffix}"
-            if path.is_file():
-                return path
+            name = f"{folder}/{split}.{suffix}"
+            if root.exists(name):
+                return root.where(name)
     return None
 
 
@@ -93,45 +112,62 @@ def raw_rows(task: Task, split: Split) -> tuple[tuple[str, dict], ...]:
 
     Read again only when the file has changed.
     """
-    status = os.stat(split.path) if split.path else None
-    rows = _read_rows(task.source, split, status and (status.st_mtime_ns, status.st_size))
+    rows = _read_rows(task.source, split, split.path and _version(split.path))
     if task.source.order_seed is None:
         return rows
     order = np.random.default_rng(task.source.order_seed).permutation(len(rows))
     return tuple(rows[index] for index in order)
 
 
+def _version(path):
+    """Another value once the file is written anew."""
+    storage, name = Storage.of_file(path)
+    return storage.listing().get(name)
+
+
 @functools.lru_cache(maxsize=64)
 def _read_rows(source, split, _changed):
-    if split.path is None:
-        return tuple(
-            (f"{source.hub}:{split.name}[{number}]", row)
-            for number, row in enumerate(_hub_rows(source, split.name))
-        )
-    if split.path.suffix == ".jsonl":
-        return tuple((f"{split.path}:{line}", row) for line, row in files.read_jsonl(split.path))
+    if split.path is not None:
+        return tuple(_file_rows(split.path))
     return tuple(
-        (f"{split.path}[{number}]", row) for number, row in enumerate(_table_rows(split.path))
+        (f"{source.hub}:{split.name}[{number}]", row)
+        for number, row in enumerate(_hub_rows(source, split.name))
     )
+
+
+def _file_rows(path: str) -> Iterator[tuple[str, dict]]:
+    """(where, row) of a file, no more of it read than is asked for where its form allows."""
+    if path.endswith(".jsonl"):
+        for line, row in files.read_jsonl(path):
+            yield f"{path}:{line}", row
+    else:
+        for number, row in enumerate(_table_rows(path)):
+            yield f"{path}[{number}]", row
 
 
 def _table_rows(path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if path.suffix == ".json":
-        rows = files.read_json(path)
+    storage, name = Storage.of_file(path)
+    if path.endswith(".json"):
+        rows = storage.read_json(name)
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise DataError("expected a list of objects", where=path)
-        return rows
+        yield from rows
+        return
     try:
-        if path.suffix == ".parquet":
-            return pq.read_table(path).to_pylist()
-        with pa.memory_map(str(path)) as source:
-            try:
-                return pa.ipc.open_file(source).read_all().to_pylist()
-            except pa.ArrowInvalid:
-                return pa.ipc.open_stream(source).read_all().to_pylist()
+        if path.endswith(".parquet"):
+            with storage.stream(name) as stream:
+                for batch in pq.ParquetFile(stream).iter_batches():
+                    yield from batch.to_pylist()
+            return
+        content = pa.py_buffer(storage.read_bytes(name))
+        try:
+            table = pa.ipc.open_file(content).read_all()
+        except pa.ArrowInvalid:
+            table = pa.ipc.open_stream(content).read_all()
+        yield from table.to_pylist()
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"cannot be read: {error}", where=path) from error
 
@@ -165,11 +201,19 @@ def load_examples(task: Task, split: Split, protocol: Protocol = STRICT) -> list
             line.
     """
     task = task.under(protocol)
+    examples = _examples(task, raw_rows(task, split))
+    if not examples:
+        raise DataError(f"{task.name} has no rows", where=split.path or task.source.hub)
+    return examples
+
+
+def _examples(task, rows):
     read, examples = getattr(readers, task.reader), []
-    for index, (where, row) in enumerate(raw_rows(task, split)):
-        if missing := [
+    for index, (where, row) in enumerate(rows):
+        missing = [
             column for column in task.columns if not any(name in row for name in column.split("|"))
-        ]:
+        ]
+        if missing:
             raise DataError(
                 f"column {missing[0]!r} is missing; the row has {sorted(row)}",
                 where=where,
@@ -179,15 +223,57 @@ def load_examples(task: Task, split: Split, protocol: Protocol = STRICT) -> list
             examples.append(read(task, row, index))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{task.name}: {error}", where=where) from error
-    if not examples:
-        raise DataError(f"{task.name} has no rows", where=split.path or task.source.hub)
     return examples
+
+
+def check(
+    task: Task, protocol: Protocol, data_root: str, *, train: bool = False, shots: int = 0
+) -> list[Problem]:
+    """What a run would meet in a set's rows: a folder, split, column or label that is not there or
+    not of the right form, by the first rows of each file; and what it would download.
+
+    Args:
+        train: the set is fine-tuned on; else it is scored, after `shots` shots.
+    """
+    task = task.under(protocol)
+    if train and not task.source.train:
+        return [Problem(True, f"{task.name} has no training split", task.name)]
+    found = []
+    for owner, splits in _needed(task, protocol, data_root, train, shots):
+        try:
+            split = find_split(owner, splits, data_root)
+            if split.path is None:
+                source = " ".join(filter(None, (owner.source.hub, owner.source.config)))
+                what = f"downloads {source}, split {split.name}, unless it is cached"
+                found.append(Problem(False, what, owner.name))
+                continue
+            rows = itertools.islice(_file_rows(split.path), CHECKED_ROWS)
+            if not _examples(owner, rows):
+                found.append(Problem(True, f"{owner.name} has no rows", split.path))
+        except AmuroError as error:
+            found.append(Problem(True, error.what, str(error.where), error.hint or ""))
+    return found
+
+
+def _needed(task, protocol, data_root, train, shots):
+    """(task, splits) whose rows a run reads."""
+    if train:
+        return [(task, (task.source.train,))]
+    needed = [(task, task.source.test)]
+    of_test = protocol.shots_from_test and task.kind != Kind.MULTIPLE_CHOICE
+    if shots and not of_test:
+        owner = get_task(task.source.shots_from) if task.source.shots_from else task
+        owner, split = owner.under(protocol), owner.source.train
+        # Without a training split under `data_root` the shots are rows of the scored split.
+        if split and (not data_root or split_path(owner, split, data_root)):
+            needed.append((owner, (split,)))
+    return needed
 
 
 def dataset_checksum(task: Task, split: Split) -> str:
     """SHA-256 of a local file; of the rows' canonical JSON for the Hub."""
     if split.path is not None:
-        return _file_hash(split.path, os.path.getmtime(split.path))
+        return _file_hash(split.path, _version(split.path))
     return files.content_key([row for _, row in raw_rows(task, split)], length=64)
 
 

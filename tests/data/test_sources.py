@@ -11,11 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from amuro_jax.data import sources
+from amuro_jax.data.protocols import PAPER, STRICT
 from amuro_jax.data.registry import TASKS, get_task
 from amuro_jax.data.task import Source, Task
 from amuro_jax.errors import ConfigError, DataError
+from amuro_jax.storage import Storage
 
-from .worlds import nli_rows, write_rows
+from .worlds import nli_rows, pair_rows, write_rows
 
 MNLI = get_task("mnli_matched")
 
@@ -166,6 +168,83 @@ def test_a_set_published_as_a_script_comes_from_its_parquet_mirror(monkeypatch):
         "split": "test",
     }
     assert asked[1] == (("csebuetnlp/xlsum",), found)
+
+
+def test_rows_in_an_object_store_are_those_on_a_disk(tmp_path, storage_url):
+    rows, table = nli_rows(6), pa.Table.from_pylist(nli_rows(6))
+    folder = tmp_path / "glue_mnli"
+    write_rows(tmp_path, "glue_mnli", "a", rows)
+    pq.write_table(table, folder / "b.parquet")
+    with pa.OSFile(str(folder / "c.arrow"), "wb") as sink:
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+    (folder / "d.json").write_text(json.dumps(rows))
+    Storage.open(storage_url).upload(tmp_path)
+    for split in "abcd":
+        near, far = (
+            sources.find_split(MNLI, (split,), str(root)) for root in (tmp_path, storage_url)
+        )
+        assert far.path.startswith(storage_url + "/glue_mnli/")
+        assert load(storage_url, split=split) == load(tmp_path, split=split) != []
+        assert sources.dataset_checksum(MNLI, far) == sources.dataset_checksum(MNLI, near)
+    Storage.open(storage_url).replace("glue_mnli/a.jsonl", json.dumps(rows[0]) + "\n")
+    assert len(load(storage_url, split="a")) == 1  # read anew
+    with pytest.raises(DataError, match="no rows of mnli_matched"):
+        load(storage_url)
+
+
+@pytest.fixture
+def world(tmp_path):
+    write_rows(tmp_path, "glue_mnli", "train", nli_rows(90))
+    write_rows(tmp_path, "glue_mnli", "validation_matched", nli_rows(90))
+    write_rows(tmp_path, "paws_labeled_final", "train", pair_rows(9))
+    qqp = [{"question1": "a", "question2": "b", "label": -1}] * 9
+    write_rows(tmp_path, "glue_qqp", "test", qqp)
+    write_rows(tmp_path, "glue_qqp", "validation", qqp)
+    return tmp_path
+
+
+def faults(name, root, protocol=STRICT, **options):
+    found = sources.check(get_task(name), protocol, str(root), **options)
+    assert all(problem.is_fault for problem in found)
+    return [f"{problem.where}: {problem.what}" for problem in found]
+
+
+def test_a_check_before_a_run_is_silent_where_all_is_there(world):
+    assert faults("mnli_matched", world, shots=4) == faults("mnli_matched", world, train=True) == []
+    assert faults("qqp", world, PAPER, shots=4) == []  # unlabelled rows are the published ones
+
+
+def test_a_check_names_folders_splits_columns_and_labels(world):
+    (said,) = faults("rte", world)
+    assert str(world) in said and "looked for glue_rte/validation" in said
+    (said,) = faults("gpt3nli", world, train=True)
+    assert "no training split" in said
+    (said,) = faults("qqp", world, shots=4)
+    assert "glue_qqp/validation.jsonl:1" in said and "unlabelled" in said
+    write_rows(world, "glue_mnli", "train", [{"premise": "p", "label": 0}])
+    (said,) = faults("mnli_matched", world, shots=4)
+    assert "glue_mnli/train.jsonl:1" in said and "column 'hypothesis' is missing" in said
+    write_rows(world, "glue_mnli", "train", [])
+    (said,) = faults("mnli_matched", world, train=True)
+    assert "has no rows" in said
+    (said,) = faults("lab_nli", "")
+    assert "is a local set" in said
+
+
+def test_a_check_reads_the_first_rows_only(world):
+    path = world / "glue_mnli" / "train.jsonl"
+    path.write_text(path.read_text() + "no JSON\n")
+    assert faults("mnli_matched", world, train=True) == []
+    with pytest.raises(DataError, match="not JSON"):
+        load(world, split="train")
+
+
+def test_a_check_says_what_would_be_downloaded():
+    found = sources.check(get_task("qqp"), STRICT, "", shots=4)
+    assert [problem.is_fault for problem in found] == [False, False]
+    assert "nyu-mll/glue qqp, split validation" in found[0].what
+    assert "google-research-datasets/paws labeled_final, split train" in found[1].what
 
 
 def test_the_registry_is_whole():
