@@ -70,13 +70,14 @@ class Level:
 
 @dataclasses.dataclass(frozen=True)
 class LinePanel:
-    """Lines over one horizontal axis."""
+    """Lines over one horizontal axis; `task` names the set that they are about, where it is one."""
 
     title: str
     x: Axis
     y: Axis
     series: tuple[Series, ...]
     levels: tuple[Level, ...] = ()
+    task: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

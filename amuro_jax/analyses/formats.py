@@ -112,13 +112,11 @@ def draw_formats(results: Results, tables) -> FigureSpec | None:
             figures.series(line, points, looks[name], name, f"{name} low", f"{name} high")
             for name in results.formats(task)
         )
-        title = f"{task}, {f'after {tuned_on}' if tuned_on not in ('', task) else ''}"
-        title = title.rstrip(", ") + (
-            ", base" if not tuned_on else "" if tuned_on != task else ", fine-tuned"
+        model = (
+            "base" if not tuned_on else "fine-tuned" if tuned_on == task else f"after {tuned_on}"
         )
-        panels.append(
-            LinePanel(title, line.axis, figures.Axis(figures.metric_name(results, task)), drawn)
-        )
+        metric = figures.Axis(figures.metric_name(results, task))
+        panels.append(LinePanel(f"{task}, {model}", line.axis, metric, drawn, task=task))
     return FigureSpec(figures.one_range(panels), tuple(looks.values()), columns=2)
 
 

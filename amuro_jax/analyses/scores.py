@@ -67,7 +67,7 @@ def draw_curves(results: Results, tables) -> FigureSpec:
             figures.series(line, points, figures.TUNED, "tuned", "tuned_low", "tuned_high"),
         )
         metric = figures.Axis(figures.metric_name(results, task))
-        panels.append(LinePanel(task, line.axis, metric, drawn, levels))
+        panels.append(LinePanel(task, line.axis, metric, drawn, levels, task))
     return FigureSpec(figures.one_range(panels), (figures.BASE, figures.TUNED))
 
 

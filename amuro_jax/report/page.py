@@ -97,9 +97,10 @@ def _section(analysis, spec, rows):
     }
     if spec is not None:
         titles = [panel.title for panel in spec.panels]
+        tasks = [getattr(panel, "task", "") for panel in spec.panels]
         section["figure"] = {
             "legend": [(svg.legend_key(entry), entry.label) for entry in spec.legend],
-            "panels": list(zip(titles, svg.draw(spec), strict=True)),
+            "panels": list(zip(titles, tasks, svg.draw(spec), strict=True)),
             "width": svg.width(spec),
             "data": figure_data(spec),
         }
@@ -174,7 +175,7 @@ def score_table(results: Results, flags: dict) -> list[dict]:
         known = [cell for line in cells.values() for cell in line if cell is not None]
         common = _common_flags([flags.get(cell["key"], []) for cell in known])
         for name in models:
-            about = {"task": task, "metric": metric_name(results, task)} if not name else {}
+            about = {"task": task, "metric": metric_name(results, task)}
             about |= {"tuned": bool(name), "label": f"after {name}"}
             about |= _dot([] if name else common)
             line = [_score(cell, flags, common) for cell in cells[name]]

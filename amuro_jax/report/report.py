@@ -3,6 +3,9 @@ short table for the terminal. What is in it follows from the analyses (`analyses
 jax.
 """
 
+import base64
+import hashlib
+from importlib import resources
 from pathlib import Path
 
 import jinja2
@@ -80,7 +83,11 @@ def _render(workdir, tables, figures, csv):
         flags[key] = [*flags.get(key, []), *audited]
     first, by_question = page.findings(tables)
     scored = [store.read_cell(workdir, key) for key in found.cells["key"].unique()]
+    script = resources.files("amuro_jax.report").joinpath("templates/report.js").read_text()
     return environment.get_template("report.html").render(
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        tasks=found.tasks(),
         name=found.name,
         facts=page.facts(found, flags),
         first=first,

@@ -147,10 +147,17 @@ def _line(line: Series, at_x, at_y):
     parts = [f'<path class="line" d="M{path}" stroke="{_color(line.color)}"{dash}/>'] * bool(points)
     for place, (x, y) in enumerate(points):
         name = line.names[place] if line.names else ""
-        title = html.escape(f"{line.label}, {name}: {_value(line, place)}")
-        parts.append(f"<g>{_marker(line.marker, x, y, 3.6, line.color)}<title>{title}</title></g>")
+        mark = _marker(line.marker, x, y, 3.6, line.color)
+        parts.append(_point(mark, f"{line.label}, {name}: {_value(line, place)}", name))
     label = html.escape(line.label, quote=True)
     return f'<g class="series" data-series="{label}">{"".join(parts)}</g>'
+
+
+def _point(mark, said, at=""):
+    """A marker with its value, and the checkpoint it belongs to, for readers who point at it."""
+    said, at = html.escape(said, quote=True), html.escape(at, quote=True)
+    place = f' data-at="{at}"' if at else ""
+    return f'<g data-value="{said}"{place}>{mark}<title>{said}</title></g>'
 
 
 def _value(line, place):
@@ -204,9 +211,9 @@ def _intervals(panel, size):
                 f'<path d="M{at_x(row.low):.1f} {y:.1f}H{at_x(row.high):.1f}" '
                 f'stroke="{_color(row.color)}" stroke-width="2.5"/>'
             )
-        title = html.escape(f"{row.label}: {row.value:+.3f}{interval}".replace("-", "−"))
         mark = _marker(row.marker, at_x(row.value), y, 4.5, row.color)
-        parts.append(f"<g>{mark}<title>{title}</title></g>")
+        said = f"{row.label}: {row.value:+.3f}{interval}".replace("-", "−")
+        parts.append(_point(mark, said))
     parts.append(_text((x0 + x1) / 2, high - 6, panel.x.title, kind="soft"))
     return _element((wide, high), panel.title or panel.x.title, parts)
 

@@ -18,7 +18,7 @@ PARTS = """findings score-table scores learned learned_by_format gain_by_group t
 ood_change
 task_transfer transfer_by_kind transfer_by_checkpoint mrc_by_kind format_sensitivity format_spread
 flags missing provenance tables"""
-VOID = {"meta", "path", "use", "rect", "circle", "line", "br", "link", "img"}
+VOID = {"input", "meta", "path", "use", "rect", "circle", "line", "br", "link", "img"}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,8 @@ def test_page_is_sound_and_self_contained(text, study):
             assert link[1:] in tags.ids
         else:
             assert link.startswith("data:text/csv"), link
-    assert not re.search(r"url\((?!#)|@import|<script", text)
+    assert not re.search(r"url\((?!#)|@import|<script src", text)
+    assert text.count("<script>") == 1 and "script-src 'sha256-" in text
 
 
 def test_every_part_is_there(text):
