@@ -20,10 +20,7 @@ from amuro_jax.errors import CheckpointError, DataError
 # tried once per tokenizer.
 LINE_ENDS = ("word\n", "7\n", "?\n", ").\n", "é\n", "語\n", "'s\n", "_\n")
 LINE_STARTS = ("word", "Word", "7", "###", '"a', "é", "語", "'s", "_x", "don't")
-# Tokenizer classes of transformers that take every special token from the files: whether they add a
-# bos is what tokenizer.json's post-processor does. Other classes follow `add_bos_token`.
-PLAIN_CLASSES = (None, "PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend")
-# Classes whose bos is this token where tokenizer_config.json names none.
+# Tokenizer classes of transformers whose bos is this token where tokenizer_config.json names none.
 BOS_OF_CLASS = {"GPTNeoXTokenizer": "<|endoftext|>", "GPT2Tokenizer": "<|endoftext|>"}
 BOS_OF_CLASS |= {"LlamaTokenizer": "<s>"}
 END_NAMES = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "<|im_end|>")
@@ -131,9 +128,11 @@ class Tokenizer:
         bos = _first(config.get("bos_token_id")) if bos is None and not wrapper else bos
         pad = _first(config.get("pad_token_id"))
         pad = _id_of(backend, wrapper.get("pad_token")) if pad is None else pad
+        # tokenizer.json's post-processor says whether texts begin with bos; `add_bos_token` is read
+        # by the one class that makes a post-processor of its own.
         adds = _adds_bos(backend, bos)
-        if backend.post_processor is None or wrapper.get("tokenizer_class") not in PLAIN_CLASSES:
-            adds = bool(wrapper.get("add_bos_token", adds))
+        if name == "GPTNeoXTokenizer":
+            adds = bool(wrapper.get("add_bos_token"))
         template = _text(folder / "chat_template.jinja") or wrapper.get("chat_template")
         if isinstance(template, list):  # several, each with a name
             template = {one["name"]: one["template"] for one in template}.get("default")
