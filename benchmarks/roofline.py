@@ -39,7 +39,7 @@ def tpu_mesh(mesh: str, topology: str = "v5e:2x4"):
 
 
 def compile_lines(
-    mesh, width: int, prefix: int, asked: int | None, attention: str, batch_tokens: int
+    mesh, width: int, prefix: int, positions: int | None, attention: str, batch_tokens: int
 ):
     """The scorer's program for one batch of bf16 lines behind a prefix (0: none), compiled.
 
@@ -60,7 +60,7 @@ def compile_lines(
             batch_tokens=batch_tokens * sharding.batch_divisor(mesh),
         )
         lines = buckets.lines_per_batch(scorer.limits.batch_tokens, width, scorer.limits.divisor)
-        return ahead_of_time.compile_lines(scorer.programs, lines, width, prefix, asked), lines
+        return ahead_of_time.compile_lines(scorer.programs, lines, width, prefix, positions), lines
 
     program, lines = compiled(OLMO_1B.num_layers)
     one, two = (compiled(layers)[0].cost_analysis() for layers in (1, 2))
@@ -73,8 +73,8 @@ def compile_lines(
 
 @dataclasses.dataclass
 class Way:
-    """One way to score the set: tokens that are read, query-key pairs, positions asked, and the
-    program that does most of it.
+    """One way to score the set: tokens read, query-key pairs, predicting positions, and the program
+    that does most of the work.
 
     `slots`: hidden states wanted of each line, None: all; the last layer's products after its
         attention are for those only.
@@ -83,7 +83,7 @@ class Way:
     name: str
     tokens: float
     pairs: float
-    asked: float
+    positions: float
     width: int
     prefix: int
     slots: int | None = None
@@ -92,7 +92,7 @@ class Way:
         """Matrix products, attention and vocabulary head."""
         return (
             self.layers(config, self.tokens, self.pairs)
-            + 2.0 * self.asked * config.hidden_size * config.vocab_size
+            + 2.0 * self.positions * config.hidden_size * config.vocab_size
         )
 
     def layers(self, config: ModelConfig, tokens: float, pairs: float) -> float:
@@ -125,8 +125,8 @@ def ways(given) -> tuple[list[Way], str]:
     # the subset is.
     batch = int(chips * given.batch_tokens / max(scale, 1))
     plan = planner.make_plan(requests, buckets.cost_of(OLMO_1B), batch, OLMO_1B.max_length)
-    asked = scale * sum(
-        len(set(zip(part.ask_line.tolist(), part.ask_place.tolist(), strict=True)))
+    positions = scale * sum(
+        len(set(zip(part.target_line.tolist(), part.target_query.tolist(), strict=True)))
         for part in plan.lines
     )
     prefixes = {part.prefix.tobytes(): len(part.prefix) for part in plan.lines}
@@ -142,10 +142,10 @@ def ways(given) -> tuple[list[Way], str]:
         "shared prefix",
         tokens,
         pairs,
-        asked,
+        positions,
         most.tokens.shape[1],
         planner.capacity(len(most.prefix)),
-        most.asked.shape[1],
+        most.query_positions.shape[1],
     )
     each = [[len(r.context) + len(c) - 1 for c in r.continuations] for r in requests]
     once = [len(r.context) + sum(len(c) - 1 for c in r.continuations) for r in requests]
@@ -153,13 +153,18 @@ def ways(given) -> tuple[list[Way], str]:
     all_tokens = [length for row in each for length in row]
     found = [
         Way(
-            "a pass per row", scale * sum(once), scale * sum(n * n for n in once), asked, longest, 0
+            "a pass per row",
+            scale * sum(once),
+            scale * sum(n * n for n in once),
+            positions,
+            longest,
+            0,
         ),
         Way(
             "a pass per label form",
             scale * sum(all_tokens),
             scale * sum(n * n for n in all_tokens),
-            asked,
+            positions,
             longest,
             0,
         ),

@@ -190,7 +190,7 @@ def hf_logprobs(model, context, continuations):
 
 class TorchPrefix:
     """Hand-tuned torch: the prefix once, its KV expanded over a batch of suffixes sorted by length;
-    logits at asked positions only.
+    logits at query positions only.
 
     One sequence per row where every label is one token, else one per label (the query is read again
     for each).
@@ -208,7 +208,7 @@ class TorchPrefix:
             torch.tensor([requests[0].context[:shared]]), use_cache=True
         ).past_key_values
         layers = [(layer.keys, layer.values) for layer in first.layers]
-        # (suffix, position from which it is asked, next tokens: one position with its candidates,
+        # (suffix, position that predicts it, next tokens: one position with its candidates,
         # or a label's own)
         sequences = []
         for request in requests:
@@ -243,12 +243,14 @@ class TorchPrefix:
             hidden = self.model.model(
                 ids, attention_mask=mask, past_key_values=cache, use_cache=True
             ).last_hidden_state
-            asked = [
+            predicting = [
                 (row, place)
                 for row, (suffix, first, _) in enumerate(part)
                 for place in range(first, len(suffix))
             ]
-            logprobs = self.model.lm_head(hidden[tuple(zip(*asked, strict=True))]).log_softmax(-1)
+            logprobs = self.model.lm_head(hidden[tuple(zip(*predicting, strict=True))]).log_softmax(
+                -1
+            )
             at = 0
             for i, (suffix, first, tokens) in zip(
                 order[start : start + self.batch], part, strict=True

@@ -1,5 +1,5 @@
 """Attention of queries over one or more blocks of keys, under the mask rule of `layout`: one
-function, and one choice of how.
+function, and one choice of backend.
 """
 
 import dataclasses
@@ -69,7 +69,7 @@ def attend(
     slot_T,
     blocks: list[KeyBlock],
     window=None,
-    how: Backend = Backend(),
+    backend: Backend = Backend(),
 ):
     """Softmax attention over all blocks together; fp32 scores and softmax.
 
@@ -82,9 +82,9 @@ def attend(
     Returns:
         [B, T, H, K] in the queries' dtype.
     """
-    if how.name == "blocked":
+    if backend.name == "blocked":
         return attention_dense.head_by_head(query_BTHK, layout, slot_T, blocks, window)
-    kernel = attention_kernels.choose(query_BTHK, blocks, window, how)
+    kernel = attention_kernels.choose(query_BTHK, blocks, window, backend)
     if kernel:
-        return kernel(query_BTHK, layout, slot_T, blocks, window, how)
+        return kernel(query_BTHK, layout, slot_T, blocks, window, backend)
     return attention_dense.all_heads(query_BTHK, layout, slot_T, blocks, window)

@@ -24,19 +24,19 @@ from amuro_jax.models.layout import visible
 LANES = 128  # of a TPU's vector unit: keys of a splash block come in multiples
 
 
-def choose(query_BTHK, blocks, window, how):
+def choose(query_BTHK, blocks, window, backend):
     """The kernel that `how` names, or one in its place that can take this; None: XLA's own."""
-    if how.name.startswith("trees") and not made_for(query_BTHK, blocks):
-        how = dataclasses.replace(how, name=how.name.replace("trees", "splash"))
+    if backend.name.startswith("trees") and not made_for(query_BTHK, blocks):
+        backend = dataclasses.replace(backend, name=backend.name.replace("trees", "splash"))
     return (
-        KERNELS[how.name]
-        if how.name.startswith("trees")
-        or (how.name in KERNELS and _suits(query_BTHK, blocks, window, how))
+        KERNELS[backend.name]
+        if backend.name.startswith("trees")
+        or (backend.name in KERNELS and _suits(query_BTHK, blocks, window, backend))
         else None
     )
 
 
-def _suits(query_BTHK, blocks, window, how) -> bool:
+def _suits(query_BTHK, blocks, window, backend) -> bool:
     """Whether splash or cudnn can take this: several new tokens, and heads and lengths it knows.
 
     splash: no window (it differs between the layers of a scan, the kernel's is fixed), no cache,
@@ -45,7 +45,7 @@ def _suits(query_BTHK, blocks, window, how) -> bool:
     """
     _, length, _, width = query_BTHK.shape
     keys = [block.key.shape[2] for block in blocks]
-    if how.name.startswith("cudnn"):
+    if backend.name.startswith("cudnn"):
         return (
             length > 1
             and length % 2 == 0
@@ -60,11 +60,11 @@ def _suits(query_BTHK, blocks, window, how) -> bool:
         and length > 1
         and (len(blocks) == 1 or prefixed)
         and fits
-        and (prefixed or how.segments)
+        and (prefixed or backend.segments)
     )
 
 
-def splash(query_BTHK, layout, slot_T, blocks, window, how, interpret=False):
+def splash(query_BTHK, layout, slot_T, blocks, window, backend, interpret=False):
     """See `attention.attend`; only what `suits`."""
     parts = []
     if len(blocks) == 2:
@@ -76,7 +76,7 @@ def splash(query_BTHK, layout, slot_T, blocks, window, how, interpret=False):
         parts.append(
             _spread(
                 run,
-                how,
+                backend,
                 query_BTHK,
                 prefix.key,
                 prefix.value,
@@ -85,12 +85,12 @@ def splash(query_BTHK, layout, slot_T, blocks, window, how, interpret=False):
             )
         )
     own = blocks[-1]
-    if how.segments:
+    if backend.segments:
         keys = jnp.where(own.layout.enter >= 0, own.layout.enter, -2)
         parts.append(
             _spread(
                 functools.partial(_causal, interpret=interpret),
-                how,
+                backend,
                 query_BTHK,
                 own.key,
                 own.value,
@@ -171,7 +171,7 @@ def _block(length):
     return next(size for size in (512, 256, LANES) if length % size == 0)
 
 
-def cudnn(query_BTHK, layout, slot_T, blocks, window, how, implementation="cudnn"):
+def cudnn(query_BTHK, layout, slot_T, blocks, window, backend, implementation="cudnn"):
     """See `attention.attend`; only what `suits`. The prefix is copied to every line."""
     batch = query_BTHK.shape[0]
 
@@ -196,17 +196,19 @@ def cudnn(query_BTHK, layout, slot_T, blocks, window, how, implementation="cudnn
             ),
         )
 
-    return _spread(run, how, query_BTHK, key, value, seen, layout.enter)[0]
+    return _spread(run, backend, query_BTHK, key, value, seen, layout.enter)[0]
 
 
-def _spread(run, how, query, key, value, of_query, of_key):
+def _spread(run, backend, query, key, value, of_query, of_key):
     """`run` on each device for its own lines and heads: the compiler cannot split what it cannot
     look into.
     """
     inputs = (query, key, value, of_query, of_key)
-    if how.mesh is None or how.mesh.size == 1:
+    if backend.mesh is None or backend.mesh.size == 1:
         return run(*inputs)
-    split = all(count % how.mesh.shape["tensor"] == 0 for count in (query.shape[2], key.shape[1]))
+    split = all(
+        count % backend.mesh.shape["tensor"] == 0 for count in (query.shape[2], key.shape[1])
+    )
     heads = "heads" if split else None  # else every device has all heads
     axes = [
         ("batch", None, heads, None),
@@ -214,13 +216,13 @@ def _spread(run, how, query, key, value, of_query, of_key):
         *[("batch", None, None)] * 2,
     ]
     places = [
-        sharding.spec(names[: part.ndim], part.shape, how.mesh)
+        sharding.spec(names[: part.ndim], part.shape, backend.mesh)
         for names, part in zip(axes, inputs, strict=True)
     ]
     out = jax.eval_shape(run, *inputs)
     out_places = tuple(PartitionSpec(*places[0][: part.ndim]) for part in out)
     return jax.shard_map(
-        run, mesh=how.mesh, in_specs=tuple(places), out_specs=out_places, check_vma=False
+        run, mesh=backend.mesh, in_specs=tuple(places), out_specs=out_places, check_vma=False
     )(*inputs)
 
 

@@ -34,11 +34,11 @@ def suits(query_BTHK, blocks) -> bool:
     return width % LANES == 0 and length >= SHORTEST
 
 
-def trees(query_BTHK, layout, slot_T, blocks, window, how, interpret=False):
+def trees(query_BTHK, layout, slot_T, blocks, window, backend, interpret=False):
     """See `attention.attend`; only what `suits`. Queries that see nothing (padding) get zeros."""
     run = functools.partial(_on_one_device, interpret=interpret)
-    if how.mesh is not None and how.mesh.size > 1:
-        run = _split(run, how.mesh, query_BTHK, layout, blocks, window)
+    if backend.mesh is not None and backend.mesh.size > 1:
+        run = _split(run, backend.mesh, query_BTHK, layout, blocks, window)
     return run(query_BTHK, layout, slot_T, blocks, window)
 
 

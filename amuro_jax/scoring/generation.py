@@ -74,7 +74,7 @@ class Generator:
         )
         self._replace = programs.jit("generate_replace", _replaced, donate_argnums=(0,))
 
-    def _context(self, params, tokens_BT, length_B, prefix_length, shared, capacity):
+    def _context(self, params, tokens_BT, length_B, prefix_length, prefix, capacity):
         """Reads contexts: a buffer that begins with their keys and values, and the hidden state of
         each last token.
         """
@@ -83,7 +83,7 @@ class Generator:
         layout = begun(prefix_length + jnp.where(slot < length, slot, 0), length)
         last = jnp.maximum(length_B - 1, 0)[:, None]
         hidden, kept = self.programs.forward(
-            params, tokens_BT, layout, cache=KVCache(prefix=shared), keep=True, query_positions=last
+            params, tokens_BT, layout, cache=KVCache(prefix=prefix), keep=True, query_positions=last
         )
         kept = kept.unstacked() if self.unstacked else kept
         return kept.widened(capacity), hidden[:, 0]
@@ -96,12 +96,11 @@ class Generator:
         token = self._draw(params, jnp.concatenate(last), request_B, made, seed, sampling)
         return {"position": prefix_length + length_B, "made": made, "token": token}, token
 
-    def _steps(self, params, state, shared, request_B, eos_E, seed, turn, room, sampling):
-        """STEPS more tokens of each row; their keys and values go into the ring from slot `turn`
-        on.
+    def _steps(self, params, state, prefix, request_B, eos_E, seed, ring_slot, room, sampling):
+        """STEPS more tokens of each row; keys and values go into the ring, from `ring_slot` on.
 
-        They go into a small buffer of their own, and from there into the large one at once: what a
-            step writes to is copied in it.
+        They go into a small buffer of their own, and from there into the large one at once: XLA
+        copies in every step what it writes to.
         """
         past, made = state["cache"], state["made"]
         rows = state["token"].shape[0]
@@ -111,18 +110,18 @@ class Generator:
             token, recent = carry
             zeros = jnp.zeros((rows, 1), jnp.int32)
             layout = Layout(state["position"][:, None] + number, zeros, zeros + 1)
-            cache = KVCache(prefix=shared, past=past, buffer=recent, length=number)
-            hidden, new = self.programs.forward(
+            cache = KVCache(prefix=prefix, past=past, buffer=recent, length=number)
+            hidden, kept = self.programs.forward(
                 params, token[:, None], layout, cache=cache, keep=True
             )
-            recent = cache.append(new).buffer
+            recent = cache.append(kept).buffer
             new = self._draw(params, hidden[:, 0], request_B, made + number + 1, seed, sampling)
             ended = jnp.any(token[:, None] == eos_E, axis=1)
             new = jnp.where(ended, token, new)
             return (new, recent), new
 
         (token, recent), tokens = jax.lax.scan(step, (state["token"], recent), jnp.arange(STEPS))
-        cache = past.written(recent, past.slots - room + turn)
+        cache = past.written(recent, past.slots - room + ring_slot)
         return {
             "cache": cache,
             "position": state["position"] + STEPS,
@@ -146,7 +145,7 @@ class Generator:
         token = jax.vmap(jax.random.categorical)(keys, scores).astype(jnp.int32)
         return jnp.where(finite, token, NON_FINITE)
 
-    def run(self, params, batch: GenerationBatch, shared, prefix_length, eos, sampling, finish):
+    def run(self, params, batch: GenerationBatch, prefix, prefix_length, eos, sampling, finish):
         """Generates one batch; `finish(number in the batch, tokens) -> Generation | None` is called
         after every few steps.
         """
@@ -158,15 +157,15 @@ class Generator:
             put(np.uint32(sampling.seed % 2**32)),
             dataclasses.replace(sampling, seed=0),
         )  # static, so that another seed is no other program
-        work = _Work(params, batch, shared, put(np.int32(prefix_length)), seed, way)
+        work = _Work(params, batch, prefix, put(np.int32(prefix_length)), seed, way)
         state, token = self._begin(work, count, step)
         layers, before = (
-            (unstack_layers(params), shared and shared.unstacked())
+            (unstack_layers(params), prefix and prefix.unstacked())
             if self.unstacked
-            else (params, shared)
+            else (params, prefix)
         )
         eos_E = put(np.asarray(eos or (NO_EOS,), np.int32))
-        rows, turn = RowSchedule(batch, count, finish), 0
+        rows, ring_slot = RowSchedule(batch, count, finish), 0
         request = pad_rows(np.asarray(batch.requests[:count], np.int32), count, 0)
         rows.add(range(count), token)
         while not rows.over:
@@ -185,11 +184,11 @@ class Generator:
                 put(request, 0),
                 eos_E,
                 seed,
-                put(np.int32(turn % batch.room)),
+                put(np.int32(ring_slot % batch.room)),
                 batch.room,
                 way,
             )
-            turn += STEPS
+            ring_slot += STEPS
             rows.add(range(count), np.asarray(token))
 
     def _begin(self, work, count, step):
@@ -227,7 +226,7 @@ class Generator:
             put(tokens, 0),
             put(batch.lengths(numbers, count), 0),
             work.start,
-            work.shared,
+            work.prefix,
             batch.width + batch.room,
         )
 
@@ -252,7 +251,7 @@ class _Work:
 
     params: dict
     batch: GenerationBatch
-    shared: KeyValues | None
+    prefix: KeyValues | None
     start: jax.Array
     seed: jax.Array
     sampling: Sampling
@@ -273,10 +272,10 @@ def generate(generator, limits, params, requests, *, eos, stopped, sampling, eac
         return made
 
     rows = limits.rows(_longest(requests))
-    for prefix, batches in plan_batches(
+    for prefix_tokens, batches in plan_batches(
         requests, rows, limits.batch_tokens, generator.programs.config.max_length
     ):
-        shared = read_prefix(generator.programs, limits, params, prefix)
+        prefix = read_prefix(generator.programs, limits, params, prefix_tokens)
         waiting = collections.deque(batches)
         while waiting:
             batch = waiting.popleft()
@@ -284,8 +283,8 @@ def generate(generator, limits, params, requests, *, eos, stopped, sampling, eac
                 generator.run(
                     params,
                     batch,
-                    shared,
-                    len(prefix),
+                    prefix,
+                    len(prefix_tokens),
                     eos,
                     sampling,
                     functools.partial(finish, batch),
