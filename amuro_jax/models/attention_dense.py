@@ -87,7 +87,10 @@ def head_by_head(query_BTHK, layout, slot_T, blocks, window):
         2, 0, 3, 1, 4
     )
     pairs = [(block.key.swapaxes(0, 1), block.value.swapaxes(0, 1)) for block in blocks]
-    step = lambda _, each: (None, _one_head(each[0], seen, each[1]))  # noqa: E731
+
+    def step(_, each):
+        return None, _one_head(each[0], seen, each[1])
+
     _, mixed = jax.lax.scan(step, None, (query, pairs), unroll=min(AT_ONCE, groups))
     return (
         mixed.astype(query_BTHK.dtype).transpose(1, 3, 0, 2, 4).reshape(batch, length, heads, width)

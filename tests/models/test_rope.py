@@ -20,6 +20,8 @@ from amuro_jax.models.layout import plain
 torch = pytest.importorskip("torch", reason="reference models need torch")
 transformers = pytest.importorskip("transformers", reason="reference models need transformers")
 
+pytestmark = pytest.mark.torch
+
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 KINDS = {
     "default": {"rope_type": "default"},
@@ -91,6 +93,7 @@ def test_logits_at_2048_tokens(name, head_dim, tmp_path):
     assert np.abs(ours - theirs).max() < 1e-4 * max(1, theirs.std())
 
 
+@pytest.mark.slow
 def test_logits_at_16384_tokens_with_llama3_scaling(tmp_path):
     length, part = 16384, 1024
     hf, config, params = build("llama3", 64, length, tmp_path)

@@ -7,7 +7,7 @@ from amuro_jax import sharding
 from amuro_jax.errors import DataError
 from amuro_jax.scoring.generation import Sampling
 from amuro_jax.scoring.requests import Request
-from amuro_jax.scoring.schedule import STEPS, plan_batches
+from amuro_jax.scoring.schedule import STEPS
 from amuro_jax.scoring.scorer import Scorer
 from tests.evals import tiny
 
@@ -179,29 +179,3 @@ def test_samples_follow_the_distribution():
 def test_requests_that_cannot_be_generated_are_named():
     with pytest.raises(DataError, match="do not fit"):
         Scorer(tiny.CONFIG).generate(tiny.params_of(), [Request((1,) * 250, max_new_tokens=20)])
-
-
-def test_batches_hold_every_text_once_and_contexts_of_like_lengths():
-    rng = np.random.default_rng(1)
-    requests = [
-        Request(tuple(rng.integers(0, 97, length).tolist()), max_new_tokens=5)
-        for length in rng.integers(1, 200, 300)
-    ]
-    batches = [batch for _, group in plan_batches(requests, 16, 1024, 256) for batch in group]
-    assert (
-        sorted(index for batch in batches for index in batch.requests) == list(range(300))
-        and 2 <= len(batches) <= 8
-    )
-    for batch in batches:
-        lengths = list(map(len, batch.contexts))
-        assert lengths == sorted(lengths, reverse=True) and (
-            len(lengths) <= 32 or 2 * (lengths[-17] + 32) >= lengths[0]
-        )
-        rows, step = batch.sizes(4)
-        assert rows % step == rows % 4 == 0 and (step < rows or len(lengths) <= rows)
-    left = batches[0].without({0, 3}, 2)
-    assert (
-        left.requests
-        == [index for number, index in enumerate(batches[0].requests) if number not in (0, 3)]
-        and left.rows == 2
-    )
