@@ -67,6 +67,12 @@ def test_of_several_writers_one_is_first(storage):
             assert storage.read_text(f"{turn}") == str(won.index(True))
 
 
+def test_a_writer_that_looked_too_early_creates_nothing(storage, monkeypatch):
+    assert storage.write_once("x", "first")
+    monkeypatch.setattr(type(storage), "exists", lambda *_: False)
+    assert not storage.write_once("x", "second") and storage.read_text("x") == "first"
+
+
 def test_a_file_system_without_hard_links_still_writes_once(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError("no links here")

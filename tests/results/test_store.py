@@ -170,9 +170,10 @@ def test_only_what_is_not_in_the_index_is_read(cells, monkeypatch):
 def test_an_index_that_cannot_be_used_is_built_anew(cells, harmed, monkeypatch):
     expected = cells.frame()
     if harmed == "old":
+        table = index._read(cells.storage)
+        wrong = table.set_column(table.schema.get_field_index("value"), "value", [[9.0] * 4])
         monkeypatch.setattr(index, "_META", {b"amuro_index_schema": b"0"})
-        cells.storage.delete("cells.parquet")
-        Store.open(cells.storage).frame()
+        index._write(cells.storage, wrong)
         monkeypatch.undo()
     else:
         cells.storage.replace("cells.parquet", harmed)
