@@ -83,6 +83,23 @@ class Storage(abc.ABC):
     def local(self) -> Path | None:
         """The folder's path on this machine's disk; None in an object store."""
 
+    def epath(self):
+        """The folder as an `etils.epath.Path`, for orbax and other packages that take one.
+
+        Raises:
+            AmuroError: an object store that epath does not open.
+        """
+        from etils import epath
+
+        try:
+            return epath.Path(self.url)
+        except KeyError as error:  # what it raises for a scheme that it does not know
+            raise AmuroError(
+                f"model parameters cannot be kept at {error.args[0]}",
+                where=self.url,
+                hint="give a local folder, or a URL with gs:// or s3://",
+            ) from error
+
     @abc.abstractmethod
     def get(self, name: str) -> bytes | None:
         """The content of a file; None where there is none.

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from etils import epath
 
 from amuro_jax.errors import AmuroError
 from amuro_jax.storage import LocalStorage, Storage
@@ -183,6 +184,13 @@ def test_a_local_folder_is_a_path_and_an_object_store_is_none(storage, storage_u
         assert storage.local is None
         with pytest.raises(AmuroError, match="local disk"):
             os.fspath(storage)
+
+
+def test_a_folder_is_an_epath_where_epath_opens_it(storage, tmp_path):
+    assert Storage.open(tmp_path).epath() == epath.Path(tmp_path)
+    if storage.local is None:
+        with pytest.raises(AmuroError, match=r"objects://[\s\S]*gs://"):
+            storage.epath()
 
 
 @pytest.mark.parametrize("url", ["gs://bucket/x", "memory://bucket/x", "s3://a"])

@@ -13,11 +13,11 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-from etils import epath
 
 from amuro_jax import checkpoint
 from amuro_jax.errors import TrainingError
 from amuro_jax.logs import MetricsWriter, progress_bar, read_metrics
+from amuro_jax.storage import Storage
 from amuro_jax.train.batches import BatchSource
 from amuro_jax.train.step import State, Step
 
@@ -107,7 +107,9 @@ def run_training(
     """
     given = params if callable(params) else lambda: params
     states = (
-        checkpoint.TrainingStates(epath.Path(workdir) / "state", save.keep) if workdir else None
+        checkpoint.TrainingStates(Storage.open(workdir).epath() / "state", save.keep)
+        if workdir
+        else None
     )
     with contextlib.ExitStack() as stack:
         if states:
@@ -182,7 +184,7 @@ class _Run:
         self.bar = progress_bar(
             batches.total, description, initial=start, leave=workdir is not None
         )
-        rows = read_metrics(epath.Path(workdir) / "metrics.jsonl") if workdir and start else []
+        rows = read_metrics(f"{Storage.open(workdir)}/metrics.jsonl") if workdir and start else []
         self.loss = rows[-1]["loss"] if rows else float("nan")
         self.tokens, self.began = 0, time.perf_counter()
 
