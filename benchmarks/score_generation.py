@@ -51,7 +51,7 @@ def main() -> None:
         __doc__, task="socialiqa", rows=64, shots=4, new=60, largest=32, mean=0, hf_rows=0, alone=64
     )
     config, params, model = common.models()
-    config = dataclasses.replace(config, eos_id=None)
+    config = dataclasses.replace(config, eos_ids=())
     scorer = Scorer(config)
     params = scorer.place(params)
     requests, what = common.task_requests(

@@ -131,7 +131,7 @@ def test_identity_is_content_apart_from_provenance(params, folder, tmp_path):
     changed["embed"]["embedding"][3, 5] += 1e-6
     other = save("c", changed)
     assert other.parameters != first.parameters and other.key != first.key
-    assert save("d", config=dataclasses.replace(CONFIG, eos_id=1)).config != first.config
+    assert save("d", config=dataclasses.replace(CONFIG, eos_ids=(1,))).config != first.config
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / "tokenizer.json").write_text("{ }")
     assert save("e", tokenizer=tmp_path / "t").tokenizer != first.tokenizer

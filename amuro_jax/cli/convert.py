@@ -37,7 +37,7 @@ def main() -> None:
     import tqdm
 
     from amuro_jax import checkpoint
-    from amuro_jax.convert import door
+    from amuro_jax.convert import resolver
     from amuro_jax.errors import ConfigError
 
     given = flags.FLAGS
@@ -59,7 +59,7 @@ def main() -> None:
             "progress": progress,
             "out": given.out or None,
         }
-        folder = door.open_checkpoint(given.checkpoint, given.cache or None, **options)
+        folder = resolver.open_checkpoint(given.checkpoint, given.cache or None, **options)
     config = checkpoint.read_config(folder)
     print(
         f"{config.family}: {config.num_parameters:,} parameters, {config.num_layers} layers, {config.vocab_size} embedding rows"

@@ -30,7 +30,7 @@ def define_flags() -> None:
 
 def main() -> None:
     """Exports, and prints the files written."""
-    from amuro_jax.convert import door, exporter
+    from amuro_jax.convert import exporter, resolver
     from amuro_jax.errors import ConfigError
 
     given = flags.FLAGS
@@ -39,7 +39,7 @@ def main() -> None:
             raise ConfigError(f"{name} is empty", where=f"--{name}")
     if given.shard_gb <= 0:
         raise ConfigError(f"must be positive, got {given.shard_gb}", where="--shard_gb")
-    folder = door.open_checkpoint(given.checkpoint, given.cache or None)
+    folder = resolver.open_checkpoint(given.checkpoint, given.cache or None)
     names = exporter.export(
         folder, given.out, dtype=given.dtype, shard_bytes=int(given.shard_gb * 10**9)
     )

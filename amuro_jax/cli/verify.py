@@ -29,13 +29,13 @@ def define_flags() -> None:
 
 def main() -> None:
     """Prints one line per check; exit status 2 when one fails."""
-    from amuro_jax.convert import door, verify
+    from amuro_jax.convert import resolver, verify
     from amuro_jax.errors import ConfigError
 
     given = flags.FLAGS
     if not given.checkpoint:
         raise ConfigError("no checkpoint given", where="--checkpoint")
-    folder = door.open_checkpoint(given.checkpoint, given.cache or None)
+    folder = resolver.open_checkpoint(given.checkpoint, given.cache or None)
     checks = verify.verify(folder, given.reference or None)
     for check in checks:
         print(

@@ -1,8 +1,15 @@
-"""Any checkpoint in, any checkpoint out: one door, invertible rules, bounded memory."""
+"""Any checkpoint in, any checkpoint out: one resolver, invertible rules, bounded memory."""
 
 
 def open_checkpoint(name, cache_dir=None, **options):
-    """A converted folder of the checkpoint `name`; see `door.open_checkpoint`."""
-    from amuro_jax.convert import door
+    """A converted folder of the checkpoint `name`; see `resolver.open_checkpoint`."""
+    from amuro_jax.convert import resolver
 
-    return door.open_checkpoint(name, cache_dir, **options)
+    return resolver.open_checkpoint(name, cache_dir, **options)
+
+
+def weight_fingerprint(name, cache_dir=None, **options):
+    """A digest of the weights of `name`, without a download; see `resolver.weight_fingerprint`."""
+    from amuro_jax.convert import resolver
+
+    return resolver.weight_fingerprint(name, cache_dir, **options)

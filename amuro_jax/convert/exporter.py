@@ -12,6 +12,7 @@ import numpy as np
 
 from amuro_jax import array_store, checkpoint, files
 from amuro_jax.convert import families, rules, safetensors
+from amuro_jax.convert.source import read_generation_config
 from amuro_jax.errors import CheckpointError, ConfigError
 from amuro_jax.models.config import ModelConfig
 
@@ -157,6 +158,7 @@ def _original_config(path, config):
         return None
     hf = files.read_json(path)
     try:
-        return hf if families.config_from_hf(hf) == config else None
+        read = families.config_from_hf(hf, read_generation_config(path.parent))
+        return hf if read == config else None
     except CheckpointError:
         return None

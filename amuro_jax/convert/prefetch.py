@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from amuro_jax.convert import door
+from amuro_jax.convert import resolver
 from amuro_jax.errors import AmuroError, ConfigError
 
 
@@ -31,7 +31,7 @@ class Prefetcher:
 
     def __init__(self, names, cache_dir=None, *, budget: int = 0, finished=(), **options):
         self._names, self._budget, self._options = [str(name) for name in names], budget, options
-        self._cache = Path(cache_dir) if cache_dir else door.default_cache()
+        self._cache = Path(cache_dir) if cache_dir else resolver.default_cache()
         self._turn, self._stopped = -1, False
         self._changed = threading.Condition()
         self._pool = concurrent.futures.ThreadPoolExecutor(
@@ -40,7 +40,7 @@ class Prefetcher:
         self._futures: dict[int, concurrent.futures.Future] = {}
         self._made: dict[str, Path] = {}  # name → its folder in the cache
         for name in map(str, finished):
-            if folder := door.find_converted(name, self._cache, **self._options):
+            if folder := resolver.find_converted(name, self._cache, **self._options):
                 self._remember(name, folder)
 
     def __enter__(self) -> "Prefetcher":
@@ -68,19 +68,21 @@ class Prefetcher:
 
     def _fetch(self, index) -> Path:
         name = self._names[index]
-        folder = door.find_converted(name, self._cache, **self._options)
+        folder = resolver.find_converted(name, self._cache, **self._options)
         if folder is None:
             self._make_room(index, name)
-            folder = door.open_checkpoint(name, self._cache, progress=self._watch, **self._options)
+            folder = resolver.open_checkpoint(
+                name, self._cache, progress=self._watch, **self._options
+            )
             if self._budget:
-                door.forget_download(name, self._cache, **self._options)
+                resolver.forget_download(name, self._cache, **self._options)
         self._remember(name, folder)
         return folder
 
     def _remember(self, name, folder):
         if folder.resolve().parent == (
             self._cache / "converted"
-        ).resolve() and folder != door.find_folder(name):
+        ).resolve() and folder != resolver.find_folder(name):
             self._made[name] = folder
 
     def _watch(self, *_):
@@ -97,7 +99,7 @@ class Prefetcher:
         """
         if not self._budget:
             return
-        needed = door.disk_needed(name, self._cache, **self._options)
+        needed = resolver.disk_needed(name, self._cache, **self._options)
         if needed > self._budget:
             what = f"one checkpoint takes {needed / 1e9:.3g} GB, the disk budget is {self._budget / 1e9:.3g} GB"
             raise ConfigError(what, where=name, hint="raise the budget")

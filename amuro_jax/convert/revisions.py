@@ -112,12 +112,12 @@ def hub_revisions(
 
 
 def _names(repository, suite, cache_dir, offline, token):
-    from amuro_jax.convert import door, hub
+    from amuro_jax.convert import hub, resolver
 
     try:
         return hub.list_names(
             repository,
-            Path(cache_dir) if cache_dir else door.default_cache(),
+            Path(cache_dir) if cache_dir else resolver.default_cache(),
             offline=offline,
             token=token,
         )

@@ -52,13 +52,32 @@ def identify(folder) -> tuple[str, ModelConfig]:
             )
         if hf.get("model_type") in ("hf_olmo", "olmo") and "d_model" in hf:
             return "hf_olmo", _located(folder / "config.json", lambda: native_olmo.read_config(hf))
-        return "hf", _located(folder / "config.json", lambda: families.config_from_hf(hf))
+        return "hf", _located(
+            folder / "config.json",
+            lambda: families.config_from_hf(hf, read_generation_config(folder)),
+        )
     if (folder / "config.yaml").is_file():
         values = _read_yaml(folder / "config.yaml")
         return "native_olmo", _located(
             folder / "config.yaml", lambda: native_olmo.read_config(values)
         )
     raise CheckpointError("not a checkpoint: neither config.json nor config.yaml", where=folder)
+
+
+def read_generation_config(folder) -> dict:
+    """generation_config.json of a folder; empty where there is none.
+
+    Raises:
+        CheckpointError: it is no JSON object.
+    """
+    path = Path(folder) / "generation_config.json"
+    if not path.is_file():
+        return {}
+    check_size(path, MAX_CONFIG)
+    values = files.read_json(path)
+    if not isinstance(values, dict):
+        raise CheckpointError(f"expected a JSON object, got {type(values).__name__}", where=path)
+    return values
 
 
 def _located(path, action):

@@ -33,6 +33,13 @@ def check_token_ids(folder, config: ModelConfig) -> None:
     Raises:
         CheckpointError: an id without a row; names the token, its id and the number of rows.
     """
+    for number in config.eos_ids:
+        if not 0 <= number < config.vocab_size:
+            raise CheckpointError(
+                f"eos id {number} has no row in the embedding of {config.vocab_size}",
+                where=folder,
+                hint="eos_token_id of config.json or generation_config.json is wrong",
+            )
     largest = largest_id(folder)
     if largest and largest[1] >= config.vocab_size:
         token, number = largest

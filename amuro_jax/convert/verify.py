@@ -13,6 +13,7 @@ import numpy as np
 
 from amuro_jax import array_store, checkpoint, files
 from amuro_jax.convert import containers, exporter, source, tensors
+from amuro_jax.convert.families import llama
 from amuro_jax.errors import CheckpointError
 from amuro_jax.models import forward as model
 from amuro_jax.models.config import ModelConfig
@@ -175,9 +176,10 @@ def eos_claims(folder, tokenizer, config: ModelConfig) -> dict[str, int]:
     """
     claims = {} if config.eos_id is None else {"config": config.eos_id}
     if (folder / "generation_config.json").is_file():
-        stated = files.read_json(folder / "generation_config.json").get("eos_token_id")
-        stated = stated[0] if isinstance(stated, list) and stated else stated
-        claims |= {} if stated is None else {"generation_config": stated}
+        stated = llama.read_eos_ids(source.read_generation_config(folder))
+        if stated:
+            agrees = config.eos_id in stated
+            claims["generation_config"] = config.eos_id if agrees else stated[0]
     if (folder / "tokenizer_config.json").is_file():
         token = files.read_json(folder / "tokenizer_config.json").get("eos_token")
         token = token.get("content") if isinstance(token, dict) else token
@@ -189,7 +191,9 @@ def eos_claims(folder, tokenizer, config: ModelConfig) -> dict[str, int]:
 def _same_config(reference, config):
     """Architecture only: special ids are the tokenizer check's business."""
     theirs = source.identify(reference)[1]
-    mine, other = ({**c.to_json(), "eos_id": 0, "bos_id": 0, "pad_id": 0} for c in (config, theirs))
+    mine, other = (
+        {**c.to_json(), "eos_ids": (), "bos_id": 0, "pad_id": 0} for c in (config, theirs)
+    )
     differing = [name for name in mine if mine[name] != other[name]]
     detail = (
         f"{differing[0]} is {mine[differing[0]]!r}, the reference's {other[differing[0]]!r}"

@@ -46,7 +46,7 @@ class AmuroLM(LM):
         super().__init__()
         from amuro_jax import checkpoint as folders
         from amuro_jax import sharding
-        from amuro_jax.convert.door import open_checkpoint
+        from amuro_jax.convert.resolver import open_checkpoint
 
         folder = open_checkpoint(checkpoint)
         config, made = folders.read_config(folder), sharding.make_mesh(mesh) if mesh else None

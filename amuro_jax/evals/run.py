@@ -7,7 +7,7 @@ import pandas as pd
 
 from amuro_jax import checkpoint, files, processes, sharding
 from amuro_jax.config import ScoreConfig, split_names, to_dict
-from amuro_jax.convert.door import open_checkpoint
+from amuro_jax.convert.resolver import open_checkpoint
 from amuro_jax.data.protocols import resolve
 from amuro_jax.data.queries import build_queries
 from amuro_jax.data.registry import get_task

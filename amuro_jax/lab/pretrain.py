@@ -49,7 +49,7 @@ def model_config(config: LabConfig, vocabulary: int) -> ModelConfig:
         head_dim=size.hidden_size // size.num_heads,
         mlp_size=size.mlp_size,
         max_length=size.max_length,
-        eos_id=EOS_ID,
+        eos_ids=(EOS_ID,),
         pad_id=PAD_ID,
     )
 

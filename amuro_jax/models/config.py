@@ -55,6 +55,7 @@ class ModelConfig:
         window: keys a sliding layer sees, itself included; None: all.
         sliding_layers: per layer, True where the window applies; empty: none.
         sliding_rope: rope of the sliding layers where it differs from `rope`.
+        eos_ids: every id that ends a text; the first is the one that training writes.
     """
 
     family: str
@@ -87,7 +88,7 @@ class ModelConfig:
     window: int | None = None
     sliding_layers: tuple[bool, ...] = ()
     tie_embeddings: bool = True
-    eos_id: int | None = None
+    eos_ids: tuple[int, ...] = ()
     bos_id: int | None = None
     pad_id: int | None = None
 
@@ -124,6 +125,11 @@ class ModelConfig:
             raise CheckpointError(
                 "sliding layers without a window size", where="model config: sliding_window"
             )
+
+    @property
+    def eos_id(self) -> int | None:
+        """The end of text that training writes."""
+        return self.eos_ids[0] if self.eos_ids else None
 
     @property
     def rotary_dim(self) -> int:
@@ -171,7 +177,8 @@ class ModelConfig:
         for name in ("rope", "sliding_rope"):
             if values.get(name) is not None:
                 values[name] = Rope(**values[name])
-        values["sliding_layers"] = tuple(values.get("sliding_layers", ()))
+        for name in ("sliding_layers", "eos_ids"):
+            values[name] = tuple(values.get(name, ()))
         try:
             return cls(**values)
         except TypeError as error:

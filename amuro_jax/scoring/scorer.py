@@ -135,8 +135,8 @@ class Scorer:
             AmuroError: not even one row fits the device's memory.
             NonFiniteError: logits that are not finite.
         """
-        eos = self.config.eos_id if eos is None else eos
-        eos = () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
+        eos = self.config.eos_ids if eos is None else eos
+        eos = (eos,) if isinstance(eos, int) else tuple(eos)
         return generate(
             self.generator,
             self.limits,

@@ -96,12 +96,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def info(self, hub, path):
         revision = path.split("/revision/")[1] if "/revision/" in path else "main"
-        if revision not in hub.revisions and revision != COMMIT:
+        if revision not in hub.revisions and revision not in hub.revisions.values():
             return self.answer(404, b"{}", X_Error_Code="RevisionNotFound")
         value = {
             "id": hub.repository,
             "modelId": hub.repository,
-            "sha": COMMIT,
+            "sha": hub.revisions.get(revision, COMMIT),
             "siblings": list(hub.records.values()),
             "tags": [],
         }

@@ -124,3 +124,24 @@ def test_revisions_come_from_the_hub_and_are_remembered(hub, tmp_path):
     hub.log.clear()
     assert revisions.list_revisions("allenai/OLMo-1B-hf", "all", tmp_path, offline=True) == found
     assert not hub.log
+
+
+def test_a_revision_with_the_same_files_is_one_conversion_and_no_download(hub, tmp_path):
+    hub.revisions["step2000-tokens8B"] = "f" * 40  # another commit, the same files
+    first = convert.open_checkpoint("org/model@step1000-tokens4B", tmp_path)
+    hub.log.clear()
+    assert convert.open_checkpoint("org/model@step2000-tokens8B", tmp_path) == first
+    assert not [path for _, path, _ in hub.log if "/resolve/" in path]
+
+
+def test_weight_fingerprint_tells_the_same_weights_without_a_download(hub, olmo_hf, tmp_path):
+    prints = [
+        convert.weight_fingerprint(name, tmp_path)
+        for name in ("org/model", "org/model@step1000-tokens4B", olmo_hf)
+    ]
+    assert len(set(prints)) == 1 and prints[0]
+    assert not [path for _, path, _ in hub.log if "/resolve/" in path]
+    folder = convert.open_checkpoint(olmo_hf, tmp_path)
+    assert convert.weight_fingerprint(folder, tmp_path) == prints[0]
+    hub.records["model.safetensors"]["lfs"]["sha256"] = "0" * 64
+    assert convert.weight_fingerprint("org/model", tmp_path) != prints[0]

@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from amuro_jax import array_store, checkpoint, convert, sharding
-from amuro_jax.convert import containers, door, exporter, importer, tensors, verify
+from amuro_jax.convert import containers, exporter, importer, resolver, tensors, verify
 from amuro_jax.errors import AmuroError, CheckpointError
 from amuro_jax.models.parameters import abstract_params, flatten, logical_axes
 from tests.convert import builders
@@ -319,7 +319,7 @@ def test_fine_tuned_parameters_export_too(olmo_converted, tmp_path):
 
 
 def test_a_config_that_no_longer_describes_the_model_is_not_exported(olmo_converted, tmp_path):
-    config = dataclasses.replace(checkpoint.read_config(olmo_converted), eos_id=7)
+    config = dataclasses.replace(checkpoint.read_config(olmo_converted), eos_ids=(7,))
     checkpoint.save_model(
         tmp_path / "other",
         checkpoint.load_params(olmo_converted),
@@ -426,7 +426,7 @@ def test_the_cache_is_keyed_by_content(folder, tmp_path):
 
 def test_out_folder_must_be_new(folder, tmp_path):
     out = convert.open_checkpoint(folder, tmp_path / "cache", out=tmp_path / "out")
-    assert out == tmp_path / "out" and door.is_converted(out)
+    assert out == tmp_path / "out" and resolver.is_converted(out)
     with pytest.raises(AmuroError, match="already there"):
         convert.open_checkpoint(folder, tmp_path / "cache", out=out)
 
@@ -503,3 +503,22 @@ def test_identity_does_not_depend_on_the_container_or_on_who_converts(
         )
         != first
     )
+
+
+def test_several_eos_ids_are_kept_and_exported(folder, tmp_path):
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**values, "eos_token_id": [5, 2]}))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 5, 9]}))
+    out = convert.open_checkpoint(folder, tmp_path / "cache")
+    config = checkpoint.read_config(out)
+    assert config.eos_ids == (5, 2, 9) and config.eos_id == 5
+    exporter.export(out, tmp_path / "same")  # the source's own files still describe it
+    assert json.loads((tmp_path / "same" / "config.json").read_text())["eos_token_id"] == [5, 2]
+    (out / "tokenizer" / "config.json").unlink()
+    exporter.export(out, tmp_path / "written")
+    written = json.loads((tmp_path / "written" / "config.json").read_text())
+    assert written["eos_token_id"] == [5, 2, 9]
+    for stated, message in (([96], "eos id 96 has no row"), ("</s>", "not an id or a list")):
+        (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": stated}))
+        with pytest.raises(CheckpointError, match=message):
+            convert.open_checkpoint(folder, tmp_path / "cache")

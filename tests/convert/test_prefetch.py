@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from amuro_jax.convert import door, importer
+from amuro_jax.convert import importer, resolver
 from amuro_jax.convert.prefetch import Prefetcher, folder_bytes
 from amuro_jax.errors import CheckpointError, ConfigError
 from tests.convert import builders
@@ -32,7 +32,7 @@ def test_gives_every_folder_in_order(series, tmp_path):
     with Prefetcher(series, tmp_path) as prefetcher:
         paths = list(prefetcher)
     assert len(set(paths)) == 4 and paths == [
-        door.find_converted(name, tmp_path) for name in series
+        resolver.find_converted(name, tmp_path) for name in series
     ]
 
 
@@ -54,14 +54,14 @@ def test_the_next_is_converted_while_the_current_is_in_use(series, tmp_path, mon
 
 
 def test_budget_evicts_what_was_used_and_keeps_what_is_in_use(series, tmp_path):
-    size = max(door.disk_needed(name, tmp_path) for name in series)
+    size = max(resolver.disk_needed(name, tmp_path) for name in series)
     seen = []
     with Prefetcher(series, tmp_path, budget=int(size * 1.5)) as prefetcher:
         for path in prefetcher:
             time.sleep(0.5)  # so that the thread, which prepares the next, would get at this one
-            assert door.is_converted(path)
+            assert resolver.is_converted(path)
             seen.append(path)
-            assert sum(door.is_converted(path) for path in seen) == 1
+            assert sum(resolver.is_converted(path) for path in seen) == 1
             assert folder_bytes(tmp_path / "converted") <= size * 1.5
     assert len(seen) == 4
 
@@ -76,16 +76,16 @@ def test_budget_with_room_for_two_still_runs_ahead_and_keeps_what_comes_again(
         lambda folder, *a, **k: (converted.append(folder), real(folder, *a, **k)),
     )
     a, b, c, _ = series
-    size = max(door.disk_needed(name, tmp_path) for name in series)
+    size = max(resolver.disk_needed(name, tmp_path) for name in series)
     with Prefetcher([a, b, a, c, a], tmp_path, budget=size * 3) as prefetcher:
         for path in prefetcher:
-            assert door.is_converted(path)
+            assert resolver.is_converted(path)
     assert converted == [a, b, c]
 
 
 def test_finished_names_of_an_earlier_run_are_evicted_first(series, tmp_path):
-    old = door.open_checkpoint(series[0], tmp_path)
-    size = max(door.disk_needed(name, tmp_path) for name in series)
+    old = resolver.open_checkpoint(series[0], tmp_path)
+    size = max(resolver.disk_needed(name, tmp_path) for name in series)
     with Prefetcher(
         series[1:2], tmp_path, budget=int(size * 1.5), finished=series[:1]
     ) as prefetcher:
@@ -104,31 +104,31 @@ def test_budget_below_one_checkpoint_is_refused(series, tmp_path):
 def test_a_bad_checkpoint_raises_in_its_turn_and_the_others_go_on(series, tmp_path):
     names = [series[0], tmp_path / "nothing", series[1]]
     with Prefetcher(names, tmp_path / "cache") as prefetcher:
-        assert door.is_converted(next(prefetcher))
+        assert resolver.is_converted(next(prefetcher))
         with pytest.raises(CheckpointError, match="no such folder"):
             next(prefetcher)
-        assert door.is_converted(next(prefetcher))
+        assert resolver.is_converted(next(prefetcher))
         with pytest.raises(StopIteration):
             next(prefetcher)
 
 
 def test_a_folder_that_is_converted_already_is_never_deleted(series, tmp_path):
     mine = tmp_path / "mine"
-    shutil.copytree(door.open_checkpoint(series[0], tmp_path / "other"), mine)
-    size = max(door.disk_needed(name, tmp_path) for name in series)
+    shutil.copytree(resolver.open_checkpoint(series[0], tmp_path / "other"), mine)
+    size = max(resolver.disk_needed(name, tmp_path) for name in series)
     with Prefetcher(
         [mine, series[1], series[2]], tmp_path / "cache", budget=int(size * 1.2)
     ) as prefetcher:
         for _ in prefetcher:
             pass
-    assert door.is_converted(mine)
+    assert resolver.is_converted(mine)
 
 
 def test_leaving_early_leaves_nothing_half_written(series, tmp_path):
     with Prefetcher(series, tmp_path) as prefetcher:
         next(prefetcher)
     assert all(
-        door.is_converted(path)
+        resolver.is_converted(path)
         for path in (tmp_path / "converted").iterdir()
         if not path.name.endswith(".lock")
     )

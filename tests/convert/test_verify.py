@@ -122,7 +122,7 @@ def test_eos_confusion_is_found(olmo_converted, tmp_path):
     an address placeholder.
     """
     tokens = ["<|endoftext|>", "a", "|||IP_ADDRESS|||"]
-    found = check_tokenizer(olmo_converted, tmp_path, tokens, "<|endoftext|>", eos_id=2)
+    found = check_tokenizer(olmo_converted, tmp_path, tokens, "<|endoftext|>", eos_ids=(2,))
     assert found["eos"].ok is False
     assert (
         "config: 2 ('|||IP_ADDRESS|||')" in found["eos"].detail
@@ -132,7 +132,7 @@ def test_eos_confusion_is_found(olmo_converted, tmp_path):
 
 def test_two_ends_of_text_that_disagree_are_found(olmo_converted, tmp_path):
     found = check_tokenizer(
-        olmo_converted, tmp_path, ["<|endoftext|>", "a", "<|im_end|>"], "<|im_end|>", eos_id=0
+        olmo_converted, tmp_path, ["<|endoftext|>", "a", "<|im_end|>"], "<|im_end|>", eos_ids=(0,)
     )
     assert found["eos"].ok is False and "disagree" in found["eos"].detail
 
@@ -143,18 +143,18 @@ def test_consistent_eos_that_is_no_end_of_text_is_found(olmo_converted, tmp_path
         tmp_path,
         ["<|endoftext|>", "a", "|||IP_ADDRESS|||"],
         "|||IP_ADDRESS|||",
-        eos_id=2,
+        eos_ids=(2,),
     )
     assert found["eos"].ok is False and "does not look like" in found["eos"].detail
 
 
 def test_good_tokenizer_passes_and_one_too_large_does_not(olmo_converted, tmp_path):
     found = check_tokenizer(
-        olmo_converted, tmp_path / "good", ["<|endoftext|>", "a"], "<|endoftext|>", eos_id=0
+        olmo_converted, tmp_path / "good", ["<|endoftext|>", "a"], "<|endoftext|>", eos_ids=(0,)
     )
     assert found["eos"].ok and found["tokenizer"].ok
     found = check_tokenizer(
-        olmo_converted, tmp_path / "large", ["</s>", *map(str, range(200))], "</s>", eos_id=0
+        olmo_converted, tmp_path / "large", ["</s>", *map(str, range(200))], "</s>", eos_ids=(0,)
     )
     assert found["tokenizer"].ok is False and "ids up to 200 in 96" in found["tokenizer"].detail
 
@@ -167,10 +167,10 @@ def test_real_olmo_tokenizer(olmo_converted, tmp_path, shared):
     )
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     config = dataclasses.replace(
-        checkpoint.read_config(olmo_converted), vocab_size=50304, eos_id=50279
+        checkpoint.read_config(olmo_converted), vocab_size=50304, eos_ids=(50279,)
     )
     assert verify._eos(folder, tokenizer, config).ok
-    assert verify._eos(folder, tokenizer, dataclasses.replace(config, eos_id=0)).ok is False
+    assert verify._eos(folder, tokenizer, dataclasses.replace(config, eos_ids=(0,))).ok is False
 
 
 def test_bf16_compute_is_close(olmo_hf, olmo_converted):

@@ -29,7 +29,7 @@ SHOTS = "### Input_1: The cat sat.\n ### Inference: neutral\n" * 3
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     from amuro_jax import checkpoint
-    from amuro_jax.convert.door import open_checkpoint
+    from amuro_jax.convert.resolver import open_checkpoint
 
     folder = tmp_path_factory.mktemp("hf")
     model = hf.make_checkpoint(folder, torch, transformers)

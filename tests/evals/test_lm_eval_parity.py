@@ -75,7 +75,7 @@ def save_tokenizer(folder, kind, template=TEMPLATE):
 def weights(tmp_path_factory):
     """(torch model, Scorer, parameters): a small OLMo that EOS ends, and TURN in generation."""
     from amuro_jax import checkpoint
-    from amuro_jax.convert.door import open_checkpoint
+    from amuro_jax.convert.resolver import open_checkpoint
     from amuro_jax.scoring.scorer import Scorer
 
     folder = tmp_path_factory.mktemp("parity")

@@ -67,7 +67,7 @@ def test_a_checkpoint_gives_the_logits_of_transformers(lab):
     import jax.numpy as jnp
 
     from amuro_jax import checkpoint
-    from amuro_jax.convert.door import open_checkpoint
+    from amuro_jax.convert.resolver import open_checkpoint
     from amuro_jax.models.forward import forward, logits
     from amuro_jax.models.layout import plain
 

@@ -2,6 +2,8 @@
 no parameter.
 """
 
+import dataclasses
+
 from amuro_jax.convert.bounds import short
 from amuro_jax.convert.families import gpt_neox, llama, olmo, olmo2, olmo3
 from amuro_jax.errors import CheckpointError
@@ -25,8 +27,9 @@ def get_family(name: str):
     return FAMILIES[name]
 
 
-def config_from_hf(hf: dict) -> ModelConfig:
-    """ModelConfig of an HF config.json.
+def config_from_hf(hf: dict, generation: dict | None = None) -> ModelConfig:
+    """ModelConfig of an HF config.json, with the eos ids that `generation` (generation_config.json)
+    adds to its own.
 
     Raises:
         CheckpointError: an unknown architecture, or settings that the decoder does not have.
@@ -37,7 +40,9 @@ def config_from_hf(hf: dict) -> ModelConfig:
             f"quantised weights ({short(method)}) are not converted",
             where="config.json: quantization_config",
         )
-    return get_family(hf.get("model_type")).read_config(hf)
+    config = get_family(hf.get("model_type")).read_config(hf)
+    more = llama.read_eos_ids(generation or {})
+    return dataclasses.replace(config, eos_ids=tuple(dict.fromkeys(config.eos_ids + more)))
 
 
 def config_to_hf(config: ModelConfig) -> dict:

@@ -57,11 +57,26 @@ def read_activation(hf: dict, default: str = "silu") -> str:
     return name
 
 
+def read_eos_ids(hf: dict) -> tuple[int, ...]:
+    """The ids in `eos_token_id` of a config.json or generation_config.json: one, several or none.
+
+    Raises:
+        CheckpointError: something else than whole numbers.
+    """
+    stated = hf.get("eos_token_id")
+    ids = stated if isinstance(stated, list) else [] if stated is None else [stated]
+    if not all(isinstance(item, int) and not isinstance(item, bool) for item in ids):
+        raise CheckpointError(
+            f"eos_token_id is {short(stated)}, not an id or a list of ids",
+            where="config.json: eos_token_id",
+        )
+    return tuple(dict.fromkeys(ids))
+
+
 def special_ids(hf: dict) -> dict:
-    """eos, bos and pad ids; of several eos ids the first."""
-    eos = hf.get("eos_token_id")
+    """Every eos id, the bos and the pad id."""
     return {
-        "eos_id": eos[0] if isinstance(eos, list) and eos else eos,
+        "eos_ids": read_eos_ids(hf),
         "bos_id": hf.get("bos_token_id"),
         "pad_id": hf.get("pad_token_id"),
     }
@@ -100,7 +115,7 @@ def write_shapes(c: ModelConfig) -> dict:
         "hidden_act": c.activation,
         "attention_bias": c.attention_bias,
         "tie_word_embeddings": c.tie_embeddings,
-        "eos_token_id": c.eos_id,
+        "eos_token_id": list(c.eos_ids) if len(c.eos_ids) > 1 else c.eos_id,
         "bos_token_id": c.bos_id,
         "pad_token_id": c.pad_id,
     }

@@ -4,6 +4,7 @@ Q, k, v and the two MLP halves are fused.
 """
 
 from amuro_jax.convert.bounds import short
+from amuro_jax.convert.families import llama
 from amuro_jax.convert.rules import Rule
 from amuro_jax.errors import CheckpointError
 from amuro_jax.models.config import ModelConfig, Rope
@@ -111,7 +112,7 @@ def read_config(values: dict) -> ModelConfig:
         rope=Rope(theta=float(v["rope_theta"])),
         rope_in_fp32=bool(v["rope_full_precision"]),
         tie_embeddings=bool(v["weight_tying"]),
-        eos_id=v["eos_token_id"],
+        eos_ids=llama.read_eos_ids(v),
         pad_id=v["pad_token_id"],
     )
 

@@ -1,4 +1,4 @@
-"""The one door: any name or folder of a checkpoint → a converted folder, converted when it is not
+"""The resolver: any name or folder of a checkpoint → a converted folder, converted when it is not
 yet, cached by content.
 """
 
@@ -97,14 +97,14 @@ def find_folder(name) -> Path | None:
 
 
 def _from_hub(name, cache, offline, token, options):
-    """A commit that was converted before is found by its name alone: its download may have been
-    evicted.
+    """A conversion of files with the same hashes is found without a download, under whichever
+    revision or repository it was made.
     """
     from amuro_jax.convert import hub
 
     base, revision = split_name(name)
     listing = hub.resolve(base, revision, cache, offline=offline, token=token)
-    pointer = _pointer(cache, base, listing, options["tokenizer"])
+    pointer = _pointer(cache, listing, options["tokenizer"], name)
     if not options["out"] and (done := _pointed(pointer, cache)):
         return done
     folder = hub.download(base, listing, cache, offline=offline, token=token)
@@ -115,13 +115,16 @@ def _from_hub(name, cache, offline, token, options):
     return found
 
 
-def _pointer(cache, base, listing, tokenizer) -> Path:
-    return (
-        cache
-        / "hub_index"
-        / "converted"
-        / files.content_key([base, listing["commit"], str(tokenizer or ""), LAYOUT])
-    )
+def _pointer(cache, listing, tokenizer, name) -> Path:
+    """File that names the conversion of the Hub's files with these hashes."""
+    from amuro_jax.convert import hub
+
+    hashes = {
+        file: listing["files"][file].get("sha256") or listing["files"][file]["sha1"]
+        for file in hub.wanted_files(list(listing["files"]), name)
+    }
+    extra = hash_files(tokenizer, cache, weights=False) if tokenizer else {}
+    return cache / "hub_index" / "converted" / files.content_key([hashes, extra, LAYOUT])
 
 
 def _pointed(pointer, cache) -> Path | None:
@@ -139,11 +142,47 @@ def find_converted(
 
         base, revision = split_name(name)
         listing = hub.resolve(base, revision, cache, offline=offline, token=token)
-        return _pointed(_pointer(cache, base, listing, tokenizer), cache)
+        return _pointed(_pointer(cache, listing, tokenizer, name), cache)
     if is_converted(folder):
         return folder
     found = cache / "converted" / _key(_hashes(folder, tokenizer, cache))
     return found if is_converted(found) else None
+
+
+def weight_fingerprint(
+    name, cache_dir=None, *, offline: bool = False, token: str | None = None
+) -> str | None:
+    """A digest of a checkpoint's weight files, without a download: two checkpoints with the same
+    one have the same weights. None where nothing tells it.
+
+    Of a Hub name it follows from the hashes that the Hub lists, of a folder from those of its
+    files, of a converted folder from those of the files that it was converted from, of a
+    fine-tuned one from its identity.
+
+    Raises:
+        CheckpointError: nothing of that name.
+    """
+    cache = Path(cache_dir) if cache_dir else default_cache()
+    folder = find_folder(name)
+    if folder is None:
+        from amuro_jax.convert import hub
+
+        base, revision = split_name(name)
+        listing = hub.resolve(base, revision, cache, offline=offline, token=token)["files"]
+        hashes = {file: listing[file].get("sha256") for file in hub.wanted_files(listing, name)}
+    elif is_converted(folder):
+        hashes = checkpoint.read_provenance(folder).get("files") or {}
+        if not any(map(is_weights, hashes)):
+            return checkpoint.read_identity(folder).parameters
+    else:
+        hashes = hash_files(folder, cache)
+    weights = sorted(str(value) for file, value in hashes.items() if is_weights(file) and value)
+    return files.content_key(weights) if weights else None
+
+
+def is_weights(file: str) -> bool:
+    """Whether a file of a checkpoint holds weights."""
+    return file.endswith((".safetensors", ".bin", ".pt"))
 
 
 def disk_needed(name, cache, *, offline: bool = False, token=None, tokenizer=None) -> int:
