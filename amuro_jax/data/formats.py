@@ -28,22 +28,28 @@ FRAMES = {
     },
     "question": {
         "default": "### Input: {context}\n ### Answer: {answer}\n ### Question: ",
-        "instruct": "Given the context: {context} And the answer: {answer} Generate a suitable question: ",
+        "instruct": "Given the context: {context} And the answer: {answer} "
+        "Generate a suitable question: ",
         "io": "{context} {answer}",
     },
     "nli": {
         "default": "### Input_1: {premise}\n ### Input_2: {hypothesis}\n ### Inference: ",
-        "instruct": "Consider the following texts: Text 1: {premise} Text 2: {hypothesis} The relation is ",
+        "instruct": "Consider the following texts: Text 1: {premise} Text 2: {hypothesis} "
+        "The relation is ",
         "io": "{premise} {hypothesis}",
     },
     "paraphrase": {
-        "default": "### Input_1: {sentence1}\n ### Input_2: {sentence2}\n ### Paraphrase Classification: ",
-        "instruct": "Let\u2019s compare the two sentences: Sentence_1: {sentence1} Sentence_2: {sentence2} Are they paraphrasing?: ",
+        "default": "### Input_1: {sentence1}\n ### Input_2: {sentence2}\n"
+        " ### Paraphrase Classification: ",
+        "instruct": "Let\u2019s compare the two sentences: Sentence_1: {sentence1} "
+        "Sentence_2: {sentence2} Are they paraphrasing?: ",
         "io": "{sentence1} {sentence2}",
     },
     "preference": {
-        "default": "### Instruction: {instruction}\n ### Output_1: {first}\n ### Output_2: {second}\n ### Better Output: ",
-        "instruct": "Given the instruction: {instruction} Output 1: {first} Output 2: {second} The better output is number ",
+        "default": "### Instruction: {instruction}\n ### Output_1: {first}\n ### Output_2: {second}\n"
+        " ### Better Output: ",
+        "instruct": "Given the instruction: {instruction} Output 1: {first} "
+        "Output 2: {second} The better output is number ",
         "io": "{instruction} {first} {second}",
     },
     "choice": {
@@ -248,7 +254,7 @@ def _options(example, task):
 
 
 def gap(prompt: str, completion: str) -> str:
-    """What stands between prompt and completion in a training text: one space where neither side
+    """What is put between prompt and completion in a training text: one space where neither side
     has white space.
     """
     spaced = prompt.endswith(PUBLISHED_SPACES) or completion.startswith(PUBLISHED_SPACES)

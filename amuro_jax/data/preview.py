@@ -24,7 +24,7 @@ BORDER = "│"  # between tokens
 def table(data_root: str = "") -> list[dict[str, str]]:
     """One line per set of the registry.
 
-    With `data_root`, splits that are not there stand in brackets.
+    With `data_root`, splits that are not there are in brackets.
     """
     lines = []
     for task in TASKS.values():
@@ -82,7 +82,7 @@ def aligned(lines: list[dict[str, str]]) -> str:
 def boundaries(text: str, tokenizer: Tokenizer) -> str:
     """The text with a bar between tokens and line ends made visible.
 
-    Bars inside the text are told apart by their doubling.
+    A bar of the text itself is doubled.
     """
     _, offsets = tokenizer.encode_with_offsets(text)
     starts = sorted({start for start, _ in offsets} - {0})
@@ -100,7 +100,10 @@ def shown(query: Query, tokenizer: Tokenizer | None) -> str:
         else (lambda text: text.replace("\n", "⏎\n"))
     )
     size = f", {len(tokenizer.encode(query.context))} tokens" if tokenizer else ""
-    head = f"── {query.task} row {query.row} ({query.doc_id}), {query.format}, {query.shots} shots {list(query.shot_rows)}{size}"
+    head = (
+        f"── {query.task} row {query.row} ({query.doc_id}), {query.format}, "
+        f"{query.shots} shots {list(query.shot_rows)}{size}"
+    )
     lost = (
         f"   dropped shots {query.dropped_shots}, cut tokens {query.cut_tokens}"
         if query.dropped_shots or query.cut_tokens
@@ -160,7 +163,7 @@ def requests(queries: list[Query]):
 
 
 def dump(queries: list[Query], path) -> int:
-    """Writes the requests as JSONL, whole or absent, and gives their number."""
+    """Writes the requests as JSONL, in one piece, and returns their number."""
     lines = [json.dumps(request, ensure_ascii=False) + "\n" for request in requests(queries)]
     files.write_text(Path(path), "".join(lines))
     return len(lines)
@@ -182,9 +185,9 @@ def sizes(
     Args:
         max_new_tokens: kept free for generation when overflow is counted.
     """
-    whole = dataclasses.replace(protocol, no_fitting=True)
+    uncut = dataclasses.replace(protocol, no_fitting=True)
     queries = build_queries(
-        task, format, shots, whole, tokenizer, data_root=data_root, max_length=max_length
+        task, format, shots, uncut, tokenizer, data_root=data_root, max_length=max_length
     )
     lengths = np.asarray(
         [

@@ -27,7 +27,7 @@ class Protocol:
         published_choices: (17, 18) multiple choice as the evaluation suite did it: prompts, shots
             per instance, separate tokenisation.
         published_label_search: `free` takes the label that comes first in a fixed order (no, yes;
-            contradiction, neutral, entailment), wherever it stands in the text.
+            contradiction, neutral, entailment), wherever it is in the text.
         warmup_rounded_down: training warms up for 67 of 2,250 steps, not 68.
     """
 

@@ -53,7 +53,7 @@ def build_queries(
     )
     end_of_text = tokenizer.token(tokenizer.eos_id) if tokenizer else END_OF_TEXT
     frame = _Frame(task, format, protocol, shots, end_of_text)
-    scored = _subsample([example for example in test if example.row not in chosen.held_out], rows)
+    scored = _subsample([example for example in test if example.row not in chosen.left_out], rows)
     if not scored:
         raise DataError(
             f"every row of {task.name} serves as a shot", where=split.path or task.source.hub

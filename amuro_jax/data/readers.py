@@ -71,7 +71,7 @@ def social_i_qa(task, row, index):
 def sciq_question(task, row, index):
     """support, correct_answer, distractor1–3, question.
 
-    The right answer stands first, `formats` shuffles.
+    The right answer comes first, `formats` shuffles.
     """
     options = [
         _text(row, name) for name in ("correct_answer", "distractor1", "distractor2", "distractor3")

@@ -1,4 +1,4 @@
-"""Which rows stand as shots before a query, and which rows are therefore not scored (quirks 1 and
+"""Which rows are the shots before a query, and which rows are therefore not scored (quirks 1 and
 18).
 """
 
@@ -25,15 +25,15 @@ class Shots:
         names: identity of each: "train:17", "test:0", "paws/train:17" where they are another set's,
             "given:0" for the user's own texts.
         task: whose rows they are; its reader decides how they are rendered.
-        held_out: test rows that serve as shots and are not scored.
-        pool: rows that per-instance shots are drawn from (published multiple choice); they stand in
+        left_out: test rows that serve as shots and are not scored.
+        pool: rows that per-instance shots are drawn from (published multiple choice); they are of
             `pool_split`.
     """
 
     examples: tuple[Example, ...]
     names: tuple[str, ...]
     task: Task
-    held_out: frozenset[int] = frozenset()
+    left_out: frozenset[int] = frozenset()
     pool: tuple[Example, ...] = ()
     pool_split: str = "train"
 

@@ -136,7 +136,7 @@ def _read_rows(source, split, _changed):
 
 
 def _file_rows(path: str) -> Iterator[tuple[str, dict]]:
-    """(where, row) of a file, no more of it read than is asked for where its form allows."""
+    """(where, row) of a file, reading no more of it than is consumed, where its form allows."""
     if path.endswith(".jsonl"):
         for line, row in files.read_jsonl(path):
             yield f"{path}:{line}", row

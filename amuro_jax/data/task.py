@@ -1,4 +1,6 @@
-"""What a data set is to the study: where its rows come from, what they hold, how they are scored."""
+"""What a data set is to the study: where its rows come from, what they hold, how they are scored,
+and what the published pipeline did differently.
+"""
 
 import dataclasses
 import enum

@@ -1,5 +1,5 @@
-"""The auditor of results: what makes a number mean less than it seems, from stored rows and metrics
-alone. No jax.
+"""The auditor of results: validity problems of a number, from stored rows and metrics alone.
+No jax.
 
 `audit_rows` looks at one cell, `audit_store` at all finished cells of a study; `evals.audit_data`
 looks at data sets before anything is scored.
@@ -57,7 +57,7 @@ CODES = {
         "the score is the share of one answer, whatever the input; a constant predictor scores 1.0",
     ),
     "gold_in_prompt": ("error", "the answer can be read off the prompt"),
-    "shot_scored": ("error", "the answers of these rows stand in the prompt"),
+    "shot_scored": ("error", "the answers of these rows are in the prompt"),
     "unused_label": (
         "warning",
         "a candidate that is never right can only lose points; chance is not one over the labels",
@@ -75,7 +75,8 @@ CODES = {
     "contradictory_labels": ("note", "no model can have both right"),
     "context_overflow": (
         "warning",
-        "positions never trained on, or text lost on the left: the score falls for no lack of ability",
+        "positions never trained on, or text lost on the left: "
+        "the score falls for no lack of ability",
     ),
     "context_fitted": (
         "note",
@@ -89,7 +90,8 @@ CODES = {
     "format_falls_back": ("warning", "two formats are one: no difference between them can show"),
     "no_stop": (
         "note",
-        "a base model runs on into the next example; a model that has learned to stop looks better for it",
+        "a base model runs on into the next example; "
+        "a model that has learned to stop looks better for it",
     ),
     "labels_share_token": (
         "warning",
@@ -97,7 +99,8 @@ CODES = {
     ),
     "labels_split": (
         "note",
-        "with the space and without, the label is another number of tokens; count both forms, whole",
+        "with and without the space, the label has a different number of tokens; "
+        "count both complete forms",
     ),
     "boundary_space": (
         "warning",
@@ -112,7 +115,8 @@ CODES = {
     "near_prior": ("note", "not to be told from answering without reading the question"),
     "low_label_mass": (
         "warning",
-        "the labels are ranked in the tail of the distribution; the model does not answer in this form",
+        "the labels are ranked in the tail of the distribution; "
+        "the model does not answer in this form",
     ),
     "runs_on": (
         "warning",
@@ -308,7 +312,8 @@ def _context(rows, max_length):
         findings.append(
             found(
                 "context_overflow",
-                f"{over} of {len(rows)} contexts are longer than {max_length} tokens (longest {sizes.max()})",
+                f"{over} of {len(rows)} contexts are longer than {max_length} tokens "
+                f"(longest {sizes.max()})",
             )
         )
     dropped, cut = (

@@ -128,7 +128,8 @@ def _labels(task, test):
         return [
             found(
                 "unused_label",
-                f"{', '.join(task.labels[index] for index in never)}: never the gold label of {len(test)} rows",
+                f"{', '.join(task.labels[index] for index in never)}: "
+                f"never the gold label of {len(test)} rows",
             )
         ]
     return []
@@ -153,7 +154,8 @@ def _repeated(test):
     if extra:
         severity = "warning" if extra > 0.01 * len(test) else "note"
         first = next(group for group in groups.values() if len(group) > 1)
-        what = f"{extra} of {len(test)} rows are duplicates, e.g. rows {first[0].row} and {first[1].row}"
+        rows = f"rows {first[0].row} and {first[1].row}"
+        what = f"{extra} of {len(test)} rows are duplicates, e.g. {rows}"
         findings.append(found("duplicate_rows", what, severity))
     if clash:
         findings.append(found("contradictory_labels", f"{clash} texts occur with different labels"))
@@ -186,7 +188,10 @@ def _overlap(task, split, test, data_root):
     ]
     findings, trained = [], Use.FINE_TUNE in owner.roles  # other training splits only give shots
     if exact:
-        what = f"{len(exact)} of {len(test)} rows stand in the training split of {owner.name} too, e.g. row {exact[0].row}"
+        what = (
+            f"{len(exact)} of {len(test)} rows are in the training split of {owner.name} too, "
+            f"e.g. row {exact[0].row}"
+        )
         findings.append(
             found(
                 "train_overlap",
@@ -195,7 +200,10 @@ def _overlap(task, split, test, data_root):
             )
         )
     if partly:
-        what = f"{len(partly)} of {len(test)} rows share more than half of their {NGRAM}-word sequences with it, e.g. row {partly[0].row}"
+        what = (
+            f"{len(partly)} of {len(test)} rows share more than half of their {NGRAM}-word "
+            f"sequences with it, e.g. row {partly[0].row}"
+        )
         findings.append(
             found(
                 "ngram_overlap",
@@ -262,7 +270,7 @@ def _leaks(task: Task, pairs: list[tuple[Query, Example]]) -> list[Finding]:
     return [
         found(
             "gold_in_prompt",
-            f"the gold stands in the prompt of {share:.0%} of the rows, another option in {usual:.0%}",
+            f"the gold is in the prompt of {share:.0%} of the rows, another option in {usual:.0%}",
         )
     ]
 
@@ -283,7 +291,8 @@ def _sizes(made, tokenizer, max_length, max_new_tokens):
         findings.append(
             found(
                 "context_overflow",
-                f"{over} of {len(made)} contexts are longer than {room} tokens (longest {sizes.max()})",
+                f"{over} of {len(made)} contexts are longer than {room} tokens "
+                f"(longest {sizes.max()})",
             )
         )
     dropped, cut = (

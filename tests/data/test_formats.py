@@ -58,7 +58,8 @@ PUBLISHED = [
         "paws",
         "instruct",
         row(sentence1="A", sentence2="B"),
-        "Let\u2019s compare the two sentences: Sentence_1: A Sentence_2: B Are they paraphrasing?: ",
+        "Let\u2019s compare the two sentences: Sentence_1: A Sentence_2: B "
+        "Are they paraphrasing?: ",
     ),
     (
         "socialiqa",
@@ -70,20 +71,23 @@ PUBLISHED = [
         "socialiqa",
         "instruct",
         SOCIAL,
-        "Given the context: C. And the answer: Answer A: a1 Answer B: b2Answer C: c3Generate a suitable question: ",
+        "Given the context: C. And the answer: Answer A: a1 Answer B: b2Answer C: c3"
+        "Generate a suitable question: ",
     ),
     ("socialiqa", "io", SOCIAL, "C.a1b2c3"),
     (
         "sciq",
         "default",
         SCIQ,
-        "### Input: S.\n ### Answer: Answer A: right Answer B: w1 Answer C: w2Answer D: w3\n ### Question: ",
+        "### Input: S.\n ### Answer: Answer A: right Answer B: w1 Answer C: w2"
+        "Answer D: w3\n ### Question: ",
     ),
     (
         "sciq",
         "instruct",
         SCIQ,
-        "Given the context: S. And the answer: Answer A: right Answer B: w1Answer C: w2Answer D: w3Generate a suitable question: ",
+        "Given the context: S. And the answer: Answer A: right Answer B: w1Answer C: w2"
+        "Answer D: w3Generate a suitable question: ",
     ),
     (
         "tweetqa",
@@ -269,6 +273,8 @@ def test_a_quirk_is_in_force_under_its_own_switch_only():
     assert formats.prompt(example, task, "io", PAPER) == "only D"
     assert formats.prompt(example, task, "default", PAPER) == "### Input: D\n ### Summary: "
     assert task.under(STRICT).source == task.source
+    own = dataclasses.replace(task, templates=(("instruct", "own {document}"),))
+    assert formats.prompt(example, own, "instruct", PAPER) == "own D"  # the quirk has no instruct
     assert task.under(PAPER).source.test == ("train",)
 
 

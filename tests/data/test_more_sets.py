@@ -124,7 +124,8 @@ def test_a_set_of_ones_own(tmp_path):
 
 
 def test_a_column_called_answer_of_ones_own(tmp_path):
-    text = "name: quest\nkind: generation\nfolder: quest\nframe: question\nfields: {context: c, answer: a}\ncompletion: q\ntest: test\n"
+    text = "name: quest\nkind: generation\nfolder: quest\nframe: question\n"
+    text += "fields: {context: c, answer: a}\ncompletion: q\ntest: test\n"
     (tmp_path / "quest.yaml").write_text(text)
     write_rows(tmp_path, "quest", "test", [{"c": "Snow fell.", "a": "white", "q": "Which colour?"}])
     assert (
@@ -134,7 +135,8 @@ def test_a_column_called_answer_of_ones_own(tmp_path):
 
 
 def test_ones_own_templates_and_options(tmp_path):
-    text = "name: quiz\nkind: multiple_choice\nfolder: quiz\nfields: {question: q}\ngold: right\nchoices: [o1, o2]\ntest: test\n"
+    text = "name: quiz\nkind: multiple_choice\nfolder: quiz\nfields: {question: q}\n"
+    text += "gold: right\nchoices: [o1, o2]\ntest: test\n"
     text += "templates: {default: 'Quiz: {question} ='}\n"
     (tmp_path / "quiz.yaml").write_text(text)
     write_rows(

@@ -72,7 +72,8 @@ def test_more_shots_begin_with_the_same_rows(root):
 def test_paper_shots_are_the_first_rows_and_stay_scored(root):
     queries = make("mnli_matched", 4, root, PAPER)
     assert queries[0].shot_rows == ("test:0", "test:1", "test:2", "test:3") and len(queries) == 10
-    first = "### Input_1: The tree 0 is grey.\n ### Input_2: A tree 0 lies there.\n ### Inference: entailment\n### Input_1"
+    first = "### Input_1: The tree 0 is grey.\n ### Input_2: A tree 0 lies there.\n"
+    first += " ### Inference: entailment\n### Input_1"
     assert queries[0].context.startswith(first)
     assert queries[0].context.endswith("### Inference: ")
 

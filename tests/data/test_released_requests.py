@@ -30,8 +30,8 @@ def test_every_request_is_the_same(shared, tmp_path, name, shots):
     theirs, root = released(shared, name, shots), shared
     if (
         name == "boolq"
-        # they used SuperGLUE's rows, whose passages begin with a title; the text behind it is that of
-        # the local rows
+        # they used SuperGLUE's rows, whose passages begin with a title; the text behind it is that
+        # of the local rows
     ):
         root, local = (
             tmp_path,

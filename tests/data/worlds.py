@@ -48,7 +48,8 @@ def make_tokenizer(eos="<|endoftext|>"):
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     words = [
-        "### Input_1: ### Input_2: ### Inference: neutral contradiction yes no stone grey lies there"
+        "### Input_1: ### Input_2: ### Inference: neutral contradiction "
+        "yes no stone grey lies there"
     ] * 30
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
