@@ -1,24 +1,24 @@
-"""Typed run configurations, one dataclass per verb, and how a file and flags become one. Imports no
-jax.
+"""Typed run configurations, one per verb, and how a file and flags become one. Imports no jax.
 
-A configuration file is a Python module under `configs/` with `get_config()`; its docstring is the
-command that runs
-it. Any field can be overridden on the command line (`--config.train.learning_rate=1e-5`); an
-unknown field is an error.
-The dataclasses are mutable because `ml_collections.config_flags` sets fields in place.
+Everything here is a frozen value. What determines a number (`Recipe`, `Scoring`) is kept apart from
+where and how fast it is made (`TrainRun`, `ScoreRun`, folders): the first enters content keys, the
+second never does. In every block None means "not set": inherit, no limit, or let the program choose,
+as the field's comment says.
+
+A configuration file is a Python module under `configs/` with `get_config()`, or `get_config(argument)`
+for `--config=FILE.py:ARGUMENT`; its docstring is the command that runs it. Any field can be overridden
+on the command line (`--config.recipe.learning_rate=1e-5`); an unknown field is an error.
 """
 
 import dataclasses
+import difflib
 import enum
+import functools
+import json
 import types
 import typing
 
 from amuro_jax.errors import ConfigError
-
-PROTOCOLS = ("strict", "paper")
-DTYPES = ("bfloat16", "float32")
-ATTENTIONS = ("xla", "blocked", "trees", "splash", "cudnn")  # see models/attention.py
-METHODS = ("token_prob", "free", "constrained")
 
 
 class ProtocolName(enum.StrEnum):
@@ -129,7 +129,7 @@ class Scoring:
     protocol: ProtocolName = ProtocolName.STRICT
     quirks: tuple[str, ...] = ()
     method: Method = Method.TOKEN_PROB
-    rows: int | None = None  # the first rows of each set; None: all
+    rows: int | None = None  # subsample of each set, drawn with seed 0; None: all
     shot_seed: int = 0
     max_new_tokens: int = 60
     bootstrap: int = 3000  # resamples of the stored interval
@@ -158,105 +158,81 @@ class ScoreRun:
     attention: AttentionName | None = None  # None: the best of the platform
 
 
-@dataclasses.dataclass
+@_block
 class TrainConfig:
-    """Full-parameter supervised fine-tuning of one checkpoint on one set (paper.md, "Models")."""
+    """`amuro train`: one recipe on one checkpoint."""
 
-    checkpoint: str = ""  # hub name[@revision], HF folder, native folder, or converted folder
-    task: str = ""  # name in the task registry
-    workdir: str = ""  # where metrics, state and the final model go
+    checkpoint: str = ""  # Hub name[@revision], HF folder, native folder, or converted folder
+    workdir: str = ""  # where metrics, state and the final model go; a folder or gs://…
     data_root: str = ""  # folder of local data sets; empty: the Hub
-    protocol: str = "strict"
-    quirks: str = ""  # names of single quirks to switch, e.g. "+loss_mean_per_example,-clip"
-    format: str = "default"
-    rows: int = 6000  # subsample, shuffled with `data_seed`
-    data_seed: int = 42
-    epochs: int = 3
-    batch_size: int = 8
-    packing: bool = False  # several examples per row
-    micro_batch_size: int = 0  # 0: the whole batch at once; else gradients are accumulated
-    learning_rate: float = 2e-6
-    warmup_fraction: float = 0.03
-    weight_decay: float = 0.0
-    adam_b1: float = 0.9
-    adam_b2: float = 0.999
-    adam_eps: float = 1e-8
-    clip_norm: float = 1.0  # 0: no clipping
-    max_length: int = 2048
-    seed: int = 42
-    dtype: str = "bfloat16"  # compute; parameters and optimiser state stay fp32
-    remat: str = "none"  # none | full: recompute each layer in the backward pass
-    mesh: str = "data:-1"  # axis:size pairs; -1 takes the devices that are left
-    save_every: int = 0  # optimiser steps between resumable states; 0: at the end of each epoch
-    log_every: int = 10
+    recipe: Recipe = Recipe()
+    run: TrainRun = TrainRun()
 
 
-@dataclasses.dataclass
+@_block
 class ScoreConfig:
-    """Scores one model, base or fine-tuned, on some sets under some formats."""
+    """`amuro score`: one model, base or fine-tuned, on some sets under some formats."""
 
     checkpoint: str = ""
-    tasks: str = ""  # comma-separated names
     workdir: str = ""
     data_root: str = ""
-    formats: str = "default"  # comma-separated
-    shots: str = "4"  # comma-separated
-    protocol: str = "strict"
-    quirks: str = ""
-    method: str = "token_prob"
-    rows: int = 0  # 0: all
-    shot_seed: int = 0
-    max_new_tokens: int = 60
-    bootstrap: int = 3000
-    bootstrap_seed: int = 0
-    dtype: str = "float32"
-    mesh: str = "data:-1"
-    batch_tokens: int = 0  # 0: from the memory estimate
-    attention: str = ""  # one of ATTENTIONS; empty: the best of the platform
+    tasks: tuple[str, ...] = ()
+    formats: tuple[str, ...] | None = None  # None: default; a multiple-choice set has this one only
+    shots: tuple[int, ...] = (4,)
+    scoring: Scoring = Scoring()
+    run: ScoreRun = ScoreRun()
 
 
-@dataclasses.dataclass
+@_block
 class FineTune:
-    """One fine-tuning recipe of a study: a set and what differs from the study's `train` block."""
+    """One fine-tuning set of a study, and what differs from the study's `recipe`; None inherits."""
 
     task: str = ""
-    learning_rate: float = 0.0  # 0: as in the study's `train`
-    epochs: int = 0
-    rows: int = 0
+    format: str | None = None
+    rows: int | None = None
+    all_rows: bool = False  # the whole training split, whatever the study's `rows`
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    max_length: int | None = None
 
 
-@dataclasses.dataclass
+@_block
 class EvalSet:
     """One row of a study's evaluation plan."""
 
     task: str = ""
-    role: str = "in_domain"  # in_domain | out_of_domain | multiple_choice
-    of: str = ""  # fine-tuning sets whose models are scored on it, comma-separated; empty: all
-    formats: str = ""  # empty: as in the study
-    shots: str = ""
-    group: str = ""  # pre_training | fine_tuning: where it is learned; empty: found out by a test
+    role: Role = Role.IN_DOMAIN  # in_domain, out_of_domain or multiple_choice
+    of: tuple[str, ...] = ()  # fine-tuning sets whose models are scored on it; empty: all
+    formats: tuple[str, ...] | None = None  # None: by role (docs/study.md)
+    shots: tuple[int, ...] | None = None  # None: the study's
+    group: Group | None = None  # where it is learned; None: decided by a test
 
 
-@dataclasses.dataclass
+@_block
 class StudyConfig:
-    """Checkpoints × fine-tuning sets × evaluation sets × formats × shots."""
+    """`amuro study`: checkpoints × fine-tuning sets × evaluation sets × formats × shots."""
 
     name: str = "study"
     workdir: str = ""
     data_root: str = ""
-    suite: str = ""  # hub name or folder of checkpoints; with `select`, gives the series
+    suite: str = ""  # Hub name or folder of checkpoints; with `select`, gives the series
     select: str = "all"  # revisions by list, all, every:k, log:n, tokens:n
-    fine_tunes: list[FineTune] = dataclasses.field(default_factory=list)
-    evals: list[EvalSet] = dataclasses.field(default_factory=list)
-    formats: str = "default"
-    shots: str = "4"
-    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
-    score: ScoreConfig = dataclasses.field(default_factory=ScoreConfig)
+    fine_tunes: tuple[FineTune, ...] = ()
+    evals: tuple[EvalSet, ...] = ()
+    formats: tuple[str, ...] = ("default",)
+    shots: tuple[int, ...] = (4,)
+    recipe: Recipe = Recipe()  # of every fine-tuning set, but for what its entry changes
+    scoring: Scoring = Scoring()
+    train_run: TrainRun = TrainRun()
+    score_run: ScoreRun = ScoreRun()
+    mixed_protocols: bool = False  # allow a recipe of one protocol to be scored under the other
     keep_models: bool = False  # keep fine-tuned parameters after they are scored
-    disk_budget_gb: float = 0.0  # 0: no limit on converted and downloaded checkpoints
+    disk_budget_gb: float | None = None  # converted and downloaded checkpoints; None: no limit
+    reuse: tuple[str, ...] = ()  # workdirs of other studies whose finished cells are taken over
 
 
-@dataclasses.dataclass
+@_block
 class LabModel:
     """Size of the laboratory's OLMo-architecture model."""
 
@@ -268,73 +244,160 @@ class LabModel:
     max_length: int = 512
 
 
-@dataclasses.dataclass
+@_block
 class LabConfig:
-    """The laboratory: a synthetic world, its corpus and data sets, and a published series of
-    checkpoints.
-    """
+    """`amuro lab`: a synthetic world, its corpus and data sets, and a published series of checkpoints."""
 
     out: str = ""  # folder to write
     seed: int = 0
-    model: LabModel = dataclasses.field(default_factory=LabModel)
+    model: LabModel = LabModel()
     creatures: int = 40  # invented creatures, each with five attributes
     corpus_documents: int = 200000  # of about 17 tokens each
     train_rows: int = 1200  # per fine-tuning set
     test_rows: int = 200  # per test set
     steps: int = 2000
-    batch_size: int = 32  # lines per step, a multiple of 4
-    sequence_length: int = 64  # tokens per line
+    batch_size: int = 32  # sequences per step, a multiple of 4
+    sequence_length: int = 64  # tokens per sequence
     learning_rate: float = 3e-3
     weight_decay: float = 0.0
     warmup_steps: int = 50
     checkpoints: int = 8  # published, at log-spaced steps from `first_checkpoint` to `steps`
     first_checkpoint: int = 20
     save_every: int = 400  # steps between saved states, besides those at published checkpoints
-    dtype: str = "float32"
+    dtype: Dtype = Dtype.FLOAT32
     mesh: str = "data:-1"
-
-
-def split_names(text: str) -> tuple[str, ...]:
-    """`"a, b"` → `("a", "b")`; the empty string gives no names."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def to_dict(config) -> dict:
     """A configuration as plain JSON-able values, every field present."""
-    return dataclasses.asdict(config)
+    return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def from_dict(kind, values: dict, *, where: str = "config"):
-    """Builds the dataclass `kind` from plain values.
+    """Builds the block `kind` from plain values; types are checked and not converted.
 
     Raises:
-        ConfigError: an unknown field (with the ones that exist) or a value of the wrong type.
+        ConfigError: an unknown field (with the nearest that exists) or a value of the wrong type.
     """
-    known = {field.name: field for field in dataclasses.fields(kind)}
-    hints = typing.get_type_hints(kind)
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        raise ConfigError(
-            f"unknown field {unknown[0]!r} of {kind.__name__}",
-            where=f"{where}.{unknown[0]}",
-            hint="known fields: " + ", ".join(known),
-        )
-    return kind(
-        **{name: _coerce(hints[name], value, f"{where}.{name}") for name, value in values.items()}
+    import pydantic
+
+    try:
+        return _adapter(kind).validate_json(json.dumps(values), strict=True)
+    except pydantic.ValidationError as error:
+        raise _readable(kind, error, where) from error
+
+
+def checked(config):
+    """The same configuration with every field's type checked; a file may have put anything there."""
+    return from_dict(type(config), to_dict(config))
+
+
+def override(config, path: str, text: str):
+    """A copy of `config` with one field, named by its dotted `path`, set from the command line.
+
+    A tuple is written with commas (`default,io`; empty: none), None as `none`. A tuple of blocks is
+    selected from by task (`fine_tunes=paws,xsum`).
+
+    Raises:
+        ConfigError: an unknown field, or a text that is not of its type.
+    """
+    return _override(config, path.split("."), text, f"--config.{path}")
+
+
+def _override(config, names, text, where):
+    hints, name = typing.get_type_hints(type(config)), names[0]
+    if name not in hints:
+        raise _unknown(type(config), name, where)
+    value = getattr(config, name)
+    if len(names) > 1:
+        if not dataclasses.is_dataclass(value):
+            raise ConfigError(f"{name} has no fields of its own", where=where)
+        changed = _override(value, names[1:], text, where)
+    elif dataclasses.is_dataclass(value):
+        fields = ", ".join(field.name for field in dataclasses.fields(value))
+        raise ConfigError(f"{name} is a block of fields", where=where, hint=f"set one: {fields}")
+    else:
+        changed = _parse(hints[name], text, value, where)
+    return dataclasses.replace(config, **{name: changed})
+
+
+def _parse(hint, text, present, where):
+    optional = isinstance(hint, types.UnionType)
+    if optional:
+        if text.lower() == "none":
+            return None
+        (hint,) = (part for part in typing.get_args(hint) if part is not type(None))
+    if typing.get_origin(hint) is not tuple:
+        return _parse_one(hint, text, where)
+    item, parts = typing.get_args(hint)[0], [part.strip() for part in text.split(",")]
+    parts = [part for part in parts if part]
+    if not dataclasses.is_dataclass(item):
+        return tuple(_parse_one(item, part, where) for part in parts)
+    by_task = {entry.task: entry for entry in present}
+    for part in parts:
+        if part not in by_task:
+            hint = "entries of the file: " + ", ".join(by_task)
+            raise ConfigError(f"no entry of the file has the task {part!r}", where=where, hint=hint)
+    return tuple(by_task[part] for part in parts)
+
+
+def _parse_one(hint, text, where):
+    import pydantic
+
+    try:
+        return _adapter(hint).validate_strings(text)
+    except pydantic.ValidationError as error:
+        if isinstance(hint, type) and issubclass(hint, enum.Enum):
+            raise misspelt(text, [str(member) for member in hint], where=where) from error
+        raise ConfigError(f"expected {hint.__name__}, got {text!r}", where=where) from error
+
+
+@functools.cache
+def _adapter(kind):
+    import pydantic
+
+    return pydantic.TypeAdapter(kind)
+
+
+def _readable(kind, error, where) -> ConfigError:
+    """The first problem that pydantic found, in this project's words."""
+    first = error.errors(include_url=False)[0]
+    *outer, name = first["loc"] or ("",)
+    place = where + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in first["loc"])
+    if first["type"] == "unexpected_keyword_argument":
+        return _unknown(_block_at(kind, outer), name, place)
+    if first["type"] == "enum":
+        members = [
+            part.strip("'") for part in first["ctx"]["expected"].replace(" or ", ", ").split(", ")
+        ]
+        return misspelt(first["input"], members, where=place)
+    what = first["msg"].removeprefix("Input should be ").removesuffix(" in strict mode")
+    what = what.replace("a valid array", "a tuple")
+    return ConfigError(f"expected {what}, got {first['input']!r}", where=place)
+
+
+def _block_at(kind, path):
+    for name in path:
+        if isinstance(name, str):
+            kind = typing.get_type_hints(kind)[name]
+            if typing.get_origin(kind) is tuple:
+                kind = typing.get_args(kind)[0]
+    return kind
+
+
+def _unknown(kind, name, where) -> ConfigError:
+    known = [field.name for field in dataclasses.fields(kind)]
+    return misspelt(name, known, where=where, what=f"unknown field {name!r} of {kind.__name__}")
+
+
+def misspelt(name, known, *, where: str, what: str | None = None) -> ConfigError:
+    """The error for a name that is not among `known`, with the nearest one that is."""
+    near = difflib.get_close_matches(str(name), [str(one) for one in known], n=1)
+    guess = f"did you mean {near[0]}? " if near else ""
+    hint = f"{guess}one of " + ", ".join(map(str, known))
+    return ConfigError(
+        what or f"unknown {where.rpartition('.')[2]} {name!r}", where=where, hint=hint
     )
-
-
-def _coerce(hint, value, where):
-    if dataclasses.is_dataclass(hint):
-        return value if isinstance(value, hint) else from_dict(hint, value, where=where)
-    if isinstance(hint, types.GenericAlias) and typing.get_origin(hint) is list:
-        (item,) = typing.get_args(hint)
-        return [_coerce(item, entry, f"{where}[{index}]") for index, entry in enumerate(value)]
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise ConfigError(f"expected {hint.__name__}, got {value!r}", where=where)
-    return value
 
 
 def require(condition: bool, what: str, *, where: str, hint: str | None = None) -> None:
@@ -343,93 +406,81 @@ def require(condition: bool, what: str, *, where: str, hint: str | None = None) 
         raise ConfigError(what, where=where, hint=hint)
 
 
-def validate_train(config: TrainConfig) -> None:
-    """Raises a `ConfigError` on the first field of a training run that cannot be meant."""
-    for name in ("checkpoint", "task", "workdir"):
-        require(
-            bool(getattr(config, name)),
-            f"{name} is empty",
-            where=f"config.{name}",
-            hint=f"give --config.{name}=…",
-        )
-    validate_recipe(config)
+def require_fields(config, *names: str) -> None:
+    """Raises a `ConfigError` on the first of these fields that is empty."""
+    for name in names:
+        hint = f"give --config.{name}=…"
+        require(bool(getattr(config, name)), f"{name} is empty", where=f"config.{name}", hint=hint)
 
 
-def validate_recipe(config: TrainConfig, where: str = "config") -> None:
-    """Raises a `ConfigError` on the first field of a training run that cannot be meant, on
-    whichever checkpoint and set.
-    """
-    _validate_common(config, where)
-    for name in ("epochs", "batch_size", "max_length", "rows"):
-        require(
-            getattr(config, name) > 0,
-            f"{name} must be positive, got {getattr(config, name)}",
-            where=f"{where}.{name}",
-        )
+def validate_recipe(recipe: Recipe, where: str = "config.recipe") -> None:
+    """Raises a `ConfigError` on the first invalid field of a recipe."""
+    for name in ("rows", "epochs", "batch_size", "max_length", "clip_norm", "learning_rate"):
+        value = getattr(recipe, name)
+        valid = value is None or value > 0
+        require(valid, f"{name} must be positive, got {value}", where=f"{where}.{name}")
+    fraction = recipe.warmup_fraction
     require(
-        0 <= config.warmup_fraction < 1,
-        f"warmup_fraction must be in [0, 1), got {config.warmup_fraction}",
+        0 <= fraction < 1,
+        f"warmup_fraction must be in [0, 1), got {fraction}",
         where=f"{where}.warmup_fraction",
     )
+
+
+def validate_train_run(run: TrainRun, recipe: Recipe, where: str = "config.run") -> None:
+    """Raises a `ConfigError` where a run does not fit the recipe that it is to carry out."""
+    for name in ("micro_batch_size", "save_every", "log_every"):
+        value = getattr(run, name)
+        valid = value is None or value > 0
+        require(valid, f"{name} must be positive, got {value}", where=f"{where}.{name}")
     require(
-        config.remat in ("none", "full"),
-        f"remat must be none or full, got {config.remat!r}",
-        where=f"{where}.remat",
+        recipe.batch_size % (run.micro_batch_size or 1) == 0,
+        f"batch_size {recipe.batch_size} is not a multiple of micro_batch_size {run.micro_batch_size}",
+        where=f"{where}.micro_batch_size",
     )
-    if config.micro_batch_size:
-        require(
-            config.batch_size % config.micro_batch_size == 0,
-            f"batch_size {config.batch_size} is not a multiple of micro_batch_size {config.micro_batch_size}",
-            where=f"{where}.micro_batch_size",
-        )
+
+
+def validate_scoring(scoring: Scoring, where: str = "config.scoring") -> None:
+    """Raises a `ConfigError` on the first invalid field of how models are scored."""
+    for name in ("rows", "max_new_tokens"):
+        value = getattr(scoring, name)
+        valid = value is None or value > 0
+        require(valid, f"{name} must be positive, got {value}", where=f"{where}.{name}")
+    require(
+        scoring.bootstrap >= 0,
+        f"bootstrap must not be negative, got {scoring.bootstrap}",
+        where=f"{where}.bootstrap",
+    )
+
+
+def validate_score_run(run: ScoreRun, where: str = "config.run") -> None:
+    """Raises a `ConfigError` on the first invalid field of how fast models are scored."""
+    value = run.batch_tokens
+    require(
+        value is None or value > 0,
+        f"batch_tokens must be positive, got {value}",
+        where=f"{where}.batch_tokens",
+    )
+
+
+def validate_train(config: TrainConfig) -> None:
+    """Raises a `ConfigError` on the first invalid field of a training run."""
+    require_fields(config, "checkpoint", "workdir")
+    hint = "give --config.recipe.task=…"
+    require(bool(config.recipe.task), "task is empty", where="config.recipe.task", hint=hint)
+    validate_recipe(config.recipe)
+    validate_train_run(config.run, config.recipe)
 
 
 def validate_score(config: ScoreConfig) -> None:
-    """Raises a `ConfigError` on the first field of a scoring run that cannot be meant."""
-    for name in ("checkpoint", "tasks", "workdir"):
-        require(
-            bool(getattr(config, name)),
-            f"{name} is empty",
-            where=f"config.{name}",
-            hint=f"give --config.{name}=…",
-        )
-    validate_scoring(config)
-    for shots in split_names(config.shots):
-        require(
-            shots.isdigit(), f"shots must be whole numbers, got {shots!r}", where="config.shots"
-        )
+    """Raises a `ConfigError` on the first invalid field of a scoring run."""
+    require_fields(config, "checkpoint", "tasks", "workdir", "shots")
+    validate_shots(config.shots, "config.shots")
+    validate_scoring(config.scoring)
+    validate_score_run(config.run)
 
 
-def validate_scoring(config: ScoreConfig, where: str = "config") -> None:
-    """Raises a `ConfigError` on the first field of a scoring run that cannot be meant, of whichever
-    model and sets.
-    """
-    _validate_common(config, where)
-    require(
-        config.method in METHODS,
-        f"unknown method {config.method!r}",
-        where=f"{where}.method",
-        hint="one of " + ", ".join(METHODS),
-    )
-    known, names = ("", *ATTENTIONS), ", ".join(ATTENTIONS)
-    require(
-        config.attention in known,
-        f"unknown attention {config.attention!r}",
-        where=f"{where}.attention",
-        hint=f"one of {names}",
-    )
-
-
-def _validate_common(config, where) -> None:
-    require(
-        config.protocol in PROTOCOLS,
-        f"unknown protocol {config.protocol!r}",
-        where=f"{where}.protocol",
-        hint="one of " + ", ".join(PROTOCOLS),
-    )
-    require(
-        config.dtype in DTYPES,
-        f"unknown dtype {config.dtype!r}",
-        where=f"{where}.dtype",
-        hint="one of " + ", ".join(DTYPES),
-    )
+def validate_shots(shots: tuple[int, ...], where: str) -> None:
+    """Raises a `ConfigError` on a negative number of shots."""
+    for count in shots:
+        require(count >= 0, f"shots must not be negative, got {count}", where=where)

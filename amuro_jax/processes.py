@@ -82,6 +82,15 @@ def least(size: int) -> int:
     return int(np.min(multihost_utils.process_allgather(np.int32(size // UNIT)))) * UNIT
 
 
+def decide(value: bool) -> bool:
+    """What process 0 says, on all processes: their disks may not show the same."""
+    if alone():
+        return value
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.broadcast_one_to_all(np.bool_(value)))
+
+
 def place(array, sharding):
     """A host array that every process holds, on the devices of `sharding`, wherever they are."""
     if alone():

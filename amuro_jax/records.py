@@ -170,12 +170,16 @@ def from_json(values: dict, *, where: str = "record") -> ScoreRecord | TrainReco
     Raises:
         ConfigError: another schema, or fields that do not fit.
     """
-    schema = values.get("schema")
+    require_schema(values.get("schema"), where)
+    kind = TrainRecord if values.get("kind") == "train" else ScoreRecord
+    return configuration.from_dict(kind, values, where=where)
+
+
+def require_schema(schema, where: str) -> None:
+    """Raises a `ConfigError` unless what was read is of this version's schema."""
     configuration.require(
         schema == SCHEMA,
         f"records of schema {schema}, this version reads {SCHEMA}",
         where=where,
         hint="compute it again, or read it with the version that wrote it",
     )
-    kind = TrainRecord if values.get("kind") == "train" else ScoreRecord
-    return configuration.from_dict(kind, values, where=where)

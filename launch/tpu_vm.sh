@@ -2,8 +2,8 @@
 # Runs one amuro command on a Cloud TPU VM, its work on gs://. On one host (v5litepod-1, -4 or -8; v6e-1, -4 or -8) any command; on the
 # hosts of a larger slice (v5litepod-16, v6e-32, …) score and lm-eval, which then run on all of them as one.
 #   launch/tpu_vm.sh [--dry_run] NAME ZONE TYPE VERB [--flags…]
-#   launch/tpu_vm.sh --dry_run amuro-1 us-west4-a v5litepod-8 train --config=configs/train/olmo1b_paws.py \
-#     --config.checkpoint=allenai/OLMo-1B-hf@main --config.workdir=gs://bucket/paws --config.mesh=fsdp:8
+#   launch/tpu_vm.sh --dry_run amuro-1 us-west4-a v5litepod-8 train --config=configs/train/olmo1b.py:paws \
+#     --config.checkpoint=allenai/OLMo-1B-hf@main --config.workdir=gs://bucket/paws --config.run.mesh=fsdp:8
 # Creates the VM when it is not there, copies the checkout, installs the tpu extra, runs. Delete the VM yourself.
 set -euo pipefail
 dry=0

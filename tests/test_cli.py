@@ -31,7 +31,7 @@ def test_help_lists_every_verb(root):
     unknown = amuro(root, "trian")
     assert (
         unknown.returncode == 2
-        and "unknown verb 'trian'" in unknown.stderr
+        and "unknown verb 'trian'; did you mean train?" in unknown.stderr
         and "train" in unknown.stderr
     )
 
@@ -39,8 +39,31 @@ def test_help_lists_every_verb(root):
 @pytest.mark.parametrize("verb", sorted(VERBS))
 def test_each_verb_explains_itself(root, verb):
     done = amuro(root, verb, "--help")
+    assert done.returncode == 0, done.stderr
     assert f"amuro {verb}" in done.stdout and "Traceback" not in done.stderr
     assert done.stdout.count("--") >= 2, "shows an example and its flags"
+
+
+def test_help_names_every_field_with_its_default(root):
+    done = amuro(root, "study", "--help")
+    for field in ("--config.scoring.method=token_prob", "--config.recipe.epochs=3", "--dry_run"):
+        assert field in done.stdout, field
+    assert amuro(root, "help", "study").stdout == done.stdout
+    assert "--cluster" in amuro(root, "score", "--help").stdout
+
+
+def test_a_reader_who_has_seen_enough_is_no_error(root):
+    script = f"{sys.executable} -m amuro_jax help | head -3"
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run(
+        ["bash", "-c", script], env=environment, cwd=root, capture_output=True, text=True
+    )
+    assert len(done.stdout.splitlines()) == 3 and done.stderr == ""
+
+
+def test_a_configuration_takes_an_argument(root):
+    done = amuro(root, "train", "--config=configs/train/olmo1b.py:pows")
+    assert done.returncode == 2 and "did you mean paws" in done.stderr
 
 
 @pytest.fixture
@@ -94,11 +117,14 @@ def test_a_bad_row_is_named_by_file_and_line(root, workshop, line, expected):
         (["tasks", "nosuchset"], "unknown task 'nosuchset'"),
         (["tasks", "paws", "--show=1", "--format=fancy"], "unknown format 'fancy'"),
         (
-            ["train", "--config=configs/train/olmo1b_paws.py", "--config.epoch=3"],
-            "unknown field 'epoch' of TrainConfig",
+            ["train", "--config=configs/train/olmo1b.py:paws", "--config.recipe.epoch=3"],
+            "did you mean epochs",
         ),
-        (["train", "--config=configs/train/olmo1b_paws.py", "--config.epochs=many"], "epochs=many"),
-        (["train", "--config=configs/train/olmo1b_paws.py"], "checkpoint is empty"),
+        (
+            ["train", "--config=configs/train/olmo1b.py:paws", "--config.recipe.epochs=many"],
+            "got 'many'",
+        ),
+        (["train", "--config=configs/train/olmo1b.py:paws"], "checkpoint is empty"),
         (["train", "--config=configs/nothing.py"], "cannot be loaded"),
         (["train", "--config=configs/study/tiny.py"], "makes a StudyConfig"),
         (["study", "--config=configs/study/tiny.py"], "workdir is empty"),

@@ -41,7 +41,7 @@ def test_tpu_dry_run_creates_copies_installs_runs(root):
         "z",
         "v5litepod-8",
         "train",
-        "--config.mesh=fsdp:8",
+        "--config.run.mesh=fsdp:8",
     )
     words = [line.split()[4] for line in result.stdout.splitlines() if line.startswith("gcloud")]
     assert (
@@ -64,7 +64,7 @@ def test_scoring_runs_on_all_hosts_of_a_slice(root):
         "z",
         "v5litepod-16",
         "score",
-        "--config.mesh=data:-1",
+        "--config.run.mesh=data:-1",
     )
     lines = {
         line.split()[4]: line for line in result.stdout.splitlines() if line.startswith("gcloud")

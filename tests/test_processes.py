@@ -9,11 +9,11 @@ import subprocess
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from amuro_jax import processes
 from amuro_jax.errors import ConfigError
+from amuro_jax.results.store import Store
 from amuro_jax.scoring.generation import Sampling
 from amuro_jax.scoring.scorer import Scorer
 from tests.evals import tiny
@@ -28,6 +28,7 @@ from amuro_jax import processes, sharding
 processes.join(sys.argv[1])
 import jax, numpy as np
 from amuro_jax.scoring.generation import Sampling
+from amuro_jax.results.store import Store
 from amuro_jax.scoring.scorer import Scorer
 from tests import test_processes as t
 from tests.evals import tiny
@@ -124,7 +125,8 @@ def test_the_command_line_over_two_processes(root, series, tmp_path):  # noqa: F
             "data_root": series.data,
             "workdir": tmp_path / name,
         }
-        fields |= {"tasks": "lab_nli,lab_summary", "rows": 9, "shots": 1, "bootstrap": 20}
+        fields |= {"tasks": "lab_nli,lab_summary", "shots": 1}
+        fields |= {"scoring.rows": 9, "scoring.bootstrap": 20}
         return [
             "-m",
             "amuro_jax",
@@ -139,25 +141,20 @@ def test_the_command_line_over_two_processes(root, series, tmp_path):  # noqa: F
     subprocess.run(
         [sys.executable, *command("one")], env=alone, cwd=root, check=True, capture_output=True
     )
-    names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert names == sorted(path.name for path in (tmp_path / "two").iterdir()) and len(names) == 2
-    for name in names:
-        one, two = (
-            pd.read_parquet(tmp_path / run / name / "rows.parquet") for run in ("one", "two")
-        )
+    stores = [Store.open(tmp_path / name) for name in ("one", "two")]
+    assert stores[0].keys() == stores[1].keys() and len(stores[0].keys()) == 2
+    for key in stores[0].keys():
+        one, two = (store.rows(key) for store in stores)
         assert (
             one.prediction.tolist() == two.prediction.tolist()
             and one.score.tolist() == two.score.tolist()
         )
-        if "nli" in name:
+        if stores[0].read(key).task == "lab_nli":
             np.testing.assert_allclose(
                 np.stack(one.choice_logprobs), np.stack(two.choice_logprobs), atol=1e-4
             )
-        values = [
-            json.loads((tmp_path / run / name / "metrics.json").read_text())
-            for run in ("one", "two")
-        ]
-        assert values[0]["value"] == values[1]["value"]
+        values = [store.read(key).metrics["value"] for store in stores]
+        assert values[0] == values[1]
 
 
 @pytest.mark.parametrize("text", ["here", "host:1,2", "host:1,2,2", "host,2,0", "a b:1,2,0"])

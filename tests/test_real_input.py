@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from amuro_jax.results.store import Store
+
 pytestmark = pytest.mark.slow
 CONFIG = {
     "vocab_size": 50304,
@@ -65,19 +67,19 @@ def test_convert_train_score_on_real_rows(checkpoint, shared, root):
     work = checkpoint.parent
     cache = work / "cache"
     amuro(root, cache, "convert", f"--checkpoint={checkpoint}", f"--out={work / 'flax'}")
-    for task, config in (("paws", "olmo1b_paws"), ("mnli_matched", "olmo1b_mnli")):
+    for task in ("paws", "mnli_matched"):
         run = [
-            f"--config=configs/train/{config}.py",
+            f"--config=configs/train/olmo1b.py:{task}",
             f"--config.checkpoint={work / 'flax'}",
             f"--config.data_root={shared}",
         ]
         run += [
             f"--config.workdir={work / task}",
-            "--config.epochs=1",
-            "--config.rows=64",
-            "--config.dtype=float32",
+            "--config.recipe.epochs=1",
+            "--config.recipe.rows=64",
+            "--config.recipe.dtype=float32",
         ]
-        run += ["--config.learning_rate=5e-4", "--config.log_every=1"]
+        run += ["--config.recipe.learning_rate=5e-4", "--config.run.log_every=1"]
         amuro(root, cache, "train", *run)
         losses = [
             json.loads(line)["loss"]
@@ -85,7 +87,8 @@ def test_convert_train_score_on_real_rows(checkpoint, shared, root):
         ]
         assert len(losses) == 8 and losses[-1] < losses[0] - 2  # from ln 50304 = 10.8
         provenance = json.loads((work / task / "model" / "provenance.json").read_text())
-        assert provenance["recipe"]["task"] == task and provenance["data"]["rows"] == 64
+        record = provenance["training"]
+        assert record["recipe"]["task"] == task and record["metrics"]["rows"] == 64
     run = [
         f"--config.checkpoint={work / 'paws' / 'model'}",
         f"--config.data_root={shared}",
@@ -94,18 +97,18 @@ def test_convert_train_score_on_real_rows(checkpoint, shared, root):
     run += [
         "--config.tasks=paws,mnli_matched",
         "--config.formats=default,instruct,io",
-        "--config.rows=20",
+        "--config.scoring.rows=20",
         "--config.shots=2",
     ]
     amuro(root, cache, "score", "--config=configs/score/default.py", *run)
-    found = sorted((work / "scores").rglob("metrics.json"))
-    assert len(found) == 6
-    for path in found:
-        metrics = json.loads(path.read_text())
-        metrics = metrics.get("metrics", metrics)
+    store = Store.open(work / "scores")
+    records = store.records()
+    assert len(records) == 6
+    for record in records:
+        metrics = record.metrics
         assert (
             metrics["n"] == 20
             and 0 <= metrics["low"] <= metrics["value"] <= metrics["high"] <= 1
             and metrics["majority"] >= 0.3
         )
-        assert (path.parent / "rows.parquet").exists()
+        assert len(store.rows(record.key)) == 20

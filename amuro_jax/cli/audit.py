@@ -15,6 +15,8 @@ import sys
 
 from absl import flags
 
+from amuro_jax.cli.configure import split_names
+
 DESCRIPTION = "look for what makes a number mean less than it seems, in a data set or in results"
 FIRST = "task"
 
@@ -62,7 +64,6 @@ def main() -> None:
 
 
 def _names(given):
-    from amuro_jax.config import split_names
     from amuro_jax.data import protocols, sources
     from amuro_jax.data.registry import TASKS
     from amuro_jax.errors import ConfigError, DataError
@@ -99,7 +100,7 @@ def _audit(name, given):
     from amuro_jax.evals.audit_data import audit_task
 
     made = tokenizer.open_tokenizer(given.tokenizer) if given.tokenizer else None
-    protocol = protocols.resolve(given.protocol, given.quirks)
+    protocol = protocols.resolve(given.protocol, split_names(given.quirks))
     options = {
         "format": given.format,
         "shots": given.shots,

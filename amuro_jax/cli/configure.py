@@ -1,100 +1,109 @@
-"""The `--config=FILE.py` flag of every verb that takes a run configuration, with typed
+"""The `--config=FILE.py[:ARGUMENT]` flag of every verb that takes a run configuration, with typed
 `--config.field=value` overrides.
 """
 
 import dataclasses
+import importlib.util
 import re
+import typing
+from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
-from amuro_jax import config as run_config
-from amuro_jax.errors import ConfigError
+from amuro_jax import config as configuration
+from amuro_jax.errors import AmuroError, ConfigError
+
+# `--config.a.b=value` travels through absl as `--config_field=a.b=value`.
+_FIELD = "config_field"
 
 
-def define_config(default: str | None = None) -> None:
-    """Declares `--config`: a Python file with `get_config()`.
-
-    `default` is used where the flag is not given.
-    """
-    config_flags.DEFINE_config_file(
+def define_config() -> None:
+    """Declares `--config`: a Python file with `get_config()`."""
+    flags.DEFINE_string(
         "config",
-        default,
-        "Configuration file (Python, with get_config()); override fields with --config.field=value.",
+        None,
+        "Configuration file (Python, with get_config(), or get_config(argument) for FILE.py:ARGUMENT)"
+        "; override fields with --config.field=value.",
     )
+    flags.DEFINE_multi_string(_FIELD, [], "The long form of --config.field=value: field=value.")
 
 
 def define_cluster() -> None:
     """Declares `--cluster`: the other processes of a run over several hosts."""
-    text = "Processes that score together: auto (Cloud TPU, GKE, Slurm, Open MPI), or HOST:PORT,COUNT,NUMBER on each; empty: this one alone."
+    text = (
+        "Processes that work together: auto (Cloud TPU, GKE, Slurm, Open MPI), or "
+        "HOST:PORT,COUNT,NUMBER on each; empty: this one alone."
+    )
     flags.DEFINE_string("cluster", "", text)
 
 
-def given_config(kind):
+def given_config(kind, default=None):
     """The configuration that file and flags make together.
 
+    Args:
+        default: where no file is given; None: a file is needed.
+
     Raises:
-        ConfigError: no file given, or one that makes another kind of configuration.
+        ConfigError: no file given, one that cannot be loaded or makes another kind of configuration,
+            an unknown field, or a value that does not fit.
     """
-    config = flags.FLAGS.config
-    if config is None:
-        raise ConfigError(
-            "no configuration given",
-            where="--config",
-            hint="for example --config=configs/… ; see the files there",
+    path = flags.FLAGS.config
+    if path is None and default is None:
+        hint = "for example --config=configs/… ; see the files there"
+        raise ConfigError("no configuration given", where="--config", hint=hint)
+    config = default if path is None else load_config(path, kind)
+    for text in getattr(flags.FLAGS, _FIELD):
+        name, _, value = text.partition("=")
+        config = configuration.override(config, name, value)
+    return config
+
+
+def load_config(path: str, kind):
+    """What `get_config` of a configuration file returns, its types checked.
+
+    Args:
+        path: `FILE.py` or `FILE.py:ARGUMENT`.
+
+    Raises:
+        ConfigError: the file is missing, fails, or makes another kind of configuration.
+    """
+    file, _, argument = path.partition(".py:")
+    file = file if file.endswith(".py") else f"{file}.py"
+    if not Path(file).is_file():
+        hint = (
+            "a path counts from the folder you are in; the project's own files are in configs/ of "
+            "its checkout"
         )
-    if isinstance(config, kind):
-        return config
-    if dataclasses.is_dataclass(config):
-        raise ConfigError(
-            f"the file makes a {type(config).__name__}, this verb takes a {kind.__name__}",
-            where="--config",
-        )
+        raise ConfigError(f"cannot be loaded: no such file: {file}", where="--config", hint=hint)
+    spec = importlib.util.spec_from_file_location("amuro_config", file)
+    module = importlib.util.module_from_spec(spec)
     try:
-        # ml_collections keeps the error of a file it could not load, and raises it at the first use
-        _ = config.field
+        spec.loader.exec_module(module)
+        config = module.get_config(argument) if argument else module.get_config()
+    except AmuroError:
+        raise
     except Exception as error:
-        raise _not_loaded(error) from error
-    raise ConfigError(
-        f"get_config() returned a {type(config).__name__}, not a {kind.__name__}", where="--config"
-    )
-
-
-def _not_loaded(error):
-    hint = "a path counts from the folder you are in; the project's own files are in configs/ of its checkout"
-    return ConfigError(
-        f"cannot be loaded: {error}",
-        where="--config",
-        hint=hint if "No such file" in str(error) else None,
-    )
+        what = f"cannot be loaded: {type(error).__name__}: {error}"
+        raise ConfigError(what, where=f"--config={path}") from error
+    if not isinstance(config, kind):
+        made = type(config).__name__
+        raise ConfigError(
+            f"the file makes a {made}, this verb takes a {kind.__name__}", where="--config"
+        )
+    return configuration.checked(config)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """absl's parser, with a readable error for a field or value that does not fit.
+    """absl's parser, with a readable error for a flag that does not exist.
 
     Raises:
-        ConfigError: an unknown flag or field, a value of another type, or a stray argument.
+        ConfigError: an unknown flag, or a stray argument.
     """
     try:
-        rest = flags.FLAGS(argv)
-    except KeyError as error:
-        found = re.search(r"Field (\w+) not found on dataclass <class '[\w.]*\.(\w+)'>", str(error))
-        if not found:
-            raise
-        known = [field.name for field in dataclasses.fields(getattr(run_config, found[2]))]
-        raise ConfigError(
-            f"unknown field {found[1]!r} of {found[2]}",
-            where="--config",
-            hint="known fields: " + ", ".join(known),
-        ) from error
-    except (
-        OSError
-    ) as error:  # a file that could not be loaded, met by the first --config.field=value
-        raise _not_loaded(error) from error
+        rest = flags.FLAGS([argv[0], *_long_forms(argv[1:])])
     except flags.Error as error:
-        raise ConfigError(
-            str(error).strip(), where="command line", hint="--help shows the flags"
-        ) from error
+        hint = "--help shows the flags"
+        raise ConfigError(str(error).strip(), where="command line", hint=hint) from error
     if len(rest) > 1:
         raise ConfigError(
             f"unexpected argument {rest[1]!r}",
@@ -102,3 +111,45 @@ def parse_flags(argv: list[str]) -> list[str]:
             hint="flags look like --name=value",
         )
     return rest
+
+
+def _long_forms(arguments: list[str]) -> list[str]:
+    changed, waiting = [], None
+    for argument in arguments:
+        if waiting is not None:  # `--config.field value`; a field alone is true
+            own = argument.startswith("--")
+            changed.append(f"--{_FIELD}={waiting}={'true' if own else argument}")
+            waiting = None
+            if not own:
+                continue
+        match = re.fullmatch(r"--?config\.([\w.]+)(=.*)?", argument, re.DOTALL)
+        if match is None:
+            changed.append(argument)
+        elif match[2] is None:
+            waiting = match[1]
+        else:
+            changed.append(f"--{_FIELD}={match[1]}{match[2]}")
+    return changed if waiting is None else [*changed, f"--{_FIELD}={waiting}=true"]
+
+
+def describe_fields(kind, prefix: str = "--config") -> list[str]:
+    """A line per field of a configuration: flag, type and default."""
+    lines, hints = [], typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        name = f"{prefix}.{field.name}"
+        if dataclasses.is_dataclass(hints[field.name]):
+            lines += describe_fields(hints[field.name], name)
+            continue
+        default = field.default
+        if isinstance(default, tuple):
+            default = ",".join(map(str, default))
+        kind_of = getattr(hints[field.name], "__name__", str(hints[field.name]))
+        if kind_of == "tuple" or "[" in str(hints[field.name]):
+            kind_of = str(hints[field.name]).replace("amuro_jax.config.", "")
+        lines.append(f"  {name}={'' if default is None else default}  ({kind_of})")
+    return lines
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """A plain flag with commas: `"a, b"` → `("a", "b")`; the empty string gives no names."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -3,6 +3,7 @@
 Imports no jax.
 """
 
+import difflib
 import importlib
 import os
 import sys
@@ -55,9 +56,15 @@ def usage() -> str:
 def run(argv: list[str] | None = None) -> None:
     """Entry point of the console script.
 
-    Exits with 0, 1 (interrupted or failed), or 2 (something to mend).
+    Exits with 0, 1 (interrupted or failed), or 2 (something for the reader to fix).
     """
     argv = list(sys.argv if argv is None else argv)
+    _quietly(lambda: _run(argv))
+
+
+def _run(argv):
+    if len(argv) > 2 and argv[1] == "help":  # `amuro help study`
+        argv = [argv[0], argv[2], "--help"]
     if len(argv) < 2 or argv[1] in ("-h", "--help", "help"):
         print(usage())
         sys.exit(0 if len(argv) > 1 else 2)
@@ -65,9 +72,23 @@ def run(argv: list[str] | None = None) -> None:
         print(__version__)
         sys.exit(0)
     if argv[1] not in VERBS:
-        print(f"amuro: unknown verb {argv[1]!r}\n\n{usage()}", file=sys.stderr)
+        near = difflib.get_close_matches(argv[1], VERBS, n=1)
+        guess = f"; did you mean {near[0]}?" if near else ""
+        print(f"amuro: unknown verb {argv[1]!r}{guess}\n\n{usage()}", file=sys.stderr)
         sys.exit(2)
     _run_verb(argv[1], argv[2:])
+
+
+def _quietly(action):
+    """A reader that has seen enough (`amuro help | head -3`) is no error."""
+    try:
+        try:
+            action()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def _run_verb(verb: str, flags: list[str]) -> None:
@@ -80,25 +101,37 @@ def _run_verb(verb: str, flags: list[str]) -> None:
     quiet_without_tpu()
     module = importlib.import_module(f"amuro_jax.cli.{VERBS[verb][0]}")
     module.define_flags()
-    if (
-        flags and not flags[0].startswith("-") and hasattr(module, "FIRST")
-    ):  # `amuro revisions NAME` = `--suite=NAME`
+    if {"-h", "--help", "-help"} & set(flags):
+        print(_help(verb, module))
+        sys.exit(0)
+    # `amuro revisions NAME` = `--suite=NAME`
+    if flags and not flags[0].startswith("-") and hasattr(module, "FIRST"):
         flags = [f"--{module.FIRST}={flags[0]}", *flags[1:]]
-    # absl shows the main module's docstring and key flags under --help: make those the verb's.
-    sys.modules["__main__"].__doc__ = f"amuro {verb}: {module.DESCRIPTION}\n{module.__doc__ or ''}"
-    own = absl_flags.FLAGS.flags_by_module_dict().get(module.__name__, [])
-    for flag in [
-        *own,
-        *(absl_flags.FLAGS[name] for name in ("config",) if name in absl_flags.FLAGS),
-    ]:
-        absl_flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-    absl_flags.FLAGS.verbosity = (
-        -1
-    )  # warnings, unless the flag says otherwise: orbax tells of every file at `info`
+    # orbax tells of every file at `info`: only warnings, unless the flag says otherwise
+    absl_flags.FLAGS.verbosity = -1
     parse = _guarded(verb, configure.parse_flags)
     app.run(
         lambda _: _guarded(verb, module.main)(), argv=[f"amuro {verb}", *flags], flags_parser=parse
     )
+
+
+def _help(verb, module) -> str:
+    """The verb's own words, its flags, and every field of its configuration with its default."""
+    from absl import flags as absl_flags
+
+    from amuro_jax import config as configuration
+    from amuro_jax.cli import configure
+
+    lines = [f"amuro {verb}: {module.DESCRIPTION}", module.__doc__ or "", "flags:"]
+    modules = (module.__name__, configure.__name__)
+    declared = absl_flags.FLAGS.flags_by_module_dict()
+    for flag in (flag for name in modules for flag in declared.get(name, [])):
+        default = "" if flag.default in (None, [], "") else f" (default: {flag.default})"
+        lines.append(f"  --{flag.name}: {flag.help}{default}")
+    if name := getattr(module, "CONFIG", ""):
+        lines += ["", f"fields of the configuration ({name} in amuro_jax/config.py says more):"]
+        lines += configure.describe_fields(getattr(configuration, name))
+    return "\n".join(lines)
 
 
 def _guarded(verb, function):
@@ -116,10 +149,7 @@ def _report_errors(verb, action):
         sys.exit(2)
     except KeyboardInterrupt:
         print(
-            f"amuro {verb}: interrupted; what is finished is kept, the same command goes on",
+            f"amuro {verb}: interrupted; what is finished is kept, the same command resumes",
             file=sys.stderr,
         )
-        sys.exit(1)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -1,30 +1,26 @@
-"""Runs a study: checkpoints × fine-tuning sets × evaluation sets × formats × shots, then its
-report.
+"""Runs a study: checkpoints × fine-tuning sets × evaluation sets × formats × shots, then its report.
 
   amuro study --config=configs/study/lab.py --config.suite=work/lab/checkpoints \\
     --config.data_root=work/lab/data --config.workdir=work/study
 
---dry_run lists the cells and what is left. Killed anywhere, the same command goes on; no finished
-cell is computed twice. The workdir
-gets cells/<key>/ (record and rows of each number), cells.log, and report/index.html with
-report/tables/*.csv.
-Fields: StudyConfig in amuro_jax/config.py."""
+--dry_run lists the jobs and what is left. Killed anywhere, the same command resumes; no finished
+cell is computed twice. The workdir (a folder or gs://…) gets cells/<key>/ (record and rows of each
+number), cells.log, and report/index.html with report/tables/*.csv.
+"""
 
 from absl import flags
 
 from amuro_jax.cli import configure
 
 DESCRIPTION = "do a whole study: fine-tune and score every checkpoint, then report"
+CONFIG = "StudyConfig"
 
 
 def define_flags() -> None:
     """Declares --config and --dry_run."""
     configure.define_config()
-    flags.DEFINE_bool(
-        "dry_run",
-        False,
-        "List the cells, what is done and an estimate of the rest; compute nothing.",
-    )
+    text = "List the jobs, what is done and an estimate of the rest; compute nothing."
+    flags.DEFINE_bool("dry_run", False, text)
 
 
 def main() -> None:
@@ -41,14 +37,13 @@ def main() -> None:
         print(plan.describe(config, revisions))
         return
     from amuro_jax.report import report
-    from amuro_jax.study import runner
+    from amuro_jax.study import executor
 
-    failures = runner.run(config, revisions, report=print)
+    failures = executor.run(config, revisions, report=lambda line: print(line, flush=True))
     page = report.write_report(config.workdir)
     print(report.summary(config.workdir))
     print(f"report: {page}")
     if failures:
         what = f"{len(failures)} failed:\n  " + "\n  ".join(failures)
-        raise AmuroError(
-            what, where=f"{config.workdir}/cells.log", hint="the other cells are kept; run again"
-        )
+        where = f"{config.workdir}/cells.log"
+        raise AmuroError(what, where=where, hint="the other cells are kept; run again")

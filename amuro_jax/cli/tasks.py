@@ -16,6 +16,8 @@ With --tokenizer, a bar stands between tokens. Formats take perturbations:
 
 from absl import flags
 
+from amuro_jax.cli.configure import split_names
+
 DESCRIPTION = "list the data sets; show or dump a set's rendered prompts"
 FIRST = "task"
 
@@ -89,7 +91,7 @@ def _sizes(given):
         )
     made, protocol = (
         tokenizer.open_tokenizer(given.tokenizer),
-        protocols.resolve(given.protocol, given.quirks),
+        protocols.resolve(given.protocol, split_names(given.quirks)),
     )
     there = [
         task
@@ -110,7 +112,10 @@ def _queries(given):
     from amuro_jax.data.queries import build_queries
     from amuro_jax.data.registry import get_task
 
-    task, protocol = get_task(given.task), protocols.resolve(given.protocol, given.quirks)
+    task, protocol = (
+        get_task(given.task),
+        protocols.resolve(given.protocol, split_names(given.quirks)),
+    )
     formats.parse_format(given.format, task)
     made = tokenizer.open_tokenizer(given.tokenizer) if given.tokenizer else None
     texts = _shot_texts(given.shot_file) if given.shot_file else None

@@ -1,18 +1,18 @@
 """Fine-tunes one checkpoint on one set: AdamW, linear warm-up and decay, loss on completion tokens
 only.
 
-  amuro train --config=configs/train/olmo1b_paws.py --config.checkpoint=allenai/OLMo-1B-hf@main \\
+  amuro train --config=configs/train/olmo1b.py:paws --config.checkpoint=allenai/OLMo-1B-hf@main \\
     --config.workdir=work/paws
 
-The workdir gets metrics.jsonl, TensorBoard files, resumable states, and in the end `model/`, which
-every other verb takes as a checkpoint.
-Killed anywhere, the same command goes on with the same numbers. Fields: see TrainConfig in
-amuro_jax/config.py.
+The workdir gets metrics.jsonl, TensorBoard files, resumable states, and in the end record.json and
+`model/`, which every other verb takes as a checkpoint. Killed anywhere, the same command resumes
+with the same numbers.
 """
 
 from amuro_jax.cli import configure
 
 DESCRIPTION = "fine-tune one checkpoint on one data set"
+CONFIG = "TrainConfig"
 
 
 def define_flags() -> None:
@@ -23,6 +23,6 @@ def define_flags() -> None:
 def main() -> None:
     """Runs the training and prints where the model is."""
     from amuro_jax.config import TrainConfig
-    from amuro_jax.train.loop import train
+    from amuro_jax.train import run
 
-    print(train(configure.given_config(TrainConfig)))
+    print(run.run(configure.given_config(TrainConfig)))

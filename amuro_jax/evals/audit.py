@@ -7,14 +7,12 @@ looks at data sets before anything is scored.
 
 import collections
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 
-from amuro_jax import files
-from amuro_jax.data.registry import TASKS
 from amuro_jax.errors import DataError
 from amuro_jax.evals.metrics import apply_primary, as_rows, kind_of, summarise
+from amuro_jax.results.store import Store
 
 SEVERITIES = ("note", "warning", "error")
 CONSTANT_SHARE = 0.98  # of the rows, given one and the same label
@@ -347,67 +345,34 @@ def _generation(rows):
 
 
 def audit_store(workdir) -> dict[str, list[Finding]]:
-    """Findings on every finished score cell of a study, by cell key, or on every set that `amuro
-    score` wrote, by folder name.
+    """Findings on every finished score of a study or of `amuro score`, by cell key.
 
     Raises:
         DataError: no results there, or some that cannot be read.
     """
-    folder = Path(workdir)
-    cells = sorted(
-        path.parent
-        for name in ("cells/*/cell.json", "*/metrics.json")
-        for path in folder.glob(name)
-    )
-    if not cells:
+    store = Store.open(workdir)
+    keys = [record.key for record in store.records()]
+    if not keys:
         raise DataError(
             "no finished cells",
-            where=folder,
+            where=store.storage,
             hint="give the working folder of a study or of `amuro score`",
         )
-    return {cell.name: audit_cell(cell) for cell in cells if (cell / "rows.parquet").exists()}
+    return {key: audit_cell(store, key) for key in keys}
 
 
-def audit_cell(folder) -> list[Finding]:
-    """Findings on one cell of a study, or one folder that `amuro score` wrote."""
-    import pandas as pd
+def audit_cell(store: Store, key: str) -> list[Finding]:
+    """Findings on one finished score.
 
-    folder = Path(folder)
-    cell = _record(folder)
-    asked, model = cell.get("specification") or {}, cell.get("model") or {}
-    try:
-        rows = pd.read_parquet(folder / "rows.parquet")
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"cannot be read: {error}",
-            where=folder / "rows.parquet",
-            hint="remove the cell's folder and run the study again",
-        ) from error
-    task = TASKS.get(asked.get("task"))
-    name = (
-        f"{model.get('checkpoint', '?')} + {model['tuned_on']}"
-        if model.get("tuned_on")
-        else f"{model.get('checkpoint', '?')} base"
-    )
-    where = f"{name}: {asked.get('task')} {asked.get('format')} {asked.get('shots')}-shot"
-    options = {
-        "primary": asked.get("primary") or (task.primary if task else "raw"),
-        "split": asked.get("split") or "",
-    }
+    Raises:
+        AmuroError: its record or rows are missing or damaged.
+    """
+    record = store.read(key)
     return audit_rows(
-        rows, cell.get("metrics"), where=where, max_length=cell.get("context") or 0, **options
+        store.rows(key),
+        record.metrics or None,
+        where=f"{record.model.label()}: {record.task} {record.format} {record.shots}-shot",
+        max_length=record.context,
+        primary=record.primary or "raw",
+        split=record.split,
     )
-
-
-def _record(folder):
-    """The record of a result, as a study writes it."""
-    if (folder / "cell.json").exists():
-        return files.read_json(folder / "cell.json")
-    record = files.read_json(folder / "metrics.json")
-    model = {"checkpoint": record.get("config", {}).get("checkpoint", "?")}
-    return {
-        "specification": record,
-        "metrics": record,
-        "model": model,
-        "context": record.get("context"),
-    }

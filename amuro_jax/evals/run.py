@@ -1,149 +1,245 @@
-"""One scoring run: a checkpoint, its sets, formats and shots, results on disk."""
+"""One score, from a model and a set to a record and its rows; `amuro score` and studies call it.
+
+An `Evaluator` keeps what checkpoints share: compiled scorers by model shape, prepared prompts by
+everything that they depend on.
+"""
 
 import dataclasses
 import time
 
-import pandas as pd
-
-from amuro_jax import checkpoint, files, processes, sharding
-from amuro_jax.config import ScoreConfig, split_names, to_dict
-from amuro_jax.convert.resolver import open_checkpoint
-from amuro_jax.data.protocols import resolve
-from amuro_jax.data.queries import build_queries
+from amuro_jax import keys, processes, sharding
+from amuro_jax.config import ScoreConfig, ScoreRun, Scoring, to_dict, validate_score
+from amuro_jax.data import protocols, queries, sources
 from amuro_jax.data.registry import get_task
-from amuro_jax.data.tokenizer import Tokenizer
 from amuro_jax.errors import AmuroError
-from amuro_jax.evals.evaluate import Evaluation, evaluate, rules
+from amuro_jax.evals.evaluate import evaluate, rules
 from amuro_jax.evals.prepare import Prepared, prepare
+from amuro_jax.opened import Checkpoint, open_checkpoint
+from amuro_jax.records import ModelRef, ScoreRecord
+from amuro_jax.results.store import Store
 from amuro_jax.scoring.scorer import Scorer
 
-UNBOUNDED = (
-    1 << 20
-    # context of a scorer under `no_fitting`: the published pipeline let prompts run past the model's
-    # own
-)
+# Context of a scorer under `no_fitting`: the published pipeline let prompts run past the model's own.
+UNBOUNDED = 1 << 20
 
 
-def score(given: ScoreConfig, report=lambda line: None) -> list[dict]:
-    """Scores everything that `given` names and writes
-    `<workdir>/<task>-<format>-<shots>/{rows.parquet,metrics.json}`.
+@dataclasses.dataclass(frozen=True)
+class ScoreJob:
+    """One score to be computed.
 
-    Several processes (`processes.join`) do it together; the first one writes.
+    Attributes:
+        checkpoint: the model's tokenizer, context and provenance; of a model in memory, those of
+            the checkpoint that it was tuned from.
+        identity: of the model that is scored.
+        model: what it is called.
+    """
+
+    checkpoint: Checkpoint
+    identity: str
+    model: ModelRef
+    task: str
+    format: str
+    shots: int
+    scoring: Scoring
+    data_root: str = ""
+
+    def key(self) -> str:
+        """Content key of the score."""
+        return keys.score_key(
+            self.identity,
+            self.task,
+            self.format,
+            self.shots,
+            self.scoring,
+            self.checkpoint.tokenizer.fingerprint,
+            self.data_root,
+        )
+
+    def label(self) -> str:
+        """`step1000 base: paws default 4-shot`."""
+        return f"{self.model.label()}: {self.task} {self.format} {self.shots}-shot"
+
+
+class Evaluator:
+    """Scores models on sets; what several models share is made once.
+
+    Args:
+        run: where and how fast.
+        field: of the mesh, for errors.
+    """
+
+    def __init__(self, run: ScoreRun = ScoreRun(), field: str = "config.run.mesh"):
+        self.run, self.mesh = run, sharding.whole_mesh(run.mesh, field)
+        self._scorers, self._prepared = {}, {}
+
+    def score(self, job: ScoreJob, params: dict) -> tuple[ScoreRecord, list[dict]]:
+        """One score and the rows behind it (docs/architecture.md, "Rows").
+
+        Args:
+            params: of the model, laid out for `mesh`.
+
+        Raises:
+            AmuroError: a set that cannot be read, or a model whose numbers are not finite, by name.
+        """
+        started, opened, scoring = time.perf_counter(), job.checkpoint, job.scoring
+        task, protocol = get_task(job.task), protocols.resolve(scoring.protocol, scoring.quirks)
+        scorer, prepared = self.scorer(opened, scoring), self.prepared(job)
+        _, summary = rules(task, protocol)
+        evaluation = evaluate(
+            scorer,
+            params,
+            opened.tokenizer,
+            prepared,
+            bootstrap=scoring.bootstrap,
+            seed=scoring.bootstrap_seed,
+            **summary,
+        )
+        checksums = keys.data_checksums(job.task, scoring, job.data_root)
+        record = ScoreRecord(
+            key=job.key(),
+            model=job.model,
+            task=task.name,
+            format=job.format,
+            shots=job.shots,
+            split=sources.test_split(task, protocol, job.data_root).name,
+            primary=task.primary or "",
+            method=prepared.method,
+            protocol=protocol.name,
+            switches=protocol.switches(),
+            scoring=scoring,
+            metrics=evaluation.metrics,
+            provenance=dataclasses.replace(
+                opened.provenance(checksums, to_dict(self.run)), model=job.identity
+            ),
+            context=opened.config.max_length,
+            seconds=round(time.perf_counter() - started, 3),
+        )
+        return record, evaluation.rows
+
+    def scorer(self, opened: Checkpoint, scoring: Scoring) -> Scorer:
+        """The scorer of a model's shape; all checkpoints of a series share one."""
+        protocol = protocols.resolve(scoring.protocol, scoring.quirks)
+        config = opened.config
+        if protocol.no_fitting:  # no limit where a protocol lets prompts overflow (quirk 8)
+            config = dataclasses.replace(config, max_length=UNBOUNDED)
+        key = (config, scoring.dtype)
+        if key not in self._scorers:
+            run = self.run
+            self._scorers[key] = Scorer(
+                config,
+                self.mesh,
+                scoring.dtype,
+                batch_tokens=run.batch_tokens or 0,
+                attention=run.attention or "",
+            )
+        return self._scorers[key]
+
+    def prepared(self, job: ScoreJob) -> Prepared:
+        """The tokenised queries of a set under a format; the same for all checkpoints of a series
+        that share tokenizer and context.
+        """
+        opened, scoring = job.checkpoint, job.scoring
+        # What is prepared depends on these alone: they are the calls' arguments and the cache's key.
+        arguments = {
+            "format": job.format,
+            "shots": job.shots,
+            "protocol": protocols.resolve(scoring.protocol, scoring.quirks),
+            "data_root": job.data_root,
+            "max_length": opened.config.max_length,
+            "max_new_tokens": scoring.max_new_tokens,
+            "rows": scoring.rows or 0,
+            "shot_seed": scoring.shot_seed,
+        }
+        key = (job.task, opened.tokenizer.fingerprint, scoring.method, *arguments.values())
+        if key not in self._prepared:
+            task = get_task(job.task)
+            built = queries.build_queries(task, tokenizer=opened.tokenizer, **arguments)
+            options, _ = rules(task, arguments["protocol"])
+            self._prepared[key] = prepare(
+                built,
+                opened.tokenizer,
+                method=scoring.method,
+                max_new_tokens=scoring.max_new_tokens,
+                **options,
+            )
+        return self._prepared[key]
+
+
+def run(config: ScoreConfig, report=lambda line: None) -> list[ScoreRecord]:
+    """`amuro score`: scores everything that `config` names; finished scores are not computed again.
+
+    Several processes (`processes.join`) do it together; the first one writes. The workdir is a store
+    like a study's: `cells/<key>/{cell.json, rows.parquet}`.
 
     Returns:
-        One record per set, format and number of shots: its name, metrics and seconds.
+        A record per set, format and number of shots, in this order.
+
+    Raises:
+        ConfigError: an invalid field, or a format that a set does not have.
     """
-    tasks, protocol = (
-        [get_task(name) for name in split_names(given.tasks)],
-        resolve(given.protocol, given.quirks),
-    )
-    folder = open_checkpoint(given.checkpoint)
-    config, tokenizer = checkpoint.read_config(folder), Tokenizer.load(folder / "tokenizer")
-    mesh = sharding.whole_mesh(given.mesh)
-    device = {"batch_tokens": given.batch_tokens, "attention": given.attention}
-    scorer = Scorer(scorer_config(config, protocol), mesh, given.dtype, **device)
-    params = scorer.place(checkpoint.load_params(folder, config, mesh))
-    about = {
-        "config": to_dict(given),
-        "model": checkpoint.model_hash(folder),
-        "protocol": protocol.name,
-        "tokenizer": tokenizer.fingerprint,
-    }
-    about |= {"context": config.max_length}
-    table = []
-    for task in tasks:
-        for format in (
-            split_names(given.formats) if task.kind != "multiple_choice" else ("default",)
-        ):
-            for shots in map(int, split_names(given.shots)):
-                start = time.time()
-                prepared = prepare_cell(given, task, format, shots, protocol, config, tokenizer)
-                result = evaluate_cell(given, task, protocol, scorer, params, tokenizer, prepared)
-                record = {
-                    "task": task.name,
-                    "format": format,
-                    "shots": shots,
-                    **result.metrics,
-                    "seconds": time.time() - start,
-                }
-                if processes.is_writer():
-                    write_result(
-                        f"{given.workdir}/{task.name}-{format}-{shots}", result, record | about
-                    )
-                report(
-                    f"{task.name} {format} {shots} shots: {record['metric']} {record['value']:.4f}, {record['seconds']:.1f} s"
-                )
-                table.append(record)
+    validate_score(config)
+    wanted = _wanted(config)
+    opened = open_checkpoint(config.checkpoint)
+    evaluator, params, table = Evaluator(config.run), None, []
+    store, model = Store.open(config.workdir), _called(config.checkpoint, opened.source)
+    for task, format, shots in wanted:
+        job = ScoreJob(
+            opened, opened.identity, model, task, format, shots, config.scoring, config.data_root
+        )
+        key = job.key()
+        if processes.decide(store.is_done(key)):
+            table += [store.read(key)] if processes.is_writer() else []
+            report(f"{job.label()}: finished before")
+            continue
+        if params is None:
+            placed = opened.load_params(evaluator.mesh)
+            params = evaluator.scorer(opened, config.scoring).place(placed)
+        record, rows = evaluator.score(job, params)
+        if processes.is_writer():
+            store.commit(record, rows)
+        metrics = record.metrics
+        report(f"{job.label()}: {metrics['metric']} {metrics['value']:.4f}, {record.seconds:.1f} s")
+        table.append(record)
     return table
 
 
-def scorer_config(config, protocol):
-    """The model's configuration as the scorer takes it: without a limit of length where a protocol
-    lets prompts overflow (quirk 8).
-    """
-    return dataclasses.replace(config, max_length=UNBOUNDED) if protocol.no_fitting else config
+def _wanted(config: ScoreConfig) -> list[tuple[str, str, int]]:
+    """(set, format, shots) of every score; a multiple-choice set has the default format only."""
+    wanted = []
+    for name in config.tasks:
+        only_default = get_task(name).kind == "multiple_choice"
+        formats = config.formats or ("default",)
+        if only_default and config.formats not in (None, ("default",)):
+            raise AmuroError(
+                f"{name} is a multiple-choice set: it has the format default only, "
+                f"got {', '.join(config.formats)}",
+                where="config.formats",
+                hint="score it in a run of its own, without config.formats",
+            )
+        wanted += [(name, format, shots) for format in formats for shots in config.shots]
+    return wanted
 
 
-def prepare_cell(
-    given: ScoreConfig, task, format: str, shots: int, protocol, config, tokenizer
-) -> Prepared:
-    """Queries of one set under one format, tokenised; the same for all checkpoints of a family."""
-    options = {
-        "data_root": given.data_root,
-        "max_length": config.max_length,
-        "max_new_tokens": given.max_new_tokens,
-        "rows": given.rows,
-    }
-    queries = build_queries(
-        task, format, shots, protocol, tokenizer, shot_seed=given.shot_seed, **options
-    )
-    ranking, _ = rules(task, protocol)
-    return prepare(
-        queries, tokenizer, method=given.method, max_new_tokens=given.max_new_tokens, **ranking
-    )
+def _called(name: str, source: dict) -> ModelRef:
+    """What a checkpoint is called: by its own provenance, a fine-tuned one by its training's."""
+    training = source.get("training")
+    if training:
+        return ModelRef(**training["model"])
+    return ModelRef(str(source.get("source", name)), str(source.get("revision") or name))
 
 
-def evaluate_cell(
-    given: ScoreConfig, task, protocol, scorer, params, tokenizer, prepared: Prepared
-) -> Evaluation:
-    """One model on one prepared set."""
-    _, summary = rules(task, protocol)
-    return evaluate(
-        scorer,
-        params,
-        tokenizer,
-        prepared,
-        bootstrap=given.bootstrap,
-        seed=given.bootstrap_seed,
-        **summary,
-    )
-
-
-def write_result(folder, result: Evaluation, record: dict) -> None:
-    """Writes rows.parquet and metrics.json; the folder appears when both are complete."""
-    with files.atomic_folder(folder) as scratch:
-        write_rows(scratch / "rows.parquet", result.rows)
-        files.write_json(scratch / "metrics.json", record)
-
-
-def write_rows(path, rows: list[dict]) -> None:
-    """One Parquet row per scored test row."""
-    try:
-        pd.DataFrame(rows).to_parquet(path, index=False)
-    except OSError as error:
-        raise AmuroError(
-            f"cannot write: {error}",
-            where=path,
-            hint="free some disk space or choose another folder",
-        ) from error
-
-
-def render(table: list[dict]) -> str:
+def render(table: list[ScoreRecord]) -> str:
     """The printed table."""
-    head = f"{'set':<24} {'format':<9} {'shots':>5} {'rows':>6}  {'metric':<9} {'value':>7} {'± se':>7} {'majority':>8} {'seconds':>8}"
     lines = [
-        f"{r['task']:<24} {r['format']:<9} {r['shots']:>5} {r['n']:>6}  {r['metric']:<9} {r['value']:>7.4f} {r['stderr']:>7.4f} "
-        f"{'' if r['majority'] is None else format(r['majority'], '8.4f'):>8} {r['seconds']:>8.1f}"
-        for r in table
+        f"{'set':<24} {'format':<9} {'shots':>5} {'rows':>6}  {'metric':<12} {'value':>7} "
+        f"{'± se':>7} {'majority':>8} {'seconds':>8}"
     ]
-    return "\n".join([head, *lines])
+    for record in table:
+        m = record.metrics
+        majority = "" if m["majority"] is None else f"{m['majority']:.4f}"
+        lines.append(
+            f"{record.task:<24} {record.format:<9} {record.shots:>5} {m['n']:>6}  "
+            f"{m['metric']:<12} {m['value']:>7.4f} {m['stderr']:>7.4f} {majority:>8} "
+            f"{record.seconds:>8.1f}"
+        )
+    return "\n".join(lines)

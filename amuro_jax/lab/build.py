@@ -84,12 +84,6 @@ def validate(config: LabConfig) -> None:
         f"batch_size must be a multiple of {joined}, got {config.batch_size}",
         where="config.batch_size",
     )
-    require(
-        config.dtype in run_config.DTYPES,
-        f"unknown dtype {config.dtype!r}",
-        where="config.dtype",
-        hint="one of " + ", ".join(run_config.DTYPES),
-    )
     size = config.model
     require(
         size.hidden_size % (2 * size.num_heads) == 0,

@@ -9,7 +9,6 @@ import urllib.parse
 
 import pandas as pd
 
-from amuro_jax import config as run_config
 from amuro_jax.analyses import words
 from amuro_jax.analyses.analysis import Analysis, Sentence, Tables
 from amuro_jax.analyses.figures import (
@@ -294,48 +293,47 @@ def table_links(tables: Tables, csv: dict[str, str]) -> list[dict]:
     ]
 
 
-def provenance(results: Results, scored: list[dict], trained: list[dict], plan) -> dict:
-    """What the numbers come from: settings, software, checkpoints with hashes, data checksums,
-    time. `scored` and `trained` are the records of the study's cells and of fine-tunings.
+def provenance(scored: list, trained: list, config) -> dict:
+    """What the numbers come from: settings, software, checkpoints with hashes, data checksums, time.
+
+    Args:
+        scored, trained: records of the study's cells and of fine-tunings.
+        config: of the study.
     """
-    score = run_config.from_dict(run_config.ScoreConfig, plan.config["score"])
-    switches = sorted(
-        {name for record in scored for name, on in record["protocol"]["switches"].items() if on}
-    )
-    protocol = ", ".join(sorted({record["protocol"]["name"] for record in scored}))
-    software = {
-        "amuro_jax {code}, jax {jax}, {devices}".format(**record["provenance"]) for record in scored
-    }
-    minutes = [sum(record["seconds"] for record in group) / 60 for group in (trained, scored)]
-    tokenizers = {record["provenance"]["tokenizer"][:16] for record in scored}
+    scoring, models = config.scoring, {record.model for record in scored}
+    trained = [record for record in trained if record.model in models]
+    switches = sorted({name for record in scored for name, on in record.switches.items() if on})
+    protocol = ", ".join(sorted({record.protocol for record in scored}))
+    sources = [record.provenance for record in scored]
+    software = {f"amuro_jax {one.code}, jax {one.jax}, {one.devices}" for one in sources}
+    minutes = [sum(record.seconds for record in group) / 60 for group in (trained, scored)]
+    shots = ", ".join(map(str, sorted({record.shots for record in scored})))
     about = {
-        "checkpoints from": plan.config["suite"],
+        "checkpoints from": config.suite,
         "protocol": protocol + (f"; switches on: {', '.join(switches)}" if switches else ""),
-        "shots": f"{plan.config['shots']}, drawn with seed {score.shot_seed}",
-        "formats": plan.config["formats"],
-        "method": f"{score.method} for labels; at most {score.max_new_tokens} new tokens; "
-        f"{score.rows or 'all'} rows per set",
-        "uncertainty": f"bootstrap over test rows, {score.bootstrap} resamples; one training seed, "
-        "so the variance of training is not in it; intervals are 95 % each; where many "
+        "shots": f"{shots}, drawn with seed {scoring.shot_seed}",
+        "formats": ", ".join(dict.fromkeys(record.format for record in scored)),
+        "method": f"{scoring.method} for labels; at most {scoring.max_new_tokens} new tokens; "
+        f"{scoring.rows or 'all'} rows per set",
+        "uncertainty": f"bootstrap over test rows, {scoring.bootstrap} resamples; one training "
+        "seed, so the variance of training is not in it; intervals are 95 % each; where many "
         "comparisons are counted, p-values are corrected (Holm)",
         **recipes(trained),
         "software": "; ".join(sorted(software)),
-        "tokenizer": ", ".join(sorted(tokenizers)),
+        "tokenizer": ", ".join(sorted({source.tokenizer[:16] for source in sources})),
         "time": f"{minutes[0]:.1f} min fine-tuning, {minutes[1]:.1f} min scoring (sum over cells)",
     }
     hashes = {
-        record["model"]["checkpoint"]: record["provenance"]["checkpoint_hash"] for record in scored
+        record.model.checkpoint: record.provenance.model
+        for record in scored
+        if not record.model.tuned_on
     }
     data = {
-        f"{record['specification']['task']} {split}": digest
+        f"{record.task} {split}": digest[:16]
         for record in scored
-        for split, digest in record["provenance"]["data"].items()
+        for split, digest in record.provenance.data.items()
     }
-    return {
-        "about": about,
-        "checkpoints": hashes,
-        "data": {name: digest[:16] for name, digest in sorted(data.items())},
-    }
+    return {"about": about, "checkpoints": hashes, "data": dict(sorted(data.items()))}
 
 
 RECIPE = (
@@ -352,15 +350,15 @@ RECIPE = (
 )
 
 
-def recipes(trained: list[dict]) -> dict[str, str]:
+def recipes(trained: list) -> dict[str, str]:
     """What each fine-tuning set's models were trained with, from their records.
 
     Two recipes of one set are both named.
     """
     found: dict[str, list[str]] = {}
     for record in trained:
-        text = ", ".join(f"{name} {record['recipe'][name]}" for name in RECIPE)
-        texts = found.setdefault(f"fine-tuning on {record['model']['tuned_on']}", [])
+        text = ", ".join(f"{name} {getattr(record.recipe, name)}" for name in RECIPE)
+        texts = found.setdefault(f"fine-tuning on {record.model.tuned_on}", [])
         if text not in texts:
             texts.append(text)
     return {name: "; or: ".join(texts) for name, texts in sorted(found.items())}

@@ -5,44 +5,47 @@ jax.
 
 import base64
 import hashlib
+import tempfile
 from importlib import resources
 from pathlib import Path
 
 import jinja2
 import pandas as pd
 
-from amuro_jax import __version__, files
+from amuro_jax import __version__
 from amuro_jax.analyses import words
 from amuro_jax.analyses.analysis import Tables
 from amuro_jax.analyses.figures import PALETTE, FigureSpec
 from amuro_jax.analyses.registry import tables_of
 from amuro_jax.analyses.scores import scores
-from amuro_jax.errors import AmuroError
 from amuro_jax.evals import audit
 from amuro_jax.report import page, plots
-from amuro_jax.results import results, store
-from amuro_jax.study import plan
+from amuro_jax.results import plan, results
+from amuro_jax.results.store import Store
+from amuro_jax.storage import Storage
 
 DICTIONARY = "dictionary"  # name of the table that says what the others' columns mean
 
 
-def write_report(workdir) -> Path:
-    """Writes `<workdir>/report/` from the finished cells and returns the page.
+def write_report(workdir) -> str:
+    """Writes `<workdir>/report/` from the finished cells and returns the path of the page.
 
     Raises:
         AmuroError: no study there, or no finished cell.
     """
-    found = results.load(workdir)
-    tables, folder = tables_of(found), Path(workdir) / "report"
+    found, storage = results.load(workdir), Storage.open(workdir)
+    tables, folder = tables_of(found), storage.child("report")
     csv = {name: tables[name].to_csv(index=False) for name in tables}
     csv[DICTIONARY] = dictionary(tables).to_csv(index=False)
     for name, text in csv.items():
-        files.write_text(folder / "tables" / f"{name}.csv", text)
+        folder.replace(f"tables/{name}.csv", text)
     figures = draw(tables)
-    for name, spec in figures.items():
-        plots.save(spec, name, folder / "figures")
-    files.write_text(folder / "index.html", _render(workdir, tables, figures, csv))
-    return folder / "index.html"
+    with tempfile.TemporaryDirectory() as drawn:
+        for name, spec in figures.items():
+            plots.save(spec, name, Path(drawn))
+        folder.upload(drawn, "figures")
+    folder.replace("index.html", _render(Store(storage), tables, figures, csv))
+    return folder.where("index.html")
 
 
 def draw(tables: Tables) -> dict[str, FigureSpec]:
@@ -69,7 +72,7 @@ def dictionary(tables: Tables) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _render(workdir, tables, figures, csv):
+def _render(store, tables, figures, csv):
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("amuro_jax.report"),
         autoescape=True,
@@ -79,10 +82,10 @@ def _render(workdir, tables, figures, csv):
     found = tables.results
     flags = page.duplicate_flags(found)
     for key in found.cells["key"].unique():
-        audited = audit.audit_cell(store.cell_folder(workdir, key))
+        audited = audit.audit_cell(store, key)
         flags[key] = [*flags.get(key, []), *audited]
     first, by_question = page.findings(tables)
-    scored = [store.read_cell(workdir, key) for key in found.cells["key"].unique()]
+    scored = [store.read(key) for key in found.cells["key"].unique()]
     script = resources.files("amuro_jax.report").joinpath("templates/report.js").read_text()
     return environment.get_template("report.html").render(
         script=script,
@@ -97,24 +100,13 @@ def _render(workdir, tables, figures, csv):
         sections=page.sections(tables, figures),
         flags=page.flag_table(found, flags),
         missing=page.missing_table(found.missing),
-        provenance=page.provenance(found, scored, _train_records(workdir), plan.read_plan(workdir)),
+        provenance=page.provenance(
+            scored, store.records("train"), plan.read_plan(store.storage).config
+        ),
         tables=page.table_links(tables, csv),
         palette=PALETTE,
         version=__version__,
     )
-
-
-def _train_records(workdir):
-    """Records of fine-tunings; one that is damaged is left out, since no number comes from it."""
-    found = []
-    for path in sorted((Path(workdir) / "cells").glob("*/cell.json")):
-        try:
-            record = files.read_json(path)
-        except AmuroError:
-            continue
-        if isinstance(record, dict) and record.get("kind") == "train":
-            found.append(record)
-    return found
 
 
 def summary(workdir) -> str:

@@ -5,17 +5,16 @@ pair every comparison. No jax.
 import dataclasses
 import functools
 import hashlib
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from amuro_jax.config import split_names
 from amuro_jax.data import protocols
 from amuro_jax.errors import AmuroError
 from amuro_jax.evals.statistics import bootstrap_means
-from amuro_jax.results import store
-from amuro_jax.study import plan
+from amuro_jax.results import plan
+from amuro_jax.results.store import Store
+from amuro_jax.storage import Storage
 
 WANTED = (
     "checkpoint",
@@ -160,7 +159,7 @@ class Results:
 
         All of them where it belongs to none.
         """
-        owners = split_names(self._sets[task]["of"])
+        owners = self._sets[task]["of"]
         return [name for name in self.fine_tuning_sets() if not owners or name in owners]
 
     def formats(self, task: str) -> list[str]:
@@ -229,20 +228,21 @@ def load(workdir, resamples: int = 3000) -> Results:
     Raises:
         AmuroError: no study there, or no finished cell.
     """
-    asked = plan.read_plan(workdir)
+    storage = Storage.open(workdir)
+    asked, store = plan.read_plan(storage), Store(storage)
     if asked is None:
         raise AmuroError(
             "no study here",
-            where=Path(workdir) / plan.PLAN,
+            where=storage.where(plan.PLAN),
             hint="run `amuro study` with this workdir first",
         )
-    wanted = pd.DataFrame(asked.cells, columns=list(WANTED))
-    measured, scores, damaged = _read_cells(workdir, wanted["key"].dropna().unique())
+    wanted = pd.DataFrame(map(_wanted, asked.cells), columns=list(WANTED))
+    measured, scores, damaged = _read_cells(store, wanted["key"].dropna().unique())
     done = wanted["key"].isin(set(measured))
     if not done.any():
         raise AmuroError(
             "no cell of the study is finished yet",
-            where=Path(workdir) / "cells",
+            where=storage.where("cells"),
             hint="run `amuro study` with this workdir",
         )
     # Role, group and owner belong to the study, not to the cell: another study may have computed
@@ -251,68 +251,65 @@ def load(workdir, resamples: int = 3000) -> Results:
     cells = wanted[done].merge(found, left_on="key", right_index=True, how="left")
     cells = cells.reset_index(drop=True)
     missing = wanted[~done].reset_index(drop=True)
-    missing["why"] = _reasons(workdir, missing, damaged)
+    missing["why"] = _reasons(store, missing, damaged)
     main = {}
     for line in wanted.itertuples():
         main.setdefault(line.task, (line.format, line.shots))
     return Results(
         asked.name,
-        asked.checkpoints,
+        list(asked.checkpoints),
         cells,
         missing,
         main,
         paired_draws(cells.drop_duplicates("key"), scores.get, resamples),
-        duplicates(asked.checkpoints, cells),
-        _published_averages(asked.config),
+        duplicates(list(asked.checkpoints), cells),
+        protocols.published_averages(asked.config.scoring.protocol, asked.config.scoring.quirks),
     )
 
 
-def _read_cells(workdir, keys):
+def _wanted(cell):
+    named = {name: getattr(cell, name) for name in ("task", "format", "shots", "of", "key")}
+    words = {"role": str(cell.role), "group": str(cell.group or "")}
+    return {**dataclasses.asdict(cell.model), **named, **words}
+
+
+def _read_cells(store, keys):
     """Per key the measured values, the scores by row, and why a cell cannot be read."""
     measured, scores, damaged = {}, {}, {}
     for key in keys:
-        folder = store.cell_folder(workdir, key)
-        if not folder.exists():
-            continue
         try:
-            measured[key] = _measured(store.read_cell(workdir, key))
-            scores[key] = _scores(folder / "rows.parquet")
-        except (AmuroError, KeyError, TypeError, OSError, ValueError) as error:
-            measured.pop(key, None)
-            damaged[key] = f"damaged, run the study again to compute it: {error}"
+            record = store.read(key) if store.problem(key) is not None else None
+            if record is not None:
+                scores[key] = _scores(store.rows(key, ["row", "score"]))
+                measured[key] = _measured(record)
+        except AmuroError as error:
+            reason = str(error).splitlines()[0]
+            damaged[key] = f"damaged, run the study again to compute it: {reason}"
     return measured, scores, damaged
 
 
 def _measured(record):
-    flat = record["metrics"] | {
-        "protocol": record["protocol"]["name"],
-        "method": record["method"],
-        "seconds": record["seconds"],
-        "weights": record["provenance"]["checkpoint_hash"],
+    flat = record.metrics | {
+        "protocol": record.protocol,
+        "method": record.method,
+        "seconds": record.seconds,
+        "weights": record.provenance.model,
     }
     return {name: flat.get(name) for name in MEASURED}
 
 
-def _scores(path):
-    rows = pd.read_parquet(path, columns=["row", "score"])
+def _scores(rows):
     return rows.set_index("row")["score"].sort_index()
 
 
-def _reasons(workdir, missing, damaged):
+def _reasons(store, missing, damaged):
     failed = {
-        line["key"]: line.get("error", "")
-        for line in store.read_log(workdir)
-        if line["event"] == "failed"
+        line["key"]: line.get("error", "") for line in store.read_log() if line["event"] == "failed"
     }
     return [
         (damaged.get(key) or failed.get(key) or "not computed yet").splitlines()[0]
         for key in missing["key"].fillna("")
     ]
-
-
-def _published_averages(config):
-    score = config.get("score", {})
-    return protocols.published_averages(score.get("protocol", "strict"), score.get("quirks", ""))
 
 
 def duplicates(checkpoints: list[str], cells: pd.DataFrame) -> dict[str, str]:

@@ -256,8 +256,8 @@ def too_large(what: str, error: Exception, memory: Memory) -> AmuroError:
         f"about {free / 1e9:.2f} GB were free for the rest"
     )
     hint = (
-        "split the model over more devices (--config.mesh=tensor:…), "
-        "use --config.dtype=bfloat16, or fewer shots"
+        "split the model over more devices (--config.run.mesh=tensor:…), "
+        "use --config.scoring.dtype=bfloat16, or fewer shots"
     )
     return AmuroError(
         f"out of device memory with {what}: {first}\n  {sizes}", where="scorer", hint=hint

@@ -2,120 +2,166 @@
 
 import dataclasses
 
-from amuro_jax.config import (
-    FineTune,
-    StudyConfig,
-    TrainConfig,
-    require,
-    split_names,
-    validate_recipe,
-    validate_scoring,
-)
+from amuro_jax import config as configuration
+from amuro_jax.config import FineTune, ProtocolName, Recipe, Role, StudyConfig, require
 from amuro_jax.data import formats, protocols
 from amuro_jax.data.registry import get_task
+from amuro_jax.errors import ConfigError
+from amuro_jax.records import Cell, ModelRef
 
-ROLES = ("in_domain", "out_of_domain", "multiple_choice")
-
-
-@dataclasses.dataclass(frozen=True)
-class ScoreSpec:
-    """One evaluation of one model: set, its role for that model, format, shots."""
-
-    task: str
-    role: str
-    format: str
-    shots: int
-
-    def label(self) -> str:
-        """`lab_nli default 4-shot`."""
-        return f"{self.task} {self.format} {self.shots}-shot"
+DECLARED = (Role.IN_DOMAIN, Role.OUT_OF_DOMAIN, Role.MULTIPLE_CHOICE)  # roles a study may give
 
 
-def recipe_of(config: StudyConfig, fine_tune: FineTune) -> TrainConfig:
-    """The training recipe of one fine-tuning set: the study's `train` block with what the set
-    changes.
+def recipe_of(config: StudyConfig, fine_tune: FineTune) -> Recipe:
+    """The recipe of one fine-tuning set: the study's `recipe` with what the set changes."""
+    changes = {name: value for name, value in vars(fine_tune).items() if value is not None}
+    if changes.pop("all_rows"):
+        changes["rows"] = None
+    return dataclasses.replace(config.recipe, **changes)
+
+
+def fine_tune_of(config: StudyConfig, model: ModelRef) -> FineTune:
+    """The entry of a fine-tuned model."""
+    return next(entry for entry in config.fine_tunes if _name(entry.task) == model.tuned_on)
+
+
+def models_of(config: StudyConfig, revisions) -> list[ModelRef]:
+    """Per checkpoint the base model, then its fine-tuned ones, in the order of training."""
+    models = []
+    for revision in revisions:
+        base = ModelRef(config.suite, revision.revision, revision.step, revision.tokens)
+        tuned = (_name(entry.task) for entry in config.fine_tunes)
+        models += [base, *(dataclasses.replace(base, tuned_on=name) for name in tuned)]
+    return models
+
+
+def cells_of(config: StudyConfig, model: ModelRef) -> list[Cell]:
+    """What a model is scored on.
+
+    A fine-tuned model meets its own in-domain sets in every format of theirs, its out-of-domain sets
+    and the multiple choice as the plan says, and the other tasks' fine-tuning sets as cross-task
+    sets in one format. In and out of domain are compared in the same format: the study's first.
     """
-    changes = {
-        name: getattr(fine_tune, name)
-        for name in ("learning_rate", "epochs", "rows")
-        if getattr(fine_tune, name)
-    }
-    return dataclasses.replace(
-        config.train, task=fine_tune.task, data_root=config.data_root, **changes
-    )
-
-
-def score_specs(config: StudyConfig, tuned_on: str = "") -> list[ScoreSpec]:
-    """What a model is scored on; `tuned_on` is "" for a base model.
-
-    A fine-tuned model meets its own in-domain sets in every format of theirs; its out-of-domain
-    sets and the multiple choice as the plan says; and
-    the other tasks' fine-tuning sets as cross-task sets, in the first format only.
-    """
-    specs = []
+    cells = []
     for entry in config.evals:
-        names = split_names(entry.formats) or (
-            split_names(config.formats) if entry.role == "in_domain" else ("default",)
-        )
-        role, owners = entry.role, split_names(entry.of)
-        if tuned_on and owners and tuned_on not in owners:
-            if entry.role != "in_domain" or "cross_task" not in get_task(entry.task).roles:
+        role, formats_of_entry = entry.role, _formats(config, entry)
+        owners = tuple(map(_name, entry.of))
+        if model.tuned_on and owners and model.tuned_on not in owners:
+            if role != Role.IN_DOMAIN or not _may_be_crossed(config, entry.task):
                 continue
-            role, names = "cross_task", names[:1]
-        for shots in map(int, split_names(entry.shots) or split_names(config.shots)):
-            specs += [ScoreSpec(entry.task, role, name, shots) for name in names]
-    return list(dict.fromkeys(specs))
+            role, formats_of_entry = Role.CROSS_TASK, formats_of_entry[:1]
+        for shots in config.shots if entry.shots is None else entry.shots:
+            cells += [
+                Cell(model, entry.task, role, name, shots, owners, entry.group)
+                for name in formats_of_entry
+            ]
+    return list(dict.fromkeys(cells))
+
+
+def _formats(config, entry):
+    if entry.formats is not None:
+        return entry.formats
+    if entry.role == Role.IN_DOMAIN:
+        return config.formats
+    return ("default",) if entry.role == Role.MULTIPLE_CHOICE else config.formats[:1]
+
+
+def _may_be_crossed(config, task):
+    """A fine-tuning set of the study, unless its own roles say otherwise."""
+    tuned = {_name(entry.task) for entry in config.fine_tunes}
+    own_file = task.endswith((".yaml", ".yml"))
+    return "cross_task" in get_task(task).roles or (own_file and _name(task) in tuned)
+
+
+def _name(task: str) -> str:
+    """The name of a set; a YAML file goes by the name that it gives."""
+    return get_task(task).name
 
 
 def validate(config: StudyConfig) -> None:
     """Refuses a study that cannot be run, before anything is computed.
 
     Raises:
-        ConfigError: unknown task, format, role, protocol or quirk; a set that cannot be trained on;
-            nothing to do.
+        ConfigError: unknown task, format, role or quirk; a set that cannot be trained on; two
+            protocols in one study; nothing to do.
     """
-    for name in ("workdir", "suite"):
-        require(
-            bool(getattr(config, name)),
-            f"{name} is empty",
-            where=f"config.{name}",
-            hint=f"give --config.{name}=…",
-        )
-    require(bool(config.evals), "no evaluation sets", where="config.evals")
-    validate_scoring(config.score, "config.score")
-    validate_recipe(config.train, "config.train")
-    for block in (config.score, config.train):
+    configuration.require_fields(config, "workdir", "suite", "evals", "formats", "shots")
+    configuration.validate_scoring(config.scoring)
+    configuration.validate_score_run(config.score_run, "config.score_run")
+    configuration.validate_recipe(config.recipe)
+    configuration.validate_train_run(config.train_run, config.recipe, "config.train_run")
+    require(
+        not config.recipe.task,
+        f"the recipe of a study has no task of its own, got {config.recipe.task!r}",
+        where="config.recipe.task",
+        hint="name the sets in config.fine_tunes",
+    )
+    for block in (config.scoring, config.recipe):
         protocols.resolve(block.protocol, block.quirks)
-    tuned = [fine_tune.task for fine_tune in config.fine_tunes]
-    for index, name in enumerate(tuned):
-        where = f"config.fine_tunes[{index}].task"
-        require(bool(get_task(name).source.train), f"{name} has no training split", where=where)
-        require(name not in tuned[:index], f"{name} stands twice", where=where)
-        validate_recipe(recipe_of(config, config.fine_tunes[index]), f"config.fine_tunes[{index}]")
+    _validate_protocols(config)
+    _validate_format(config.recipe.format, "config.recipe.format")
+    tuned = []
+    for index, entry in enumerate(config.fine_tunes):
+        where = f"config.fine_tunes[{index}]"
+        name = _name(entry.task)
+        require(
+            bool(get_task(entry.task).source.train),
+            f"{name} has no training split",
+            where=f"{where}.task",
+        )
+        require(name not in tuned, f"{name} is named twice", where=f"{where}.task")
+        require(
+            not (entry.all_rows and entry.rows),
+            f"rows is {entry.rows} and all_rows is set",
+            where=f"{where}.rows",
+        )
+        recipe = recipe_of(config, entry)
+        configuration.validate_recipe(recipe, where)
+        configuration.validate_train_run(config.train_run, recipe, "config.train_run")
+        _validate_format(recipe.format, f"{where}.format")
+        tuned.append(name)
     for index, entry in enumerate(config.evals):
         _validate_entry(entry, f"config.evals[{index}]", tuned)
-    for name in split_names(config.formats):
+    for name in config.formats:
+        _validate_format(name, "config.formats")
+    configuration.validate_shots(config.shots, "config.shots")
+    budget = config.disk_budget_gb
+    require(
+        budget is None or budget > 0,
+        f"disk_budget_gb must be positive, got {budget}",
+        where="config.disk_budget_gb",
+    )
+
+
+def _validate_protocols(config):
+    train, score = config.recipe.protocol, config.scoring.protocol
+    require(
+        train == score or config.mixed_protocols or not config.fine_tunes,
+        f"models are trained under {train} and scored under {score}",
+        where="config.recipe.protocol",
+        hint=f"use one of {', '.join(ProtocolName)} for both, or say --config.mixed_protocols=true",
+    )
+
+
+def _validate_format(name, where):
+    try:
         formats.parse_format(name)
-    _validate_shots(config.shots, "config.shots")
-
-
-def _validate_shots(text, where):
-    for shots in split_names(text):
-        require(shots.isdigit(), f"shots must be whole numbers, got {shots!r}", where=where)
+    except ConfigError as error:
+        raise ConfigError(error.what, where=where, hint=error.hint) from error
 
 
 def _validate_entry(entry, where, tuned):
     get_task(entry.task)
     require(
-        entry.role in ROLES,
-        f"unknown role {entry.role!r}",
+        entry.role in DECLARED,
+        f"a set cannot be declared {entry.role}",
         where=f"{where}.role",
-        hint="one of " + ", ".join(ROLES),
+        hint="one of " + ", ".join(DECLARED),
     )
-    for name in split_names(entry.formats):
-        formats.parse_format(name)
-    _validate_shots(entry.shots, f"{where}.shots")
-    for owner in split_names(entry.of):
+    for name in entry.formats or ():
+        _validate_format(name, f"{where}.formats")
+    configuration.validate_shots(entry.shots or (), f"{where}.shots")
+    for owner in map(_name, entry.of):
         require(
             owner in tuned,
             f"{owner!r} is not a fine-tuning set of this study",

@@ -27,7 +27,7 @@ def cell(
         "role": role,
         "format": format,
         "shots": 4,
-        "of": task if of is None else of,
+        "of": (task,) if of is None else of,
         "group": "",
         "metric": metric,
         "value": value,

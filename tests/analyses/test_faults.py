@@ -189,7 +189,7 @@ def test_the_format_figure_has_intervals():
 def test_panels_of_one_metric_have_one_range():
     cells = []
     for task, level in ((NLI, 0.2), (CHOICE, 0.8)):
-        cells += [cell("s1", "", task, level, of=""), cell("s2", "", task, level + 0.05, of="")]
+        cells += [cell("s1", "", task, level, of=()), cell("s2", "", task, level + 0.05, of=())]
     results = made(cells)
     spec = tables_of(results).analyses["scores"].figure(results, tables_of(results))
     ranges = {(panel.y.low, panel.y.high) for panel in spec.panels}

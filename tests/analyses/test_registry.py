@@ -78,7 +78,7 @@ def test_an_installed_package_adds_an_analysis_to_the_report(tmp_path):
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
     pip += ["--no-index", "--disable-pip-version-check", "--target", str(site), str(source)]
     subprocess.run(pip, check=True, capture_output=True)
-    synthetic.make_store(folder, rows=20, steps=(16, 1600), formats="default")
+    synthetic.make_store(folder, rows=20, steps=(16, 1600), formats=("default",))
     script = "import sys; sys.path.insert(0, sys.argv[1]); from amuro_jax.report import report; "
     script += "report.write_report(sys.argv[2])"
     subprocess.run([sys.executable, "-c", script, str(site), str(folder)], check=True)

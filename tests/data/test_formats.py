@@ -174,13 +174,13 @@ def test_label_words_change_everywhere_or_nowhere(tmp_path):
 
 
 def test_switches_act_alone():
-    assert resolve("strict", "+published_templates").name == "strict+published_templates"
-    assert resolve("paper", "-no_stop").name == "paper-no_stop"
+    assert resolve("strict", ("+published_templates",)).name == "strict+published_templates"
+    assert resolve("paper", ("-no_stop",)).name == "paper-no_stop"
     assert formats.prompt(
-        row(document="D"), get_task("xsum"), "default", resolve("strict", "+published_templates")
+        row(document="D"), get_task("xsum"), "default", resolve("strict", ("+published_templates",))
     ).endswith(": ")
     with pytest.raises(ConfigError, match="unknown quirk"):
-        resolve("strict", "no_stop")
+        resolve("strict", ("no_stop",))
 
 
 @pytest.mark.parametrize(

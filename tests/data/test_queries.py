@@ -128,7 +128,7 @@ def test_contexts_are_fitted_by_dropping_shots_then_cutting_the_document(root):
     )
     assert all(len(query.shot_rows) + query.dropped_shots == 2 for query in queries)
     assert [query.row for query in queries] == list(range(6))
-    loose = make("xsum", 2, root, resolve("strict", "+no_fitting"), tokenizer, max_length=260)
+    loose = make("xsum", 2, root, resolve("strict", ("+no_fitting",)), tokenizer, max_length=260)
     assert all(query.dropped_shots == query.cut_tokens == 0 for query in loose)
 
 

@@ -1,17 +1,19 @@
 """The auditor: silent on clean results and sets, outspoken on every constructed fault."""
 
-import json
+import dataclasses
 
 import numpy as np
-import pandas as pd
 import pytest
 
+from amuro_jax.config import Scoring
 from amuro_jax.data.protocols import PAPER, STRICT, resolve
 from amuro_jax.data.registry import get_task
 from amuro_jax.data.tokenizer import Tokenizer
 from amuro_jax.errors import DataError
 from amuro_jax.evals import audit
 from amuro_jax.evals.audit_data import audit_task, label_tokens
+from amuro_jax.records import ModelRef, Provenance, ScoreRecord
+from amuro_jax.results.store import Store
 from tests.data.worlds import make_tokenizer, nli_rows, pair_rows, write_rows
 
 from .test_metrics import label_row, option_row, text_row
@@ -124,22 +126,33 @@ def test_no_rows_are_an_error():
     )
 
 
+def record(key, **changes):
+    """The record of one made-up score."""
+    provenance = Provenance("m", {}, "t", {}, "0", "none", "none", "2026-01-01T00:00:00+00:00")
+    made = ScoreRecord(
+        key=key,
+        model=ModelRef("nowhere", "step1", tuned_on="paws"),
+        task="qqp",
+        format="io",
+        shots=4,
+        split="validation",
+        primary="",
+        method="token_prob",
+        protocol="strict",
+        switches={},
+        scoring=Scoring(),
+        metrics={},
+        provenance=provenance,
+        context=4096,
+        seconds=1.0,
+    )
+    return dataclasses.replace(made, **changes)
+
+
 def test_a_store_of_cells(tmp_path):
-    for key, rows in {
-        "a" * 16: clean_rows(),
-        "b" * 16: [row | FAULTS["single_label"](row) for row in clean_rows()],
-    }.items():
-        folder = tmp_path / "cells" / key
-        folder.mkdir(parents=True)
-        pd.DataFrame(rows).to_parquet(folder / "rows.parquet")
-        spec = {"task": "qqp", "format": "io", "shots": 4}
-        cell = {
-            "key": key,
-            "kind": "score",
-            "specification": spec,
-            "model": {"checkpoint": "step1", "tuned_on": "paws"},
-        }
-        (folder / "cell.json").write_text(json.dumps(cell))
+    store = Store.open(tmp_path)
+    store.commit(record("a" * 16), clean_rows())
+    store.commit(record("b" * 16), [row | FAULTS["single_label"](row) for row in clean_rows()])
     found = audit.audit_store(tmp_path)
     assert (
         found["a" * 16] == []
@@ -147,55 +160,22 @@ def test_a_store_of_cells(tmp_path):
         and found["b" * 16][0].where == "step1 + paws: qqp io 4-shot"
     )
     (tmp_path / "cells" / ("b" * 16) / "rows.parquet").write_bytes(b"cut off")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="the checksum does not match"):
         audit.audit_store(tmp_path)
     with pytest.raises(DataError, match="no finished cells"):
         audit.audit_store(tmp_path / "nothing")
 
 
 def test_a_store_knows_the_context_and_the_scored_split(tmp_path):
-    folder = tmp_path / "cells" / "c"
-    folder.mkdir(parents=True)
-    pd.DataFrame(
-        [row | {"context_tokens": 70, "shot_rows": ["train:3"]} for row in clean_rows()]
-    ).to_parquet(folder / "rows.parquet")
-    spec = {"task": "rte", "format": "io", "shots": 1, "split": "validation"}
+    rows = [row | {"context_tokens": 70, "shot_rows": ["train:3"]} for row in clean_rows()]
+    store, base = Store.open(tmp_path), {"task": "rte", "split": "validation", "context": 128}
     for change, expected in (
         ({}, set()),
         ({"context": 64}, {"context_overflow"}),
-        ({"specification": spec | {"split": "train"}}, {"shot_scored"}),
+        ({"split": "train"}, {"shot_scored"}),
     ):
-        (folder / "cell.json").write_text(
-            json.dumps({"specification": spec, "context": 128} | change)
-        )
-        assert codes(audit.audit_cell(folder)) == expected
-
-
-def test_what_score_wrote_is_audited_too(tmp_path):
-    folder = tmp_path / "qqp-io-4"
-    folder.mkdir()
-    pd.DataFrame([row | FAULTS["single_label"](row) for row in clean_rows()]).to_parquet(
-        folder / "rows.parquet"
-    )
-    metrics = {
-        "metric": "accuracy",
-        "value": 0.5,
-        "low": 0.4,
-        "high": 0.6,
-        "majority": 1.0,
-        "prior": 1.0,
-    }
-    record = {
-        "task": "qqp",
-        "format": "io",
-        "shots": 4,
-        "context": 4096,
-        "config": {"checkpoint": "folder"},
-        **metrics,
-    }
-    (folder / "metrics.json").write_text(json.dumps(record))
-    (found,) = audit.audit_store(tmp_path)["qqp-io-4"]
-    assert found.code == "single_label" and found.where == "folder base: qqp io 4-shot"
+        store.commit(record("c" * 16, **base | change), rows)
+        assert codes(audit.audit_cell(store, "c" * 16)) == expected
 
 
 # Data sets
@@ -300,7 +280,7 @@ def test_each_quirk_is_named_when_it_is_on_and_not_when_it_is_off(
     quirky, name, quirk, format, code
 ):
     options = {"format": format, "tokenizer": make_tokenizer(), "max_length": 400}
-    on = of(name, quirky, resolve("strict", quirk), **options)
+    on = of(name, quirky, resolve("strict", (quirk,)), **options)
     off = of(name, quirky, STRICT, **options)
     assert code in codes(on)
     assert not any(finding.code == code and finding.severity != "note" for finding in off)

@@ -1,6 +1,7 @@
 """A store with known answers: tables, plotted data, page and findings must give them back."""
 
 import html.parser
+import pathlib
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def tables(folder):
 
 @pytest.fixture(scope="module")
 def text(folder):
-    return report.write_report(folder).read_text()
+    return pathlib.Path(report.write_report(folder)).read_text()
 
 
 def curve(task, tuned_on):

@@ -1,6 +1,7 @@
 """What the page says of flags, duplicates, recipes and figures."""
 
 import json
+import pathlib
 import re
 
 import numpy as np
@@ -11,8 +12,8 @@ from amuro_jax.analyses.registry import tables_of
 from amuro_jax.config import FineTune
 from amuro_jax.evals.audit import Finding
 from amuro_jax.report import page, plots, report, svg
-from amuro_jax.results import results
-from amuro_jax.study import plan
+from amuro_jax.results import plan, results
+from amuro_jax.storage import Storage
 from tests.analyses.hand import cell, made
 from tests.study import synthetic
 
@@ -58,18 +59,17 @@ def twins(tmp_path_factory):
     """The last two checkpoints serve the same weights, and so the same cells."""
     folder = tmp_path_factory.mktemp("twins")
     given = synthetic.make_store(folder, rows=60, steps=STEPS, same_weights={"step160": "step1600"})
-    asked = plan.read_plan(folder)
-    last = {plan.identity(one)[1:]: one["key"] for one in asked.cells if one["step"] == 1600}
-    for one in asked.cells:
-        if one["step"] == 160:
-            one["key"] = last[plan.identity(one)[1:]]
-    asked.write(folder)
+    storage = Storage.open(folder)
+    asked = plan.read_plan(storage)
+    last = {one.identity[1:]: one.key for one in asked.cells if one.model.step == 1600}
+    same = {one.identity: last[one.identity[1:]] for one in asked.cells if one.model.step == 160}
+    asked.with_keys(same).write(storage)
     return folder, given
 
 
 def test_two_checkpoints_with_one_weight_render_and_are_flagged(twins):
     folder, _ = twins
-    text = report.write_report(folder).read_text()
+    text = pathlib.Path(report.write_report(folder)).read_text()
     assert "duplicate weights" in text
     assert "step160 and step1600 are one and the same weights" in text
     found = results.load(folder, 100)
@@ -111,12 +111,12 @@ def test_each_fine_tuning_set_has_the_recipe_of_its_cells(tmp_path):
         tmp_path,
         rows=20,
         steps=(16, 1600),
-        fine_tunes=[
+        fine_tunes=(
             FineTune(NLI, rows=700, epochs=5, learning_rate=3e-4),
             FineTune("lab_summary", rows=40),
-        ],
+        ),
     )
-    text = report.write_report(tmp_path).read_text()
+    text = pathlib.Path(report.write_report(tmp_path)).read_text()
     about = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", text))
     assert about[f"fine-tuning on {NLI}"].startswith(
         "rows 700, epochs 5, batch_size 8, learning_rate 0.0003"
@@ -130,7 +130,7 @@ def test_a_damaged_training_record_does_not_stop_the_report(tmp_path):
     for path in (tmp_path / "cells").glob("*/cell.json"):
         if json.loads(path.read_text())["kind"] == "train":
             path.write_text("")
-    assert report.write_report(tmp_path).exists()
+    assert pathlib.Path(report.write_report(tmp_path)).exists()
 
 
 def luminance(color):

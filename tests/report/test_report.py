@@ -1,6 +1,8 @@
 """The report of a made-up store: what must stand in it."""
 
+import dataclasses
 import html.parser
+import pathlib
 import re
 
 import pandas as pd
@@ -8,12 +10,12 @@ import pytest
 
 from amuro_jax.errors import AmuroError
 from amuro_jax.report import report
-from amuro_jax.results import results, store
-from amuro_jax.study import plan
+from amuro_jax.results import plan, results
+from amuro_jax.results.store import Store
 from tests.study import synthetic
 
 STEPS = (16, 160, 1600)
-LOST = ("step160", "lab_nli", "lab_nli", "default", 4)
+LOST = ("step160", "lab_nli", "", "lab_nli", "default", 4)
 PARTS = """findings score-table scores learned learned_by_format gain_by_group turning_point
 ood_change
 task_transfer transfer_by_kind transfer_by_checkpoint mrc_by_kind format_sensitivity format_spread
@@ -87,7 +89,7 @@ def test_missing_cell_is_named_with_its_reason(text, study):
 
 def test_tables_and_figures_are_written(study):
     cells = pd.read_csv(study / "report/tables/cells.csv")
-    asked = plan.read_plan(study)
+    asked = plan.read_plan(Store.open(study).storage)
     assert len(cells) == len(asked.cells) - 1
     assert {path.stem for path in (study / "report/figures").glob("*.png")} == {
         path.stem for path in (study / "report/figures").glob("*.svg")
@@ -111,8 +113,9 @@ def test_summary_has_scores_with_errors(study):
 def test_cells_of_another_configuration_stay_out(study, tmp_path):
     """A workdir keeps what earlier configurations computed; a report is of the last one only."""
     synthetic.make_store(tmp_path, rows=40, steps=(16, 1600))
-    foreign = store.read_cell(tmp_path, next(iter(plan.read_plan(tmp_path).cells))["key"])
-    store.write_cell(tmp_path, foreign | {"key": "f" * 16}, [{"row": 0, "score": 1.0}])
+    store = Store.open(tmp_path)
+    foreign = dataclasses.replace(store.records()[0], key="f" * 16)
+    store.commit(foreign, [{"row": 0, "score": 1.0}])
     assert "f" * 16 not in set(results.load(tmp_path, 50).cells["key"])
 
 
@@ -125,18 +128,18 @@ def test_no_study_is_a_readable_error(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"PAR1 cut", b"{}"])
 def test_a_damaged_cell_is_missing_by_name(tmp_path, name, content):
     synthetic.make_store(tmp_path, rows=20, steps=(16, 1600))
-    cell = plan.read_plan(tmp_path).cells[0]
-    (store.cell_folder(tmp_path, cell["key"]) / name).write_bytes(content)
-    text = report.write_report(tmp_path).read_text()
-    where = f"{cell['checkpoint']} base: {cell['task']} {cell['format']} 4-shot"
+    cell = plan.read_plan(Store.open(tmp_path).storage).cells[0]
+    (tmp_path / "cells" / cell.key / name).write_bytes(content)
+    text = pathlib.Path(report.write_report(tmp_path)).read_text()
+    where = cell.label()
     assert re.search(re.escape(where) + " – damaged, run the study again", text)
     (line,) = results.load(tmp_path, 50).missing.to_dict("records")
-    assert line["key"] == cell["key"] and line["why"].startswith("damaged")
+    assert line["key"] == cell.key and line["why"].startswith("damaged")
 
 
 def test_an_emptied_folder_of_a_cell_is_a_missing_cell(tmp_path):
     synthetic.make_store(tmp_path, rows=20, steps=(16, 1600))
-    cell = plan.read_plan(tmp_path).cells[0]
-    for path in store.cell_folder(tmp_path, cell["key"]).iterdir():
+    cell = plan.read_plan(Store.open(tmp_path).storage).cells[0]
+    for path in (tmp_path / "cells" / cell.key).iterdir():
         path.unlink()
-    assert list(results.load(tmp_path, 50).missing["key"]) == [cell["key"]]
+    assert list(results.load(tmp_path, 50).missing["key"]) == [cell.key]

@@ -11,13 +11,15 @@ import pytest
 
 from amuro_jax import files
 from amuro_jax.config import (
+    Dtype,
     EvalSet,
     FineTune,
     LabConfig,
     LabModel,
-    ScoreConfig,
+    Recipe,
+    Role,
+    Scoring,
     StudyConfig,
-    TrainConfig,
 )
 from amuro_jax.lab import pretrain, publish, sets, tokenizer
 from amuro_jax.lab.corpus import make_corpus
@@ -61,16 +63,16 @@ def study_of(series, workdir, **changes) -> StudyConfig:
         workdir=str(workdir),
         suite=str(series.checkpoints),
         data_root=str(series.data),
-        formats="default,io",
-        shots="1",
-        fine_tunes=[FineTune("lab_nli")],
-        evals=[
-            EvalSet("lab_nli", "in_domain", "lab_nli"),
-            EvalSet("lab_attributes", "multiple_choice"),
-        ],
-        train=TrainConfig(
-            rows=16, epochs=2, batch_size=4, learning_rate=1e-2, dtype="float32", max_length=256
+        formats=("default", "io"),
+        shots=(1,),
+        fine_tunes=(FineTune("lab_nli"),),
+        evals=(
+            EvalSet("lab_nli", Role.IN_DOMAIN, ("lab_nli",)),
+            EvalSet("lab_attributes", Role.MULTIPLE_CHOICE),
         ),
-        score=ScoreConfig(rows=6, max_new_tokens=4, bootstrap=50),
+        recipe=Recipe(
+            rows=16, epochs=2, batch_size=4, learning_rate=1e-2, dtype=Dtype.FLOAT32, max_length=256
+        ),
+        scoring=Scoring(rows=6, max_new_tokens=4, bootstrap=50),
     )
     return dataclasses.replace(made, **changes)

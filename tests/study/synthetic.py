@@ -7,12 +7,13 @@ import dataclasses
 
 import numpy as np
 
-from amuro_jax.config import EvalSet, FineTune, ScoreConfig, StudyConfig, TrainConfig, to_dict
+from amuro_jax.config import EvalSet, FineTune, Recipe, Role, Scoring, StudyConfig
 from amuro_jax.convert.revisions import Revision
 from amuro_jax.data.registry import get_task
 from amuro_jax.evals import metrics
 from amuro_jax.files import content_key
-from amuro_jax.results import store
+from amuro_jax.records import ModelRef, Provenance, ScoreRecord, TrainRecord
+from amuro_jax.results.store import Store
 from amuro_jax.study import grid, plan
 
 STEPS = (16, 40, 100, 250, 630, 1600)
@@ -24,17 +25,17 @@ def config(workdir, rows=80) -> StudyConfig:
         name="made up",
         workdir=str(workdir),
         suite="nowhere",
-        formats="default,io",
-        shots="4",
-        fine_tunes=[FineTune("lab_nli"), FineTune("lab_summary")],
-        evals=[
-            EvalSet("lab_nli", "in_domain", "lab_nli"),
-            EvalSet("lab_summary", "in_domain", "lab_summary"),
-            EvalSet("lab_nli_ood", "out_of_domain", "lab_nli"),
-            EvalSet("lab_attributes", "multiple_choice"),
-        ],
-        train=TrainConfig(rows=100),
-        score=ScoreConfig(rows=rows, bootstrap=300),
+        formats=("default", "io"),
+        shots=(4,),
+        fine_tunes=(FineTune("lab_nli"), FineTune("lab_summary")),
+        evals=(
+            EvalSet("lab_nli", Role.IN_DOMAIN, ("lab_nli",)),
+            EvalSet("lab_summary", Role.IN_DOMAIN, ("lab_summary",)),
+            EvalSet("lab_nli_ood", Role.OUT_OF_DOMAIN, ("lab_nli",)),
+            EvalSet("lab_attributes", Role.MULTIPLE_CHOICE),
+        ),
+        recipe=Recipe(rows=100),
+        scoring=Scoring(rows=rows, bootstrap=300),
     )
 
 
@@ -57,22 +58,22 @@ def level(task: str, tuned_on: str, progress: float) -> float:
     return 0.34 + (0.5 * progress if own else 0.0) * (0.6 if task.endswith("_ood") else 1)
 
 
-def make_rows(spec: dict, value: float, draws) -> list[dict]:
+def make_rows(cell, value: float, draws) -> list[dict]:
     """Rows of one cell; `draws` are shared by all models of a set, so that their errors are
     correlated as real ones are.
     """
-    kind = get_task(spec["task"]).kind
+    kind = get_task(cell.task).kind
     make = _text_row if kind == "generation" else _choice_row
-    return [_common(spec, row) | make(row, value, draws[row], kind) for row in range(len(draws))]
+    return [_common(cell, row) | make(row, value, draws[row], kind) for row in range(len(draws))]
 
 
-def _common(spec, row):
-    named = {name: spec[name] for name in ("task", "format", "shots")}
+def _common(cell, row):
+    named = {name: getattr(cell, name) for name in ("task", "format", "shots")}
     return named | {
         "row": row,
         "doc_id": str(row),
         "group": "",
-        "prompt_sha256": f"{spec['task']}{row}",
+        "prompt_sha256": f"{cell.task}{row}",
         "shot_rows": ["train:1"],
         "dropped_shots": 0,
         "cut_tokens": 0,
@@ -124,69 +125,80 @@ def make_store(
 ) -> StudyConfig:
     """Writes a study folder.
 
-    `leave_out` holds identities (`plan.identity`) of cells that are not finished. Scores follow
+    `leave_out` holds identities (`Cell.identity`) of cells that are not finished. Scores follow
     `truth(task, tuned_on, progress)`; without `noise` they are exactly known: row i of N is right
     where (i + 0.5) / N < truth. `same_weights` names checkpoints that serve the same weights as
     another one; `changes` are fields of the study's configuration.
     """
     given = dataclasses.replace(config(workdir, rows), **changes)
-    asked = plan.make_plan(given, revisions(steps))
-    rng = np.random.default_rng(7)
+    made = plan.make_plan(given, revisions(steps))
+    made = made.with_keys(
+        {cell.identity: content_key(["made up", place]) for place, cell in enumerate(made.cells)}
+    )
+    rng, store = np.random.default_rng(7), Store.open(workdir)
     shared = {
         task: rng.random(rows) if noise else (np.arange(rows) + 0.5) / rows
-        for task in dict.fromkeys(cell["task"] for cell in asked.cells)
+        for task in dict.fromkeys(cell.task for cell in made.cells)
     }
-    for place, cell in enumerate(asked.cells):
-        cell["key"] = content_key(["made up", place])
-        if plan.identity(cell) not in leave_out:
-            draws = shared[cell["task"]] + (rng.normal(0, noise, rows) if noise else 0)
-            name = (same_weights or {}).get(cell["checkpoint"], cell["checkpoint"])
-            _write_cell(workdir, given, cell, draws, steps, truth, f"weights of {name}")
+    for cell in made.cells:
+        if cell.identity not in leave_out:
+            draws = shared[cell.task] + (rng.normal(0, noise, rows) if noise else 0)
+            name = (same_weights or {}).get(cell.model.checkpoint, cell.model.checkpoint)
+            _write_cell(store, given, cell, draws, steps, truth, f"weights of {name}")
     for fine_tune in given.fine_tunes:
         for step in steps:
-            _write_training(workdir, given, fine_tune, step)
-    asked.write(workdir)
+            _write_training(store, given, fine_tune, step)
+    made.write(store.storage)
     return given
 
 
-def _write_training(workdir, given, fine_tune, step):
-    model = {"checkpoint": f"step{step}", "step": step, "tuned_on": fine_tune.task}
-    record = {
-        "key": content_key(["made up", fine_tune.task, step]),
-        "kind": "train",
-        "model": model,
-        "recipe": to_dict(grid.recipe_of(given, fine_tune)),
-        "seconds": 2.0,
-    }
-    store.write_cell(workdir, record)
-
-
-def _write_cell(workdir, given, cell, draws, steps, truth, weights):
-    progress = (
-        np.log(cell["step"] / steps[0]) / np.log(steps[-1] / steps[0]) if len(steps) > 1 else 1.0
+def _provenance(weights):
+    return Provenance(
+        model=weights,
+        checkpoint={},
+        tokenizer="t" * 64,
+        data={"test": "d" * 64},
+        code="0",
+        jax="none",
+        devices="none",
+        created="2026-01-01T00:00:00+00:00",
     )
-    value = truth(cell["task"], cell["tuned_on"], progress) - 0.05 * (cell["format"] == "io")
+
+
+def _write_training(store, given, fine_tune, step):
+    record = TrainRecord(
+        key=content_key(["made up", fine_tune.task, step]),
+        model=ModelRef("nowhere", f"step{step}", step, step * 2048, fine_tune.task),
+        recipe=grid.recipe_of(given, fine_tune),
+        protocol="strict",
+        switches={},
+        metrics={},
+        provenance=_provenance("made up"),
+        seconds=2.0,
+    )
+    store.commit(record)
+
+
+def _write_cell(store, given, cell, draws, steps, truth, weights):
+    step, model = cell.model.step, cell.model
+    progress = np.log(step / steps[0]) / np.log(steps[-1] / steps[0]) if len(steps) > 1 else 1.0
+    value = truth(cell.task, model.tuned_on, progress) - 0.05 * (cell.format == "io")
     rows = make_rows(cell, value, draws)
-    specification = {name: cell[name] for name in ("task", "role", "format", "shots")}
-    provenance = {
-        "checkpoint_hash": weights,
-        "tokenizer": "t" * 64,
-        "code": "0",
-        "jax": "none",
-        "devices": "none",
-        "data": {"test": "d" * 64},
-    }
-    record = {
-        "key": cell["key"],
-        "kind": "score",
-        "method": "token_prob",
-        "seconds": 1.0,
-        "model": {name: cell[name] for name in ("checkpoint", "step", "tokens", "tuned_on")}
-        | {"suite": "nowhere"},
-        "specification": specification
-        | {"split": "test", "primary": get_task(cell["task"]).primary, "model": cell["checkpoint"]},
-        "protocol": {"name": "strict", "switches": {"no_stop": False}},
-        "metrics": metrics.summarise(rows, bootstrap=300),
-        "provenance": provenance | {"score": to_dict(given)["score"]},
-    }
-    store.write_cell(workdir, record, rows)
+    record = ScoreRecord(
+        key=cell.key,
+        model=model,
+        task=cell.task,
+        format=cell.format,
+        shots=cell.shots,
+        split="test",
+        primary=get_task(cell.task).primary or "",
+        method="token_prob",
+        protocol="strict",
+        switches={"no_stop": False},
+        scoring=given.scoring,
+        metrics=metrics.summarise(rows, bootstrap=300),
+        provenance=_provenance(weights),
+        context=512,
+        seconds=1.0,
+    )
+    store.commit(record, rows)

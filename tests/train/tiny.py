@@ -7,7 +7,7 @@ from amuro_jax.data.types import TrainExample
 from amuro_jax.models.config import ModelConfig
 
 MODEL = ModelConfig("olmo", 64, 32, 2, 4, 4, 8, 48, 64)
-RECIPE = Recipe(batch_size=8, epochs=2, learning_rate=3e-3, dtype="float32", clip_norm=1.0)
+RECIPE = Recipe(batch_size=8, epochs=2, learning_rate=3e-3, dtype="float32")
 RUN = TrainRun(log_every=1)
 
 

@@ -5,7 +5,9 @@ One failing cell does not cost the others.
 
 import collections
 import dataclasses
+import json
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -16,12 +18,15 @@ import time
 import pandas as pd
 import pytest
 
-from amuro_jax.config import EvalSet
+from amuro_jax.config import EvalSet, Role, ScoreRun, TrainRun
 from amuro_jax.convert.revisions import list_revisions
 from amuro_jax.errors import ConfigError, DataError
+from amuro_jax.evals import run as score_run
 from amuro_jax.report import report
-from amuro_jax.results import results, store
-from amuro_jax.study import plan, runner
+from amuro_jax.results import plan, results
+from amuro_jax.results.store import Store
+from amuro_jax.study import executor
+from amuro_jax.train import run as train_run
 from amuro_jax.train.training import Trained
 from tests.study.conftest import study_of
 
@@ -29,19 +34,19 @@ HEAD = ("metric", "value", "stderr", "low", "high", "n", "majority", "chance")
 SCRIPT = """
 import sys
 from amuro_jax.convert.revisions import list_revisions
-from amuro_jax.study import runner
+from amuro_jax.study import executor
 from tests.study.conftest import study_of
 import types
 checkpoints, data, workdir = sys.argv[1:]
 config = study_of(types.SimpleNamespace(checkpoints=checkpoints, data=data), workdir)
-failures = runner.run(config, list_revisions(config.suite), report=print)
+failures = executor.run(config, list_revisions(config.suite), report=print)
 sys.exit(3 if failures else 0)
 """
 
 
 def run(config, **changes):
     config = dataclasses.replace(config, **changes)
-    return runner.run(config, list_revisions(config.suite, config.select))
+    return executor.run(config, list_revisions(config.suite, config.select))
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +82,7 @@ def command(series, root, tmp_path_factory):
 
 def kill_after(process, workdir, lines):
     """Kills the process once the log has so many lines."""
-    while len(store.read_log(workdir)) < lines and process.poll() is None:
+    while len(Store.open(workdir).read_log()) < lines and process.poll() is None:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -96,8 +101,8 @@ def whole(command, tmp_path_factory):
 def numbers(workdir):
     """Every cell's key, scores of its rows and value."""
     return {
-        record["key"]: (record["metrics"], store.read_rows(workdir, record["key"]))
-        for record in store.records(workdir)
+        record.key: (record.metrics, Store.open(workdir).rows(record.key))
+        for record in Store.open(workdir).records()
     }
 
 
@@ -109,7 +114,7 @@ def test_killed_twice_it_gives_the_same_results_and_no_cell_twice(command, whole
     process = command(tmp_path)
     _, error = process.communicate()
     assert process.returncode == 0, error
-    log = store.read_log(tmp_path)
+    log = Store.open(tmp_path).read_log()
     finished = collections.Counter(line["key"] for line in log if line["event"] == "finished")
     assert set(finished.values()) == {1}
     for key in finished:  # nothing is started after it was finished
@@ -125,27 +130,26 @@ def test_killed_twice_it_gives_the_same_results_and_no_cell_twice(command, whole
 
 
 def test_nothing_is_left_behind(whole):
-    assert not list((whole / "models").glob("*")) and not (whole / "lease.json").exists()
-    assert all(
-        cell["key"] and store.is_done(whole, cell["key"]) for cell in plan.read_plan(whole).cells
-    )
+    assert not list((whole / "models").glob("*"))
+    store = Store.open(whole)
+    assert all(cell.key and store.is_done(cell.key) for cell in plan.read_plan(store.storage).cells)
 
 
 def test_a_second_run_does_nothing(command, whole):
-    before = (whole / "cells.log").read_bytes()
+    before = Store.open(whole).read_log()
     process = command(whole)
     process.communicate()
-    assert process.returncode == 0 and (whole / "cells.log").read_bytes() == before
+    assert process.returncode == 0 and Store.open(whole).read_log() == before
 
 
 def compiled(workdir):
     """What each run in the folder compiled."""
-    return [line for line in store.read_log(workdir) if line["event"] == "compiled"]
+    return [line for line in Store.open(workdir).read_log() if line["event"] == "compiled"]
 
 
 def test_only_the_first_checkpoint_needs_programs(whole):
     asked = collections.Counter()
-    for line in store.read_log(whole):
+    for line in Store.open(whole).read_log():
         if line["event"] == "finished":
             asked[line["cell"].removeprefix("train ").split()[0].rstrip(":")] += (
                 line["compiles"]["compiled"] + line["compiles"]["cached"]
@@ -172,27 +176,23 @@ def test_a_process_with_kept_programs_compiles_none_of_them(command, whole, tmp_
 
 def test_the_report_of_a_real_run(whole):
     page = report.write_report(whole)
-    assert "None: every score that the configuration asks for is there." in page.read_text()
+    assert (
+        "None: every score that the configuration asks for is there."
+        in pathlib.Path(page).read_text()
+    )
     assert len(results.load(whole, 50).cells) == 12
 
 
 def test_provenance_says_what_the_number_is(whole):
-    trained = {record["key"]: record for record in store.records(whole, "train")}
-    for record in store.records(whole):
-        source = record["provenance"]
-        assert {
-            "checkpoint_hash",
-            "checkpoint",
-            "tokenizer",
-            "code",
-            "jax",
-            "devices",
-            "data",
-            "score",
-        } <= source.keys()
-        assert record["protocol"]["name"] == "strict" and record["seconds"] > 0
-        assert source["checkpoint"]["files"]["model.safetensors"]
-    assert len(trained) == 2 and all(record["metrics"]["steps"] == 8 for record in trained.values())
+    store = Store.open(whole)
+    trained = {record.key: record for record in store.records("train")}
+    for record in store.records():
+        source = record.provenance
+        assert source.tokenizer and source.jax and source.devices and source.data
+        assert record.protocol == "strict" and record.seconds > 0 and record.scoring.rows == 6
+        assert source.checkpoint["files"]["model.safetensors"]
+        assert not record.model.tuned_on or source.model in trained
+    assert len(trained) == 2 and all(one.metrics["steps"] == 8 for one in trained.values())
 
 
 def test_one_failing_cell_does_not_cost_the_others(series, tmp_path):
@@ -202,26 +202,25 @@ def test_one_failing_cell_does_not_cost_the_others(series, tmp_path):
     lines = (data / "lab_events/test.jsonl").read_text().splitlines()
     (data / "lab_events/test.jsonl").write_text("\n".join([lines[0], '{"broken": ', *lines[2:]]))
     config = study_of(
-        series, tmp_path / "study", data_root=str(data), fine_tunes=[], select="log:1"
+        series, tmp_path / "study", data_root=str(data), fine_tunes=(), select="log:1"
     )
     config = dataclasses.replace(
         config,
-        formats="default",
-        evals=[EvalSet("lab_events", "multiple_choice"), EvalSet("lab_nli")],
+        formats=("default",),
+        evals=(EvalSet("lab_events", Role.MULTIPLE_CHOICE), EvalSet("lab_nli")),
     )
     (failure,) = run(config)
     assert "lab_events" in failure and "not JSON" in failure
-    assert [record["specification"]["task"] for record in store.records(config.workdir)] == [
-        "lab_nli"
-    ]
+    assert [record.task for record in Store.open(config.workdir).records()] == ["lab_nli"]
     (line,) = results.load(config.workdir, 50).missing.to_dict("records")
     assert line["task"] == "lab_events" and "not JSON" in line["why"]
 
 
-@pytest.mark.parametrize("block", ["train", "score"])
+@pytest.mark.parametrize("block", ["train_run", "score_run"])
 def test_a_mesh_that_does_not_fit_is_refused_before_anything_is_done(series, tmp_path, block):
     config = study_of(series, tmp_path / "study")
-    getattr(config, block).mesh = "data:3"
+    changed = dataclasses.replace(getattr(config, block), mesh="data:3")
+    config = dataclasses.replace(config, **{block: changed})
     with pytest.raises(ConfigError, match="does not fill 8 devices") as caught:
         run(config)
     assert caught.value.where == f"config.{block}.mesh=data:3" and not (tmp_path / "study").exists()
@@ -231,7 +230,7 @@ def test_training_and_scoring_each_on_its_mesh(series, tmp_path, monkeypatch):
     """The training is not done: its mesh, and that of what it was given, are looked at."""
     seen = []
 
-    def fine_tune(params, config, examples, recipe, *, mesh, **_):
+    def fine_tune(params, config, examples, recipe, run, *, mesh, **_):
         seen.extend([mesh.shape, params["embed"]["embedding"].sharding.mesh.shape])
         return Trained(params, params, 1, 0.5, 1, 1.0)
 
@@ -239,12 +238,17 @@ def test_training_and_scoring_each_on_its_mesh(series, tmp_path, monkeypatch):
         seen.append(params["embed"]["embedding"].sharding.mesh.shape)
         raise DataError("not scored")
 
-    monkeypatch.setattr(runner, "fine_tune", fine_tune)
-    monkeypatch.setattr(runner, "evaluate", evaluate)
+    monkeypatch.setattr(train_run, "fine_tune", fine_tune)
+    monkeypatch.setattr(score_run, "evaluate", evaluate)
     config = study_of(
-        series, tmp_path / "study", formats="default", select="log:1", evals=[EvalSet("lab_nli")]
+        series,
+        tmp_path / "study",
+        formats=("default",),
+        select="log:1",
+        evals=(EvalSet("lab_nli"),),
+        train_run=TrainRun(mesh="fsdp:8"),
+        score_run=ScoreRun(mesh="data:4,tensor:2"),
     )
-    config.train.mesh, config.score.mesh = "fsdp:8", "data:4,tensor:2"
     run(config)
     train, score = {"data": 1, "fsdp": 8, "tensor": 1}, {"data": 4, "fsdp": 1, "tensor": 2}
     assert seen == [score, train, train, score]
@@ -255,11 +259,97 @@ def test_a_damaged_checkpoint_does_not_cost_the_others(series, tmp_path):
     broken = tmp_path / "series/step1-tokens1K/model.safetensors"
     broken.write_bytes(broken.read_bytes()[:-1000])
     config = study_of(
-        series, tmp_path / "study", suite=str(tmp_path / "series"), fine_tunes=[], formats="default"
+        series,
+        tmp_path / "study",
+        suite=str(tmp_path / "series"),
+        fine_tunes=(),
+        formats=("default",),
     )
-    config = dataclasses.replace(config, evals=[EvalSet("lab_nli")])
+    config = dataclasses.replace(config, evals=(EvalSet("lab_nli"),))
     (failure,) = run(config)
     assert "step1-tokens1K" in failure
-    assert [record["model"]["checkpoint"] for record in store.records(config.workdir)] == [
-        "step10-tokens10K"
-    ]
+    records = Store.open(config.workdir).records()
+    assert [record.model.checkpoint for record in records] == ["step10-tokens10K"]
+
+
+def test_checkpoints_of_different_context_get_prompts_of_their_own(series, tmp_path):
+    """A second checkpoint with a shorter context: nothing fitted to the first one's is reused."""
+    shutil.copytree(series.checkpoints, tmp_path / "series")
+    short = tmp_path / "series/step10-tokens10K/config.json"
+    values = json.loads(short.read_text())
+    short.write_text(json.dumps(values | {"max_position_embeddings": 48}))
+    config = study_of(
+        series,
+        tmp_path / "study",
+        suite=str(tmp_path / "series"),
+        formats=("default",),
+        shots=(4,),
+        evals=(EvalSet("lab_nli", of=("lab_nli",)),),
+    )
+    assert run(config) == []
+    store = Store.open(config.workdir)
+    longest = {"step1-tokens1K": 0, "step10-tokens10K": 0}
+    for record in store.records():
+        rows = store.rows(record.key)
+        name = record.model.checkpoint
+        longest[name] = max(longest[name], int(rows["context_tokens"].max()))
+    assert longest["step1-tokens1K"] > 48 >= longest["step10-tokens10K"]
+
+
+def test_equal_weights_are_said_and_noted(series, tmp_path):
+    shutil.copytree(series.checkpoints, tmp_path / "series")
+    shutil.rmtree(tmp_path / "series/step10-tokens10K")
+    shutil.copytree(tmp_path / "series/step1-tokens1K", tmp_path / "series/step10-tokens10K")
+    config = study_of(
+        series,
+        tmp_path / "study",
+        suite=str(tmp_path / "series"),
+        fine_tunes=(),
+        formats=("default",),
+        evals=(EvalSet("lab_nli"),),
+    )
+    said = []
+    revisions = list_revisions(config.suite)
+    assert executor.run(config, revisions, report=said.append) == []
+    assert any("step10-tokens10K has the same weights as step1-tokens1K" in line for line in said)
+    made = plan.read_plan(Store.open(config.workdir).storage)
+    assert made.duplicates == {"step10-tokens10K": "step1-tokens1K"}
+
+
+@pytest.mark.parametrize("damage", ["rows", "record"])
+def test_a_damaged_cell_is_said_and_computed_again(series, tmp_path, damage):
+    config = study_of(
+        series,
+        tmp_path / "study",
+        fine_tunes=(),
+        select="log:1",
+        formats=("default",),
+        evals=(EvalSet("lab_nli"), EvalSet("lab_nli_ood")),
+    )
+    assert run(config) == []
+    store, said = Store.open(config.workdir), []
+    key = sorted(store.keys())[0]
+    before = store.rows(key)
+    name = "rows.parquet" if damage == "rows" else "cell.json"
+    path = tmp_path / "study/cells" / key / name
+    path.write_bytes(path.read_bytes()[:-10] if damage == "rows" else b"")
+    assert len(results.load(config.workdir, 50).missing) == 1
+    assert executor.run(config, list_revisions(config.suite, "log:1"), report=said.append) == []
+    assert any("is damaged and computed again" in line for line in said)
+    pd.testing.assert_frame_equal(store.rows(key), before, rtol=1e-5, atol=1e-6)
+
+
+def test_finished_cells_of_another_workdir_are_taken_over(series, tmp_path):
+    config = study_of(
+        series,
+        tmp_path / "first",
+        fine_tunes=(),
+        formats=("default",),
+        evals=(EvalSet("lab_nli"),),
+    )
+    assert run(config) == []
+    second = {"workdir": str(tmp_path / "second"), "reuse": (config.workdir,)}
+    assert run(config, **second) == []
+    store = Store.open(second["workdir"])
+    assert len(store.records()) == 2
+    assert not [line for line in store.read_log() if line["event"] == "started"]

@@ -1,0 +1,92 @@
+"""What determines a number: the content keys of fine-tuned models and of scores. No jax.
+
+Where and how fast the work is done (`TrainRun`, `ScoreRun`, folders) is no part of a key, nor is the
+verb that did it. Fields that are None are left out of what is hashed, so that a new optional field
+leaves the keys of what does not use it as they were.
+"""
+
+import dataclasses
+
+from amuro_jax import files
+from amuro_jax.config import Recipe, Scoring, to_dict
+from amuro_jax.data import protocols, sources
+from amuro_jax.data.registry import get_task
+
+TRAIN_RULES = 2  # raised when the same recipe would give other parameters
+SCORE_RULES = 2  # raised when the same model would get another number
+
+
+def train_key(model: str, recipe: Recipe, tokenizer: str, data_root: str = "") -> str:
+    """Identity of a fine-tuned model.
+
+    Args:
+        model: identity of the checkpoint that it starts from.
+        tokenizer: fingerprint.
+    """
+    task = get_task(recipe.task)
+    split = sources.train_split(task, data_root)
+    return files.content_key(
+        {
+            "train": TRAIN_RULES,
+            "model": model,
+            "recipe": _values(recipe),
+            "task": _definition(recipe.task),
+            "data": sources.dataset_checksum(task, split),
+            "tokenizer": tokenizer,
+        }
+    )
+
+
+def score_key(
+    model: str,
+    task: str,
+    format: str,
+    shots: int,
+    scoring: Scoring,
+    tokenizer: str,
+    data_root: str = "",
+) -> str:
+    """Key of one score of the model with identity `model`."""
+    return files.content_key(
+        {
+            "score": SCORE_RULES,
+            "model": model,
+            "task": _definition(task),
+            "format": format,
+            "shots": shots,
+            "scoring": _values(scoring),
+            "data": data_checksums(task, scoring, data_root),
+            "tokenizer": tokenizer,
+        }
+    )
+
+
+def _values(block) -> dict:
+    """Fields of a recipe or scoring that are set; the protocol by the quirks that are on."""
+    values = {name: value for name, value in to_dict(block).items() if value is not None}
+    protocol = protocols.resolve(values.pop("protocol"), tuple(values.pop("quirks")))
+    values.pop("task", None)  # by what it says, not by its name: `_definition`
+    return values | {"quirks": sorted(name for name, on in protocol.switches().items() if on)}
+
+
+def _definition(name: str):
+    """A registered set by its name (the rules' numbers stand for its definition); a task file by
+    what it says, whatever the file is called.
+    """
+    task = get_task(name)
+    return dataclasses.asdict(task) if name.endswith((".yaml", ".yml")) else task.name
+
+
+def data_checksums(name: str, scoring: Scoring, data_root: str = "") -> dict[str, str]:
+    """Split → SHA-256 of the rows that are scored, and of those that give the shots where they are
+    another file.
+    """
+    task, protocol = get_task(name), protocols.resolve(scoring.protocol, scoring.quirks)
+    test = sources.test_split(task, protocol, data_root)
+    checksums = {test.name: sources.dataset_checksum(task, test)}
+    owner = get_task(task.source.shots_from) if task.source.shots_from else task
+    train = owner.source.train
+    if train and (not data_root or sources.split_path(owner, train, data_root)):
+        split = sources.train_split(owner, data_root)
+        checksums[f"{owner.name}:{split.name}"] = sources.dataset_checksum(owner, split)
+    return checksums

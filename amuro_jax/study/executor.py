@@ -1,0 +1,263 @@
+"""Carries out a study's jobs in this process; killed anywhere, it resumes and computes nothing twice."""
+
+import dataclasses
+import functools
+import traceback
+
+import jax
+import jax.numpy as jnp
+
+from amuro_jax import checkpoint, compiles, files, sharding
+from amuro_jax.config import StudyConfig, to_dict
+from amuro_jax.convert.prefetch import Prefetcher
+from amuro_jax.errors import AmuroError
+from amuro_jax.evals.run import Evaluator, ScoreJob
+from amuro_jax.logs import progress_bar
+from amuro_jax.models.parameters import logical_axes
+from amuro_jax.opened import Checkpoint, read_checkpoint
+from amuro_jax.records import Cell
+from amuro_jax.results.plan import Plan
+from amuro_jax.results.store import Store
+from amuro_jax.scoring.scorer import keep_programs
+from amuro_jax.storage import Storage
+from amuro_jax.study import grid, plan
+from amuro_jax.study.plan import Job, JobKind
+from amuro_jax.train.run import TrainingData, TrainJob, train
+
+CLAIM = "lease"  # one process at a time works in a folder
+
+
+def run(config: StudyConfig, revisions, report=lambda line: None) -> list[str]:
+    """Runs every cell that is not done; returns a line for each that failed.
+
+    Args:
+        report: gets lines about what was compiled, recomputed or found to be a duplicate.
+
+    Raises:
+        ConfigError: a study that cannot be run as written.
+        AmuroError: another process is at work in the folder, or took it over.
+    """
+    grid.validate(config)
+    train_mesh = sharding.whole_mesh(config.train_run.mesh, "config.train_run.mesh")
+    evaluator = Evaluator(config.score_run, "config.score_run.mesh")
+    storage = Storage.open(config.workdir)
+    with storage.claim(CLAIM) as claim, compiles.watch() as watch:
+        executor = LocalExecutor(config, revisions, claim, watch, evaluator, train_mesh, report)
+        budget = int((config.disk_budget_gb or 0) * 1e9)
+        names = [revision.name for revision in revisions]
+        executor.start()
+        try:
+            with Prefetcher(names, budget=budget) as folders:
+                for name in names:
+                    executor.checkpoint(name, folders)
+        finally:
+            executor.bar.close()
+            if (
+                watch.total != compiles.Compiles()
+            ):  # a run with nothing left leaves the log as it was
+                executor.store.log("compiled", "", config.name, **watch.total.record())
+            report(str(watch.total))
+        return executor.failures
+
+
+@dataclasses.dataclass
+class _Model:
+    """A model whose turn it is: its checkpoint, identity, and how its parameters are got."""
+
+    opened: Checkpoint
+    identity: str
+    params: object
+
+
+class LocalExecutor:
+    """One process that does a study's jobs, checkpoint by checkpoint.
+
+    What checkpoints share (compiled scorers, prepared prompts, encoded training sets) is made once.
+    A job that fails does not cost the others.
+    """
+
+    def __init__(self, config: StudyConfig, revisions, claim, watch, evaluator, train_mesh, report):
+        self.config, self.report = config, report
+        self.storage = Storage.open(config.workdir)
+        self.store = Store(self.storage)
+        self.reused = [Store.open(url) for url in config.reuse]
+        self.plan: Plan = plan.make_plan(config, revisions)
+        self.jobs: list[Job] = plan.jobs_of(config, revisions)
+        self.evaluator, self.train_mesh, self.data = evaluator, train_mesh, TrainingData()
+        self.failures: list[str] = []
+        self._claim, self._watch = claim, watch
+        self._identities: dict[str, str] = {}  # of checkpoints → the first one's name
+
+    def start(self) -> None:
+        """Records what is asked for; compiled programs are kept in the folder, so that a killed
+        study does not compile again.
+        """
+        keep_programs(self.storage.child("programs"))
+        total = sum(len(job.cells) or 1 for job in self.jobs)
+        self.bar = progress_bar(total, self.config.name, unit="cell")
+        asked = to_dict(self.config)
+        self.storage.write_json(f"configs/{files.content_key(asked)}.json", asked)
+        self._write_plan()
+
+    def _write_plan(self):
+        self._claim.check()
+        self.plan.write(self.storage)
+
+    def checkpoint(self, name: str, folders) -> None:
+        """All jobs of one checkpoint: the base model's scores, then each fine-tuned model."""
+        jobs = [job for job in self.jobs if job.checkpoint == name]
+        try:
+            opened = read_checkpoint(next(folders))
+        except AmuroError as error:
+            self._fail(jobs[0].model.checkpoint, error)
+            self.bar.update(sum(len(job.cells) or 1 for job in jobs))
+            return
+        self._note(opened, jobs)
+        base = _lazily(lambda: opened.load_params(self.evaluator.mesh, jnp.float32))
+        training = {job.model: job for job in jobs if job.kind == JobKind.TRAIN}
+        for job in (job for job in jobs if job.kind == JobKind.SCORE):
+            self._guarded(f"{job.model.label()}: model", self._model, opened, base, job, training)
+
+    def _model(self, opened, base, job: Job, training):
+        if job.model not in training:
+            self._score_all(_Model(opened, opened.identity, base), job)
+            return
+        train_job = self._train_job(opened, training[job.model])
+        key, folder = train_job.key(), train_job.out
+        model = _Model(opened, key, _lazily(lambda: self._tuned(folder)))
+        trained, kept = self.store.is_done(key), checkpoint.is_model(folder)
+        if self._todo(model, job) and not (trained and kept):
+            params = self._train(train_job, base())
+            model.params = _lazily(lambda: params)
+        self.bar.update(1)
+        self._score_all(model, job)
+        if not self.config.keep_models and not self._todo(model, job):
+            checkpoint.remove(folder)
+
+    def _train_job(self, opened, job: Job) -> TrainJob:
+        made = TrainJob(
+            opened, job.recipe, job.model, "", "", self.config.data_root, self.config.train_run
+        )
+        key = made.key()
+        return dataclasses.replace(
+            made,
+            workdir=str(self.storage.child("runs", key)),
+            out=str(self.storage.child("models", key)),
+        )
+
+    def _tuned(self, folder):
+        return checkpoint.load_params(folder, mesh=self.evaluator.mesh)
+
+    def _train(self, job: TrainJob, params):
+        key, label = job.key(), f"train {job.model.label()}"
+        self._claim.check()
+        self.store.log("started", key, label)
+        before = self._watch.total
+        done = train(job, params, self.data, description=f"  {job.model.label()}")
+        self.store.commit(done.record, claim=self._claim)
+        checkpoint.remove(str(self.storage.child("runs", key, "state")))
+        self._finished(done.record, label, before)
+        return _moved(done.params, job.checkpoint.config, self.evaluator.mesh)
+
+    def _score_all(self, model: _Model, job: Job) -> None:
+        todo = self._todo(model, job)
+        self.bar.update(len(job.cells) - len(todo))
+        for cell in todo:
+            score = self._score_job(model, cell)
+            self._guarded(score.label(), self._score, score, model, key=score.key())
+            self.bar.update(1)
+
+    def _todo(self, model: _Model, job: Job) -> list[Cell]:
+        return [cell for cell in job.cells if not self._is_done(self._score_job(model, cell))]
+
+    def _is_done(self, job: ScoreJob) -> bool:
+        """Whether a score is there: here, or in a workdir that may be reused (then it is copied)."""
+        key = job.key()
+        problem = self.store.problem(key)
+        if problem:
+            self.report(f"{job.label()} is damaged and computed again: {problem}")
+        if problem == "":
+            return True
+        for other in self.reused:
+            if other.is_done(key):
+                rows = other.rows(key).to_dict("records")
+                self.store.commit(other.read(key), rows, claim=self._claim)
+                return True
+        return False
+
+    def _score_job(self, model: _Model, cell: Cell) -> ScoreJob:
+        return ScoreJob(
+            model.opened,
+            model.identity,
+            cell.model,
+            cell.task,
+            cell.format,
+            cell.shots,
+            self.config.scoring,
+            self.config.data_root,
+        )
+
+    def _score(self, job: ScoreJob, model: _Model) -> None:
+        self._claim.check()
+        key, label = job.key(), job.label()
+        self.store.log("started", key, label)
+        self.bar.set_postfix_str(label)
+        before = self._watch.total
+        record, rows = self.evaluator.score(job, model.params())
+        self.store.commit(record, rows, claim=self._claim)
+        self._finished(record, label, before)
+
+    def _finished(self, record, label, before):
+        spent = (self._watch.total - before).record()
+        self.store.log("finished", record.key, label, seconds=record.seconds, compiles=spent)
+
+    def _note(self, opened: Checkpoint, jobs: list[Job]) -> None:
+        """Puts the keys of one checkpoint's cells into the plan, so that the report knows which
+        cells are this study's, and notes a checkpoint whose weights were met before.
+        """
+        name, keys = jobs[0].model.checkpoint, {}
+        identities = {jobs[0].model: opened.identity}
+        for job in jobs:
+            if job.kind == JobKind.TRAIN:
+                identities[job.model] = self._train_job(opened, job).key()
+            for cell in job.cells:
+                model = _Model(opened, identities.get(job.model, opened.identity), None)
+                keys[cell.identity] = self._score_job(model, cell).key()
+        first = self._identities.setdefault(opened.identity, name)
+        changed = self.plan.with_keys(keys)
+        if first != name:
+            self.report(f"{name} has the same weights as {first}: it counts as one checkpoint")
+            duplicates = changed.duplicates | {name: first}
+            changed = dataclasses.replace(changed, duplicates=duplicates)
+        if changed != self.plan:
+            self.plan = changed
+            self._write_plan()
+
+    def _guarded(self, label, function, *arguments, key=""):
+        """One fault must not cost the others; a lost claim ends the run."""
+        try:
+            function(*arguments)
+        except AmuroError as error:
+            self._claim.check()
+            self._fail(label, error, key=key)
+        except Exception as error:
+            self._claim.check()
+            self._fail(label, error, traceback.format_exc(), key)
+
+    def _fail(self, label, error, trace=None, key=""):
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        kind = f"{type(error).__name__}: " if trace else ""
+        self.failures.append(f"{label}: {kind}{first}")
+        self.store.log("failed", key, label, error=str(error), trace=trace)
+
+
+def _moved(params, config, mesh):
+    """Parameters laid out for a mesh; those that lie so already are not copied."""
+    if mesh is None:
+        return params
+    return jax.device_put(params, sharding.shardings(logical_axes(config), params, mesh))
+
+
+def _lazily(make):
+    """A function that gives the value that `make` makes at the first call."""
+    return functools.cache(make)
