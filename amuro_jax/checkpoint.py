@@ -127,7 +127,7 @@ def save_model(
     _check_tree(params, abstract_params(config), where=folder)
     if not epath.Path(tokenizer_folder).is_dir():
         raise CheckpointError("no tokenizer folder there", where=tokenizer_folder)
-    writes, key = jax.process_index() == 0, identity or provenance.get("identity", "")
+    writes, key = jax.process_index() == 0, identity
     folder = epath.Path(folder)
     with new_folder(folder) if writes else contextlib.nullcontext():
         _meet("model folder")

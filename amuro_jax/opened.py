@@ -81,7 +81,7 @@ def read_checkpoint(folder) -> Checkpoint:
         raise CheckpointError(warning, where=folder, hint=hint)
     return Checkpoint(
         folder,
-        checkpoint.model_hash(folder),
+        checkpoint.read_identity(folder).key,
         checkpoint.read_config(folder),
         tokenizer,
         checkpoint.read_provenance(folder),

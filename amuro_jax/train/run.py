@@ -158,12 +158,14 @@ def save(job: TrainJob, params: dict, record: TrainRecord) -> None:
     opened = job.checkpoint
     provenance = {
         "form": "fine_tuned",
-        "identity": record.key,
         "parents": [opened.identity],
         "base": opened.source,
         "training": records.to_json(record),
     }
-    checkpoint.save_model(job.out, params, opened.config, opened.folder / "tokenizer", provenance)
+    tokenizer = opened.folder / "tokenizer"
+    checkpoint.save_model(
+        job.out, params, opened.config, tokenizer, provenance, identity=record.key
+    )
 
 
 def run(config: TrainConfig) -> epath.Path:
@@ -176,7 +178,7 @@ def run(config: TrainConfig) -> epath.Path:
     workdir = epath.Path(config.workdir)
     claim_workdir(workdir, config)
     out = workdir / "model"
-    if (out / "provenance.json").exists():
+    if checkpoint.is_model(out):
         return out
     opened = open_checkpoint(config.checkpoint)
     source = opened.source
