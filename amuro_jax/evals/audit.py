@@ -352,6 +352,13 @@ def audit_store(workdir) -> dict[str, list[Finding]]:
     """
     store = Store.open(workdir)
     keys = [record.key for record in store.records()]
+    if store.damaged:
+        key, why = next(iter(store.damaged.items()))
+        raise DataError(
+            f"{len(store.damaged)} damaged cells, first {key}: {why}",
+            where=store.storage,
+            hint="run the study again: they are computed anew",
+        )
     if not keys:
         raise DataError(
             "no finished cells",

@@ -160,7 +160,7 @@ def test_a_store_of_cells(tmp_path):
         and found["b" * 16][0].where == "step1 + paws: qqp io 4-shot"
     )
     (tmp_path / "cells" / ("b" * 16) / "rows.parquet").write_bytes(b"cut off")
-    with pytest.raises(DataError, match="the checksum does not match"):
+    with pytest.raises(DataError, match="1 damaged cells, first bbbb"):
         audit.audit_store(tmp_path)
     with pytest.raises(DataError, match="no finished cells"):
         audit.audit_store(tmp_path / "nothing")
