@@ -4,8 +4,17 @@ import pandas as pd
 
 from amuro_jax.analyses import figures
 from amuro_jax.analyses.analysis import Analysis, Sentence
-from amuro_jax.analyses.changes import LEVEL, PLACE_COLUMNS, POOLED_COLUMNS, pairs_of, pooled
-from amuro_jax.analyses.figures import FigureSpec, Interval, IntervalPanel, LegendEntry
+from amuro_jax.analyses.changes import (
+    LEVEL,
+    PLACE_COLUMNS,
+    POOLED_COLUMNS,
+    change,
+    pairs_of,
+    pooled,
+    uncertainty,
+    uncertainty_columns,
+)
+from amuro_jax.analyses.figures import FigureSpec, Interval, IntervalPanel, LegendEntry, LinePanel
 from amuro_jax.analyses.words import effect, is_clear, listed, plus_minus, unclear, with_interval
 from amuro_jax.evals.statistics import holm
 from amuro_jax.results.results import Results
@@ -49,6 +58,49 @@ def ood_change(results: Results, _=None) -> pd.DataFrame:
     if len(table):
         table["p_holm"] = table.groupby("role")["p"].transform(holm)
     return table
+
+
+def ood_by_checkpoint(results: Results, tables) -> pd.DataFrame:
+    """The out-of-domain change of each fine-tuning set's models at each checkpoint, in the format
+    of `ood_change`.
+    """
+    table, lines = tables["ood_change"], []
+    outside = table[table["role"] == "out_of_domain"] if len(table) else table
+    for row in outside.itertuples():
+        view = (row.format, row.shots)
+        for checkpoint in results.checkpoints:
+            cells = pairs_of(results, [checkpoint], row.tuned_on, row.task, view)[0]
+            found = results.estimate(change, list(cells))
+            lines.append(
+                {
+                    "tuned_on": row.tuned_on,
+                    "task": row.task,
+                    "checkpoint": checkpoint,
+                    "format": row.format,
+                    "change": found.value,
+                    **uncertainty(found),
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def draw_by_checkpoint(results: Results, tables) -> FigureSpec | None:
+    """Out-of-domain change over pre-training, a line per set."""
+    table = tables["ood_by_checkpoint"]
+    table = table.dropna(subset=["change"]) if len(table) else table
+    if table.empty:
+        return None
+    line, drawn = figures.track(results), []
+    names = {
+        f"{row.task} after {row.tuned_on}": (row.task, row.tuned_on) for row in table.itertuples()
+    }
+    legend = figures.entries(names)
+    for label, (task, tuned_on) in names.items():
+        points = table[(table["task"] == task) & (table["tuned_on"] == tuned_on)]
+        drawn.append(figures.series(line, points, legend[label], "change"))
+    axis = figures.Axis("fine-tuned − base")
+    panel = LinePanel("", line.axis, axis, tuple(drawn), (figures.Level(0.0, ""),))
+    return FigureSpec(figures.one_range([panel]), tuple(legend.values()))
 
 
 def draw_domains(results: Results, tables) -> FigureSpec | None:
@@ -97,6 +149,7 @@ def say_domains(results: Results, tables):
         )
 
 
+QUESTION = "Does what is learned carry over to other data of the task"
 DOMAINS = Analysis(
     "ood_change",
     "In and out of domain",
@@ -107,9 +160,22 @@ DOMAINS = Analysis(
         **POOLED_COLUMNS,
         "p_holm": "p with Holm's correction over the sets of the role",
     },
-    "Does what is learned carry over to other data of the task",
+    QUESTION,
     draw_domains,
     "Change after fine-tuning, mean over checkpoints, with 95 % intervals. The sets of a task are "
     "compared in one format.",
     say_domains,
+)
+BY_CHECKPOINT = Analysis(
+    "ood_by_checkpoint",
+    "Out of domain over pre-training",
+    ood_by_checkpoint,
+    {
+        **{name: PLACE_COLUMNS[name] for name in ("tuned_on", "task", "checkpoint", "format")},
+        "change": "fine-tuned − base on the out-of-domain set",
+        **uncertainty_columns(),
+    },
+    QUESTION,
+    draw_by_checkpoint,
+    "Change of each out-of-domain set after fine-tuning, by checkpoint, with 95 % intervals.",
 )

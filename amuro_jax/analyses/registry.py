@@ -2,7 +2,7 @@
 these records. No jax.
 """
 
-from amuro_jax.analyses import domains, formats, gains, learned, scores, transfer, turning
+from amuro_jax.analyses import domains, formats, gains, learned, scores, shots, transfer, turning
 from amuro_jax.analyses.analysis import Analysis, Tables, installed_analyses
 from amuro_jax.results.results import Results
 
@@ -13,6 +13,7 @@ ANALYSES: tuple[Analysis, ...] = (
     gains.BY_GROUP,
     turning.TURNING,
     domains.DOMAINS,
+    domains.BY_CHECKPOINT,
     transfer.MATRIX,
     transfer.BY_KIND,
     transfer.BY_CHECKPOINT,
@@ -20,6 +21,7 @@ ANALYSES: tuple[Analysis, ...] = (
     transfer.MRC,
     formats.SENSITIVITY,
     formats.SPREAD,
+    shots.SHOTS,
     gains.GAINS,
     scores.CELLS,
     scores.MISSING,

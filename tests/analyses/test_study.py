@@ -182,6 +182,38 @@ def test_plateau_is_the_first_checkpoint_level_with_the_best():
     assert table["reached"].tolist() == ["s2"]
 
 
+def test_out_of_domain_change_by_checkpoint():
+    cells = []
+    for name, values in {"s1": (0.4, 0.5), "s2": (0.5, 0.3)}.items():
+        cells += [
+            cell(name, "", "lab_nli_ood", values[0], "out_of_domain", NLI),
+            cell(name, NLI, "lab_nli_ood", values[1], "out_of_domain", NLI),
+        ]
+    tables = tables_of(made(cells))
+    changes_by = tables["ood_by_checkpoint"].set_index("checkpoint")["change"]
+    assert changes_by.to_dict() == pytest.approx({"s1": 0.1, "s2": -0.2})
+    spec = tables.analyses["ood_by_checkpoint"].figure(tables.results, tables)
+    (line,) = spec.panels[0].series
+    assert line.y == pytest.approx((0.1, -0.2)) and line.label == "lab_nli_ood after lab_nli"
+
+
+def test_effect_of_shots():
+    cells = []
+    for shots, value in ((0, 0.3), (4, 0.5)):
+        for name in ("s1", "s2"):
+            line = cell(name, "", NLI, value)
+            cells.append(line | {"shots": shots, "key": f"{line['key']} {shots}"})
+    results = made(cells)
+    tables = tables_of(results)
+    assert tables["shots"].groupby("shots")["value"].mean().to_dict() == {0: 0.3, 4: 0.5}
+    panel = tables.analyses["shots"].figure(results, tables).panels[0]
+    assert [(one.label, one.y) for one in panel.series] == [
+        ("0 shots", (0.3, 0.3)),
+        ("4 shots", (0.5, 0.5)),
+    ]
+    assert tables_of(made([cell("s1", "", NLI, 0.5)]))["shots"].empty
+
+
 def test_a_missing_cell_makes_an_undefined_estimate(two_tasks):
     assert two_tasks.estimate(changes.change, [None, two_tasks.find("s1", "", NLI)]) == NOTHING
 
