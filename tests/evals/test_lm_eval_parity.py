@@ -214,14 +214,17 @@ def test_generated_text(both, until):
 
 @pytest.mark.parametrize("length", [1, 2, 5])
 def test_stop_strings_from_within_the_text(both, length):
-    """One of its own for each text, of several tokens and of parts of tokens."""
+    """Those of each text its own, of several tokens and of parts of tokens. They are cut off in the
+    order given: of "c" and "bc", "abcd" keeps the b.
+    """
     _, ours, theirs = both
     contexts = [text + answer for text in TEXTS for answer in ANSWERS]
     calls = []
     for context, text in zip(contexts, generated(theirs, contexts, new=16), strict=True):
         stop = text[len(text) // 2 :][:length]
-        calls.append((context, {"until": [stop, "not in it"], "max_gen_toks": 16}))
-    calls = [call for call in calls if call[1]["until"][0]]
+        until = [stop[1:2] or "not in it", stop]
+        calls.append((context, {"until": until, "max_gen_toks": 16}))
+    calls = [call for call in calls if call[1]["until"][1]]
     mine = ours.generate_until(instances("generate_until", copy.deepcopy(calls)))
     other = theirs.generate_until(instances("generate_until", copy.deepcopy(calls)))
     assert mine == other and len(calls) > 20
