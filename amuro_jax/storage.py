@@ -135,7 +135,7 @@ class Storage(abc.ABC):
         """
         found = {}
         for path, about in self.listing(prefix).items():
-            unit, _, name = path[len(prefix) + 1 :].partition("/")
+            unit, _, name = path[len(prefix) + 1 if prefix else 0 :].partition("/")
             if name in names:
                 found.setdefault(unit, [None] * len(names))[names.index(name)] = about
         return found
@@ -307,9 +307,9 @@ class Storage(abc.ABC):
             yield
         except AmuroError:
             raise
-        except FileNotFoundError as error:
-            raise AmuroError("no such file", where=self.where(name)) from error
         except self._FOREIGN as error:
+            if doing == "read" and isinstance(error, FileNotFoundError):
+                raise AmuroError("no such file", where=self.where(name)) from error
             said = str(error) or type(error).__name__
             raise AmuroError(
                 f"cannot {doing}: {said}", where=self.where(name), hint=self._HINT

@@ -255,3 +255,6 @@ def test_units_are_listed_with_their_files(storage):
         "b": [listing["cells/b/x"], None],
     }
     assert storage.units("none", ("x",)) == {}
+    assert list(storage.units("", ("x",))) == ["elsewhere"]
+    with pytest.raises(AmuroError, match="no such file"):
+        storage.stream("none")

@@ -260,3 +260,14 @@ def test_a_record_is_sealed_with_all_its_fields():
     assert sealed.unseal(text.encode(), "a" * 16, "x").record == plain
     with pytest.raises(DataError, match="record of cell a"):
         sealed.unseal(text.encode(), "b" * 16, "x")
+
+
+def test_the_examples_of_the_documentation_run(root, cells, tmp_path, monkeypatch):
+    text = (root / "docs/storage.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    store.merge(cells, cells, Store.open("work/study"))
+    for example in examples:
+        exec(example.replace("gs://bucket/study", f"{cells.storage}-new"), {})
+    assert len(examples) == 2 and len(Store.open("work/both").frame()) == 3
+    assert Store.open(f"{cells.storage}-new").storage.read_text("notes/a.txt") == "text"
