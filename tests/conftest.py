@@ -1,6 +1,7 @@
 """Shared fixtures. Eight virtual CPU devices, set before jax is imported; no network."""
 
 import os
+import tempfile
 import uuid
 from pathlib import Path
 
@@ -17,6 +18,8 @@ os.environ.setdefault(
     "TPU_SKIP_MDS_QUERY", "1"
 )  # the TPU compiler must not look for a metadata server
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# Conversions of the tests are no part of the user's cache, nor found there.
+os.environ.setdefault("AMURO_CACHE", tempfile.mkdtemp(prefix="amuro-tests-"))
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest  # noqa: E402
