@@ -16,7 +16,7 @@ from amuro_jax.errors import CheckpointError, ConfigError
 BESIDE = (
     512 << 10
 )  # bytes of a converted folder besides the parameters: index and versions of the store, tokenizer
-LAYOUT = 12  # raised when the same source would be written otherwise
+LAYOUT = 3  # raised when the same source would be written otherwise
 
 
 def default_cache() -> Path:
