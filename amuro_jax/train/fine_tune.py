@@ -4,7 +4,6 @@ import dataclasses
 
 from amuro_jax.config import Recipe, TrainRun
 from amuro_jax.data.types import TrainExample
-from amuro_jax.errors import DataError
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.train.batches import PACKING_GAIN, Batches, packing_saves
 from amuro_jax.train.objective import LanguageModelling, Objective
@@ -62,7 +61,7 @@ def fine_tune(
         TrainingError: a loss or gradient is not finite.
         Preempted: SIGTERM came; the state is saved.
     """
-    _check(examples, config)
+    objective.check(examples, config)
     step = step_of(recipe, run, config, mesh, objective, trainable)
     arguments = (examples, recipe.batch_size, recipe.seed, step.row_multiple)
     pays = run.packing is None and packing_saves(*arguments) >= PACKING_GAIN
@@ -89,21 +88,3 @@ def fine_tune(
     )
     merged = trainable.merge(trained.trained, step.frozen(params))
     return dataclasses.replace(trained, params=merged)
-
-
-def _check(examples, config):
-    if not examples:
-        raise DataError("no training examples", where="training set")
-    if not any(example.loss_mask[1:].any() for example in examples):
-        raise DataError(
-            "no example has a token to learn",
-            where="training set",
-            hint="completions are empty, or cut off by max_length",
-        )
-    longest = max(examples, key=lambda example: len(example.tokens))
-    if len(longest.tokens) > config.max_length:
-        raise DataError(
-            f"{len(longest.tokens)} tokens, the model's context is {config.max_length}",
-            where=f"row {longest.row}",
-            hint="lower max_length",
-        )

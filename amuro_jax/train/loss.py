@@ -3,8 +3,11 @@
 The vocabulary is projected at those positions only.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import optax
 
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.forward import forward, logits
@@ -28,22 +31,39 @@ def loss_sums(params: dict, batch: dict, *, config: ModelConfig, dtype, remat: s
     return loss, (jnp.sum(batch["weight"]), hits)
 
 
+def target_losses(params: dict, batch: dict, *, config: ModelConfig, dtype, remat: str):
+    """−log p(target) and whether it is the argmax, each [B, N], of every place in `batch`."""
+    layout = Layout(batch["position"], batch["enter"], batch["leave"])
+    hidden, _ = forward(params, batch["tokens"], layout, config=config, dtype=dtype, remat=remat)
+    at_BND = jnp.take_along_axis(hidden, batch["source"][:, :, None], axis=1)
+    each = functools.partial(_target_losses, params, config=config)
+    if at_BND.shape[1] <= CHUNK:
+        return each(at_BND, batch["target"])
+    parts = jax.lax.map(
+        jax.checkpoint(lambda part: each(*part)), (_chunks(at_BND), _chunks(batch["target"]))
+    )
+    return tuple(jnp.moveaxis(part, 0, 1).reshape(batch["target"].shape) for part in parts)
+
+
+def _chunks(x):
+    """[B, N, …] → [N / CHUNK, B, CHUNK, …]."""
+    return jnp.moveaxis(x.reshape(x.shape[0], -1, CHUNK, *x.shape[2:]), 1, 0)
+
+
 def _chunked(params, hidden_BND, target_BN, weight_BN, config):
-    count = hidden_BND.shape[1]
-    if count <= CHUNK:
+    if hidden_BND.shape[1] <= CHUNK:
         return _cross_entropy(params, hidden_BND, target_BN, weight_BN, config)
-
-    def chunks(x):
-        return jnp.moveaxis(x.reshape(x.shape[0], count // CHUNK, CHUNK, *x.shape[2:]), 1, 0)
-
     one = jax.checkpoint(lambda part: _cross_entropy(params, *part, config))
-    losses, hits = jax.lax.map(one, (chunks(hidden_BND), chunks(target_BN), chunks(weight_BN)))
+    losses, hits = jax.lax.map(one, (_chunks(hidden_BND), _chunks(target_BN), _chunks(weight_BN)))
     return jnp.sum(losses), jnp.sum(hits)
 
 
 def _cross_entropy(params, hidden_BND, target_BN, weight_BN, config):
-    scores = logits(params, hidden_BND, config)
-    chosen = jnp.take_along_axis(scores, target_BN[..., None], axis=-1)[..., 0]
-    loss = jax.nn.logsumexp(scores, axis=-1) - chosen
-    hits = jnp.argmax(scores, axis=-1) == target_BN
+    loss, hits = _target_losses(params, hidden_BND, target_BN, config=config)
     return jnp.sum(loss * weight_BN), jnp.sum(hits * weight_BN)
+
+
+def _target_losses(params, hidden_BND, target_BN, *, config):
+    scores = logits(params, hidden_BND, config)
+    loss = optax.softmax_cross_entropy_with_integer_labels(scores, target_BN)
+    return loss, jnp.argmax(scores, axis=-1) == target_BN

@@ -6,6 +6,7 @@ An objective is a frozen, hashable value: one compiled step serves every run tha
 import dataclasses
 from typing import Protocol
 
+from amuro_jax.errors import DataError
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.train.batches import LanguageCollator, PackedCollator
 from amuro_jax.train.loss import loss_sums
@@ -13,6 +14,9 @@ from amuro_jax.train.loss import loss_sums
 
 class Objective(Protocol):
     """The interface between a training step and its loss. Implementations are hashable."""
+
+    def check(self, examples: list, config: ModelConfig) -> None:
+        """Raises a `DataError` on examples that cannot be trained on."""
 
     def collator(self, examples: list, weigh_examples: bool = False, packed: int | None = None):
         """`collate(chosen examples, rows) -> Batch`, in few shapes for all of `examples`.
@@ -32,6 +36,18 @@ class Objective(Protocol):
 class LanguageModelling:
     """Cross entropy of the tokens behind the loss mask: supervised fine-tuning, pre-training."""
 
+    def check(self, examples: list, config: ModelConfig) -> None:
+        """Raises a `DataError`: no examples, nothing to learn, or a row longer than the context."""
+        if not examples:
+            raise DataError("no training examples", where="training set")
+        if not any(example.loss_mask[1:].any() for example in examples):
+            raise DataError(
+                "no example has a token to learn",
+                where="training set",
+                hint="completions are empty, or cut off by max_length",
+            )
+        check_lengths(examples, config)
+
     def collator(self, examples: list, weigh_examples: bool = False, packed: int | None = None):
         """Right-padded rows of one example, or rows of several."""
         if packed is not None:
@@ -42,3 +58,14 @@ class LanguageModelling:
         """Sums over predicted tokens; `batch` holds the arrays of `train.batches.Batch`."""
         loss, (weight, hits) = loss_sums(params, batch, config=config, dtype=dtype, remat=remat)
         return loss, (weight, {"accuracy": hits})
+
+
+def check_lengths(examples: list, config: ModelConfig) -> None:
+    """Raises a `DataError` on an example that is longer than the model's context."""
+    longest = max(examples, key=lambda example: len(example.tokens))
+    if len(longest.tokens) > config.max_length:
+        raise DataError(
+            f"{len(longest.tokens)} tokens, the model's context is {config.max_length}",
+            where=f"row {longest.row}",
+            hint="lower max_length",
+        )

@@ -12,11 +12,11 @@ from amuro_jax.models.parameters import (
     flatten,
     init_params,
     logical_axes,
-    unflatten,
 )
 from amuro_jax.train.batches import pack_batch, pad_batch
 from amuro_jax.train.optimizer import Optimizer
 from amuro_jax.train.step import Step, make_step
+from tests.train import torch_olmo
 from tests.train.tiny import MODEL, examples
 
 ADAM = Optimizer(clip_norm=1.0)
@@ -52,22 +52,7 @@ def test_three_steps_equal_torch(params, batches):
     agree to 1e-5.
     """
     torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
-    config = transformers.OlmoConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        tie_word_embeddings=True,
-        pad_token_id=1,
-        eos_token_id=2,
-        max_position_embeddings=64,
-    )
-    model = transformers.OlmoForCausalLM(config)
-    with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            tensor.copy_(torch.tensor(np.array(_as_hf(params, name))))
+    model = torch_olmo.model_of(params)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=1e-2, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0
     )
@@ -88,45 +73,7 @@ def test_three_steps_equal_torch(params, batches):
         losses.append(loss.item())
     state, ours = run(make_step(MODEL, ADAM), params, batches)
     np.testing.assert_allclose(ours, losses, atol=1e-5)
-    theirs = unflatten({name: _from_hf(model, name) for name in flatten(params)})
-    close(state.params, theirs, 1e-4)
-
-
-_HF = {
-    "layers/attention/query/kernel": "self_attn.q_proj",
-    "layers/attention/key/kernel": "self_attn.k_proj",
-    "layers/attention/value/kernel": "self_attn.v_proj",
-    "layers/attention/out/kernel": "self_attn.o_proj",
-    "layers/mlp/gate/kernel": "mlp.gate_proj",
-    "layers/mlp/up/kernel": "mlp.up_proj",
-    "layers/mlp/down/kernel": "mlp.down_proj",
-}
-
-
-def _as_hf(params, name):
-    if "layers." not in name:
-        return params["embed"]["embedding"]
-    layer = int(name.split(".")[2])
-    ours = next(ours for ours, theirs in _HF.items() if theirs in name)
-    kernel = np.asarray(flatten(params)[ours][layer])
-    return (
-        kernel.reshape(32, -1).T
-        if "out/" not in ours and kernel.ndim == 3
-        else kernel.reshape(-1, kernel.shape[-1]).T
-    )
-
-
-def _from_hf(model, name):
-    state = model.state_dict()
-    if name == "embed/embedding":
-        return state["model.embed_tokens.weight"].numpy()
-    shape = flatten(abstract_params(MODEL))[name].shape
-    return np.stack(
-        [
-            state[f"model.layers.{i}.{_HF[name]}.weight"].numpy().T.reshape(shape[1:])
-            for i in range(2)
-        ]
-    )
+    close(state.params, torch_olmo.params_of(model), 1e-4)
 
 
 @pytest.mark.parametrize("micro", [2, 4, 8])
