@@ -4,13 +4,14 @@ import dataclasses
 
 from amuro_jax.config import Recipe, TrainRun
 from amuro_jax.data.types import TrainExample
+from amuro_jax.errors import TrainingError
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.train.batches import PACKING_GAIN, Batches, packing_saves
 from amuro_jax.train.objective import LanguageModelling, Objective
 from amuro_jax.train.optimizer import Optimizer, linear_schedule, warmup_steps
-from amuro_jax.train.step import Step, make_step
+from amuro_jax.train.step import Step, make_stacked_step, make_step
 from amuro_jax.train.trainable import AllParameters, Trainable
-from amuro_jax.train.training import SavePolicy, Trained, run_training
+from amuro_jax.train.training import SavePolicy, Trained, run_stacked, run_training
 
 
 def step_of(
@@ -61,19 +62,8 @@ def fine_tune(
         TrainingError: a loss or gradient is not finite.
         Preempted: SIGTERM came; the state is saved.
     """
-    objective.check(examples, config)
     step = step_of(recipe, run, config, mesh, objective, trainable)
-    arguments = (examples, recipe.batch_size, recipe.seed, step.row_multiple)
-    pays = run.packing is None and packing_saves(*arguments) >= PACKING_GAIN
-    packed = step.row_multiple if run.packing or pays else None
-    batches = Batches(
-        examples,
-        recipe.batch_size,
-        recipe.epochs,
-        recipe.seed,
-        step.row_multiple,
-        objective.collator(examples, weigh_examples, packed),
-    )
+    batches = _batches(examples, recipe, run, step, config, weigh_examples, objective)
     warmup = warmup_steps(batches.total, recipe.warmup_fraction, warmup_rounded_down)
     trained = run_training(
         step,
@@ -88,3 +78,66 @@ def fine_tune(
     )
     merged = trainable.merge(trained.trained, step.frozen(params))
     return dataclasses.replace(trained, params=merged)
+
+
+def fine_tune_stacked(
+    members: dict[str, dict],
+    config: ModelConfig,
+    examples: list[TrainExample],
+    recipe: Recipe,
+    run: TrainRun = TrainRun(),
+    *,
+    learning_rates: dict[str, float] | None = None,
+    mesh=None,
+    workdir=None,
+    weigh_examples: bool = False,
+    warmup_rounded_down: bool = False,
+    objective: Objective = LanguageModelling(),
+    trainable: Trainable = AllParameters(),
+    description: str = "train",
+) -> dict[str, Trained | TrainingError]:
+    """Runs one recipe on several models of one shape in one program (see `run_stacked`).
+
+    Args:
+        members: name → fp32 tree: checkpoints, or the same one under several names.
+        learning_rates: of single members, where they differ from the recipe's.
+    """
+    step = step_of(recipe, run, config, mesh, objective, trainable)
+    stacked = make_stacked_step(step, len(members))
+    batches = _batches(examples, recipe, run, stacked, config, weigh_examples, objective)
+    warmup = warmup_steps(batches.total, recipe.warmup_fraction, warmup_rounded_down)
+    rates = {name: recipe.learning_rate for name in members} | (learning_rates or {})
+    done = run_stacked(
+        stacked,
+        batches,
+        [linear_schedule(rates[name], batches.total, warmup) for name in members],
+        members,
+        workdir=workdir,
+        save=SavePolicy(run.save_every),
+        log_every=run.log_every,
+        seed=recipe.seed,
+        description=description,
+    )
+    return {
+        name: one
+        if isinstance(one, TrainingError)
+        else dataclasses.replace(
+            one, params=trainable.merge(one.trained, step.frozen(members[name]))
+        )
+        for name, one in done.items()
+    }
+
+
+def _batches(examples, recipe, run, step, config, weigh_examples, objective):
+    objective.check(examples, config)
+    arguments = (examples, recipe.batch_size, recipe.seed, step.row_multiple)
+    pays = run.packing is None and packing_saves(*arguments) >= PACKING_GAIN
+    packed = step.row_multiple if run.packing or pays else None
+    return Batches(
+        examples,
+        recipe.batch_size,
+        recipe.epochs,
+        recipe.seed,
+        step.row_multiple,
+        objective.collator(examples, weigh_examples, packed),
+    )

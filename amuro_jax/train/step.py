@@ -9,8 +9,10 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from amuro_jax import sharding
+from amuro_jax.errors import ConfigError
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.train.objective import LanguageModelling, Objective
 from amuro_jax.train.optimizer import Optimizer
@@ -166,6 +168,87 @@ class Step:
         return jnp.moveaxis(array.reshape(-1, self.micro_batches, *array.shape[1:]), 1, 0)
 
 
+class StackedStep:
+    """A `Step` for several models of one shape at once: states, frozen parameters, metrics and
+    learning rates have a leading axis `checkpoint`, sharded over the mesh's `data`; the batch is
+    the same for all.
+    """
+
+    def __init__(self, step: Step, members: int):
+        """
+        Raises:
+            ConfigError: the mesh's `data` axis does not divide the members.
+        """
+        self.step, self.members, self.mesh, self.trainable = (
+            step,
+            members,
+            step.mesh,
+            step.trainable,
+        )
+        shards = 1 if step.mesh is None else step.mesh.shape["data"]
+        if members % shards:
+            raise ConfigError(
+                f"{members} checkpoints cannot be shared evenly by {shards} devices",
+                where="mesh",
+                hint="make the mesh's data axis a divisor of their number",
+            )
+        self.row_multiple = step.row_multiple // shards
+        self.state_shardings = None if step.mesh is None else self._leading(step.state_shardings)
+        out = None
+        if step.mesh is not None:
+            out = (self.state_shardings, self._leading(sharding.replicated(step.mesh)))
+        self.jitted = jax.jit(
+            jax.vmap(step._update, in_axes=(0, 0, None, 0)), donate_argnums=0, out_shardings=out
+        )
+        self._start = jax.jit(jax.vmap(step._first_state), out_shardings=self.state_shardings)
+
+    def init(self, params: list[dict], seed: int = 0) -> State:
+        """The states of all members at step 0.
+
+        Raises:
+            ConfigError: members of different shapes.
+        """
+        split = [self.trainable.split(tree, self.step.config, seed)[0] for tree in params]
+        return self._start(_stacked(split))
+
+    def frozen(self, params: list[dict]) -> dict:
+        """Parameters that are not trained, of all members."""
+        return _stacked([self.step.frozen(tree) for tree in params])
+
+    def abstract_state(self) -> State:
+        """Shapes and dtypes of the states."""
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((self.members, *leaf.shape), leaf.dtype),
+            self.step.abstract_state(),
+        )
+
+    def __call__(self, states: State, batch: dict, learning_rates, frozen: dict | None = None):
+        """One update of every member; `learning_rates` has one for each."""
+        rates, frozen = jnp.asarray(learning_rates, jnp.float32), {} if frozen is None else frozen
+        if self.mesh is None:
+            return self.jitted(states, frozen, batch, rates)
+        rows = NamedSharding(self.mesh, PartitionSpec("fsdp"))
+        batch = {name: jax.device_put(array, rows) for name, array in batch.items()}
+        with jax.set_mesh(self.mesh):
+            return self.jitted(states, frozen, batch, rates)
+
+    def _leading(self, shardings):
+        return jax.tree.map(
+            lambda one: NamedSharding(self.mesh, PartitionSpec("data", *one.spec)), shardings
+        )
+
+
+def _stacked(trees):
+    shapes = [jax.tree.map(jnp.shape, tree) for tree in trees]
+    if different := next((i for i, other in enumerate(shapes) if other != shapes[0]), None):
+        raise ConfigError(
+            f"checkpoints 0 and {different} have parameters of different shapes",
+            where="checkpoints",
+            hint="train them one after the other",
+        )
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
 @functools.lru_cache(maxsize=32)
 def make_step(
     config: ModelConfig,
@@ -179,3 +262,9 @@ def make_step(
 ) -> Step:
     """The one `Step` of these arguments: all checkpoints and recipes of a study share it."""
     return Step(config, optimizer, dtype, remat, micro_batches, mesh, objective, trainable)
+
+
+@functools.lru_cache(maxsize=8)
+def make_stacked_step(step: Step, members: int) -> StackedStep:
+    """The one `StackedStep` of a step and a number of members."""
+    return StackedStep(step, members)
