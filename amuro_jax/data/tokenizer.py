@@ -66,7 +66,9 @@ class Tokenizer:
         self.vocab_size = backend.get_vocab_size()
         self._source = backend.to_str()
         self.fingerprint = hashlib.sha256(
-            (self._source + json.dumps([eos_id, bos_id, pad_id, add_bos])).encode()
+            (
+                self._source + json.dumps([eos_id, bos_id, pad_id, add_bos, *self.eos_ids[1:]])
+            ).encode()
         ).hexdigest()
         # It only adds special tokens, which nobody asks for here, and trims spaces off the offsets,
         # which would hide token boundaries.

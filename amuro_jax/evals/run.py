@@ -92,6 +92,7 @@ class Evaluator:
             prepared,
             bootstrap=scoring.bootstrap,
             seed=scoring.bootstrap_seed,
+            model=job.model.label(),
             **summary,
         )
         checksums = keys.data_checksums(job.task, scoring, job.data_root)

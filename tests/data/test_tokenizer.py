@@ -90,6 +90,7 @@ def test_every_eos_id_ends_a_text(backend, tmp_path):
     )
     made = Tokenizer.load(folder)
     assert made.eos_id == end and made.eos_ids == (end, turn, backend.token_to_id(EOS))
+    assert made.fingerprint != Tokenizer(backend, end, None, 1).fingerprint
     assert made.own_eos_id == made.start_id == backend.token_to_id(EOS)
     ids = [*made.encode("the cat"), turn, backend.token_to_id(PAD), end]
     assert made.decode(ids, skip_special=True) == "the cat"

@@ -1,0 +1,33 @@
+"""Scoring a checkpoint on a set: what an error says about where it came from."""
+
+import jax
+import numpy as np
+import pytest
+
+from amuro_jax.config import Method, Scoring
+from amuro_jax.evals.run import Evaluator, ScoreJob
+from amuro_jax.opened import open_checkpoint
+from amuro_jax.records import ModelRef
+from amuro_jax.scoring.requests import NonFiniteError
+from tests.study.conftest import series  # noqa: F401
+
+
+@pytest.mark.parametrize("method", [Method.TOKEN_PROB, Method.FREE])
+def test_a_broken_model_is_named_with_its_set_and_row(series, method):  # noqa: F811
+    name = "step10-tokens10K"
+    opened = open_checkpoint(str(series.checkpoints / name))
+    broken = jax.tree.map(lambda leaf: leaf * np.nan, opened.load_params(None))
+    model = ModelRef(suite="series", checkpoint=name, step=10, tokens=10_000)
+    job = ScoreJob(
+        opened,
+        opened.identity,
+        model,
+        "lab_nli",
+        "default",
+        1,
+        Scoring(rows=3, method=method, bootstrap=10),
+        str(series.data),
+    )
+    with pytest.raises(NonFiniteError, match="is not finite") as raised:
+        Evaluator().score(job, broken)
+    assert raised.value.where.startswith(f"{name} base: lab_nli (default, 1 shots), row ")
