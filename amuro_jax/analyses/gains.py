@@ -18,7 +18,7 @@ from amuro_jax.analyses.changes import (
 from amuro_jax.analyses.figures import FigureSpec, LinePanel
 from amuro_jax.analyses.learned import FINE, NEITHER, PRE
 from amuro_jax.analyses.words import count, effect, is_clear, listed, unclear, with_interval
-from amuro_jax.evals.statistics import holm
+from amuro_jax.evals.statistics import holm, mcnemar
 from amuro_jax.results.results import Results
 
 
@@ -47,9 +47,24 @@ def gains(results: Results, _=None) -> pd.DataFrame:
                 "tuned": cell.value,
                 "change": found.value,
                 **uncertainty(found),
+                **_rows_changed(results, base, tuned),
             }
         )
     return pd.DataFrame(lines)
+
+
+def _rows_changed(results, base, tuned):
+    """How many rows only one of two models has right, and McNemar's exact test of them; of right
+    and wrong answers on the same rows alone.
+    """
+    unknown = {"gained": np.nan, "lost": np.nan, "p_mcnemar": np.nan}
+    if results.scores is None or base is None or base["metric"] != "accuracy":
+        return unknown
+    first, second = results.scores(base["key"]), results.scores(tuned["key"])
+    if not first.index.equals(second.index):
+        return unknown
+    gained, lost = int((second > first).sum()), int((second < first).sum())
+    return {"gained": gained, "lost": lost, "p_mcnemar": mcnemar(gained, lost)}
 
 
 def gain_by_group(results: Results, tables) -> pd.DataFrame:
@@ -211,6 +226,9 @@ GAINS = Analysis(
         "tuned": "score of the fine-tuned model",
         "change": "fine-tuned − base on the same rows",
         **uncertainty_columns(),
+        "gained": "rows that only the fine-tuned model has right (accuracy alone)",
+        "lost": "rows that only the base model has right (accuracy alone)",
+        "p_mcnemar": "p-value of McNemar's exact test of the two",
     },
 )
 BY_GROUP = Analysis(

@@ -5,6 +5,7 @@ pair every comparison. No jax.
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -69,6 +70,8 @@ class Results:
             that differences are paired.
         duplicate_of: checkpoint → the latest checkpoint that serves the same weights.
         published_averages: whether means over sets repeat quirk 19 (SciQ counts twice).
+        scores: a cell's scores by row, from its key; None where there are no rows (imported
+            results).
     """
 
     name: str
@@ -79,6 +82,7 @@ class Results:
     draws: dict[str, np.ndarray]
     duplicate_of: dict[str, str] = dataclasses.field(default_factory=dict)
     published_averages: bool = False
+    scores: Callable[[str], pd.Series] | None = None
 
     @property
     def distinct(self) -> list[str]:
@@ -100,10 +104,14 @@ class Results:
             )
         )
 
+    @functools.cached_property
+    def _records(self) -> list[dict]:
+        return self.cells.to_dict("records")
+
     def find(
         self, checkpoint: str, tuned_on: str, task: str, format: str = "", shots: int | None = None
-    ) -> pd.Series | None:
-        """The finished cell, in the set's main view where no format is given.
+    ) -> dict | None:
+        """The finished cell by column, in the set's main view where no format is given.
 
         None where it is missing.
         """
@@ -111,7 +119,7 @@ class Results:
         place = self._at.get(
             (checkpoint, tuned_on, task, format or usual[0], usual[1] if shots is None else shots)
         )
-        return None if place is None else self.cells.iloc[place]
+        return None if place is None else self._records[place]
 
     def estimate(self, statistic, cells: list) -> Estimate:
         """`statistic` of the cells' scores, a function of arrays [..., cells].
@@ -264,6 +272,7 @@ def load(workdir, resamples: int = 3000) -> Results:
         paired_draws(cells.drop_duplicates("key"), scores.get, resamples),
         duplicates(list(asked.checkpoints), cells),
         protocols.published_averages(asked.config.scoring.protocol, asked.config.scoring.quirks),
+        scores.__getitem__,
     )
 
 

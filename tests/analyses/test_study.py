@@ -1,8 +1,11 @@
 """The analyses against numbers worked out by hand, and what they say when cells are missing."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from amuro_jax.analyses import changes, domains, formats, gains, learned, transfer, turning
 from amuro_jax.analyses.registry import tables_of
@@ -120,6 +123,18 @@ def test_differences_are_paired():
     )
     assert found.stderr == 0 and not found.clear
     assert results.draws["s1lab_nlidefault"].std() == pytest.approx(0.5 / np.sqrt(40), rel=0.25)
+
+
+def test_rows_that_change_are_counted_and_tested():
+    base, tuned = pd.Series([1.0, 0, 0, 0, 0, 0, 0, 1]), pd.Series([0.0, 1, 1, 1, 1, 1, 1, 1])
+    rows = {"s1lab_nlidefault": base, f"s1{NLI}lab_nlidefault": tuned}
+    results = made([cell("s1", "", NLI, 0.25), cell("s1", NLI, NLI, 0.875)], rows)
+    (line,) = gains.gains(results).to_dict("records")
+    assert np.isnan(line["p_mcnemar"])  # no rows are known
+    results = dataclasses.replace(results, scores=rows.get)
+    (line,) = gains.gains(results).to_dict("records")
+    assert (line["gained"], line["lost"]) == (6, 1)
+    assert line["p_mcnemar"] == pytest.approx(stats.binomtest(1, 7).pvalue)
 
 
 def test_draws_of_other_rows_are_not_paired():

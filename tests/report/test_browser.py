@@ -5,6 +5,7 @@ network.
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.skipif(not BROWSER, reason="no browser on this machine"
 def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
     synthetic.make_store(folder, rows=20, steps=(16, 1600))
-    return report.write_report(folder)
+    return Path(report.write_report(folder))
 
 
 @pytest.fixture
