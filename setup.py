@@ -17,11 +17,10 @@ REQUIRES = [
     "orbax-checkpoint>=0.12.8,<0.13",  # OCDBT layout written by convert/ is the one of this series
     "tensorstore>=0.1.80",
     "xxhash>=3.4",  # checksums of stored chunks: ten times as fast as the read they guard
-    "transformers>=4.57,<6",  # reference models of `amuro verify`; no torch needed to import
     "datasets>=4,<6",  # parquet mirrors only: script data sets are gone
     "huggingface_hub>=1,<3",
+    "httpx>=0.27",  # huggingface_hub's errors of the network are its
     "tokenizers>=0.22,<0.24",
-    "safetensors>=0.6",
     "absl-py>=2.1",
     "ml_collections>=1.0",  # config files with typed overrides
     "etils[epath]>=1.11",
@@ -47,11 +46,15 @@ EXTRAS = {
     # AmuroLM subclasses its LM class. The extra's name has a hyphen: pip 23, which comes with
     # Python 3.11, does not find a name with an underscore.
     "lm-eval": ["lm_eval==0.4.13"],
+    # `amuro verify --reference` compares logits with transformers' own model.
+    "verify": ["transformers>=4.57,<6", "torch==2.13.0"],
     "test": [
         "pytest>=8",
         "pytest-xdist>=3.6",
         "hypothesis>=6.100",
         "torch==2.13.0",
+        "transformers>=4.57,<6",  # reference models
+        "safetensors>=0.6",  # reference reader and writer
         "libtpu",
         "ruff>=0.6",
         "peft>=0.19",  # adapters are read from and written in its format

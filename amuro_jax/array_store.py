@@ -6,8 +6,9 @@ layout (zarr 2 arrays in OCDBT, `_METADATA` with the tree) is Orbax's of the 0.1
 restores what is written here with Orbax itself.
 
 Checksums (XXH3, 64 bits, of a chunk's values in C order, little-endian) lie beside the arrays in
-`checksums.N.json`, one file per process that wrote, with those of the metadata files. They are compared as the chunks are read, so
-that a process which reads a part of an array checks that part and nothing is read twice.
+`checksums.N.json`, one file per process that wrote, with those of the metadata files. They are
+compared as the chunks are read, so that a process which reads a part of an array checks that part,
+and nothing is read twice.
 """
 
 import collections
@@ -298,7 +299,10 @@ def verify_arrays(path, names) -> int:
 
 
 def _read_chunks(pool, path, name, array, checksums, buffers):
-    """Fills `buffers` (part of the array → numpy) from its chunks; None: reads all, keeps none."""
+    """Fills `buffers` (part of the array → numpy) from its chunks; None: reads all, keeps none.
+
+    A part is (start, stop) per axis.
+    """
     known = checksums.get(name)
     if known is None or (known.shape, known.dtype, known.chunk) != (
         tuple(array.shape),

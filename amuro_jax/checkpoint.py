@@ -345,7 +345,8 @@ def _check_tree(found, wanted, *, where) -> None:
         )
     if extra := sorted(set(found) - set(wanted)):
         raise CheckpointError(
-            f"{len(extra)} parameters are not in the model, first {extra[0]} {found[extra[0]].shape}",
+            f"{len(extra)} parameters are not in the model, first {extra[0]} "
+            f"{found[extra[0]].shape}",
             where=where,
         )
     for name, leaf in wanted.items():

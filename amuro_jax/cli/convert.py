@@ -14,7 +14,8 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "checkpoint",
         "",
-        "Hub name with optional @revision, HF folder, native OLMo folder, or a folder of checkpoints with @name.",
+        "Hub name with optional @revision, HF folder, native OLMo folder, or a folder of checkpoints "
+        "with @name.",
     )
     flags.DEFINE_string(
         "out",
@@ -62,6 +63,7 @@ def main() -> None:
         folder = resolver.open_checkpoint(given.checkpoint, given.cache or None, **options)
     config = checkpoint.read_config(folder)
     print(
-        f"{config.family}: {config.num_parameters:,} parameters, {config.num_layers} layers, {config.vocab_size} embedding rows"
+        f"{config.family}: {config.num_parameters:,} parameters, {config.num_layers} layers, "
+        f"{config.vocab_size} embedding rows"
     )
     print(folder)

@@ -18,7 +18,8 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "dtype",
         "",
-        "float32, float16 or bfloat16; empty: as in the source, or as stored where the model was trained since.",
+        "float32, float16 or bfloat16; empty: as in the source, or as stored where the model was "
+        "trained since.",
     )
     flags.DEFINE_float("shard_gb", 5.0, "Largest weight file, in GB (10**9 bytes).")
     flags.DEFINE_string(

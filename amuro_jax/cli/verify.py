@@ -37,8 +37,7 @@ def main() -> None:
         raise ConfigError("no checkpoint given", where="--checkpoint")
     folder = resolver.open_checkpoint(given.checkpoint, given.cache or None)
     checks = verify.verify(folder, given.reference or None)
+    marks = {True: "ok", False: "FAILED", None: "-"}
     for check in checks:
-        print(
-            f"{ {True: 'ok', False: 'FAILED', None: '-'}[check.ok]:<7} {check.name:<17} {check.detail}"
-        )
+        print(f"{marks[check.ok]:<7} {check.name:<17} {check.detail}")
     verify.require(checks, folder)

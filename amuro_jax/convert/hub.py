@@ -230,7 +230,8 @@ def _check(path, identity, where, cache):
         raise CheckpointError(
             what,
             where=where,
-            hint="download it again; if it comes back the same, the mirror or the network changes it",
+            hint="download it again; if it comes back the same, the mirror or the network changes "
+            "it",
         )
     files.write_text(marker, "")
 

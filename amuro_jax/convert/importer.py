@@ -1,5 +1,5 @@
-"""Source folder → converted folder, block by block: a few tens of MB in memory whatever the model's
-size.
+"""Source folder → converted folder, block by block: a few tens of MB in memory, however large the
+model is.
 """
 
 import datetime
@@ -60,7 +60,8 @@ def convert(folder, out, *, provenance: dict | None = None, tokenizer=None, prog
         if bad:
             warnings.warn(
                 f"{folder}: {sum(bad.values())} weights are NaN or infinite, first in "
-                f"{next(iter(bad))} ({next(iter(bad.values()))}); scores of this model mean nothing",
+                f"{next(iter(bad))} ({next(iter(bad.values()))}); "
+                "scores of this model mean nothing",
                 stacklevel=2,
             )
         files.write_json(target / "model.json", source.config.to_json())
@@ -129,7 +130,7 @@ def write_params(source: Source, path, *, progress=None) -> tuple[dict, dict[str
     """Streams every tensor of the source into the `params/` folder `path`; each is read once.
 
     Returns:
-        Parameter → checksums of its chunks, and source tensor name → NaN and infinite values in it,
+        Parameter → checksums of its chunks, and source tensor → number of NaN and infinite values,
         where there are any.
     """
     dtypes, arrays, bad = parameter_dtypes(source), {}, {}

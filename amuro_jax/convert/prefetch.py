@@ -101,8 +101,12 @@ class Prefetcher:
             return
         needed = resolver.disk_needed(name, self._cache, **self._options)
         if needed > self._budget:
-            what = f"one checkpoint takes {needed / 1e9:.3g} GB, the disk budget is {self._budget / 1e9:.3g} GB"
-            raise ConfigError(what, where=name, hint="raise the budget")
+            raise ConfigError(
+                f"one checkpoint takes {needed / 1e9:.3g} GB, the disk budget is "
+                f"{self._budget / 1e9:.3g} GB",
+                where=name,
+                hint="raise the budget",
+            )
         with self._changed:
             while not self._stopped and not self._evict(index, self._budget - needed):
                 self._changed.wait()

@@ -10,7 +10,10 @@ from pathlib import Path
 from amuro_jax.convert.suites import LOCAL, UNITS, Suite, find_suite
 from amuro_jax.errors import CheckpointError, ConfigError
 
-SELECTIONS = "a list of revisions or steps (1000,18000,main), all, every:K, log:N or tokens:N, after filters such as `stage=1;`"
+SELECTIONS = (
+    "a list of revisions or steps (1000,18000,main), all, every:K, log:N or tokens:N, after "
+    "filters such as `stage=1;`"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +75,11 @@ def local_revisions(folder) -> list[Revision]:
         if revision and (revision.step is not None or revision.revision == "main")
     ]
     if not found:
-        what = f"no checkpoints in this folder ({len(members)} with a model, none with a step in its name)"
         raise CheckpointError(
-            what, where=folder, hint="one folder per checkpoint, named like step1000-tokens4M"
+            f"no checkpoints in this folder ({len(members)} with a model, none with a step in its "
+            "name)",
+            where=folder,
+            hint="one folder per checkpoint, named like step1000-tokens4M",
         )
     return ordered(found)
 

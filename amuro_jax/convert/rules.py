@@ -168,7 +168,8 @@ def check_table(
     missing, extra = sorted(set(expected) - set(kept)), sorted(set(kept) - set(expected))
     if missing or extra:
         lines = [
-            f"{len(missing)} tensors of the model are missing, {len(extra)} in the checkpoint are unknown"
+            f"{len(missing)} tensors of the model are missing, {len(extra)} in the checkpoint are "
+            "unknown"
         ]
         lines += [f"    missing: {name} {expected[name].shape}" for name in missing[:5]]
         lines += [f"    unknown: {name[:200]} {kept[name].describe()}" for name in extra[:5]]

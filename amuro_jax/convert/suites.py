@@ -118,7 +118,7 @@ LOCAL = Suite(
     "folder",
     r".*",
     (
-        r"stage(?P<stage>\d+)-(ingredient(?P<ingredient>\d+)-)?step(?P<step>\d+)-tokens(?P<tokens>[\d.]+)(?P<unit>[KMBT]?)B?",
+        rf"stage(?P<stage>\d+)-(ingredient(?P<ingredient>\d+)-)?{_STEP_TOKENS}",
         _STEP_TOKENS,
         r"step(?P<step>\d+)-seed-(?P<seed>[\w-]+)",
         r"(step|checkpoint|ckpt|iter)[-_]?(?P<step>\d+)(-unsharded|-hf)?",

@@ -94,9 +94,9 @@ def _read_bytes(tensor, offset, count):
             f"cannot read tensor {tensor.name}: {error}", where=tensor.path
         ) from error
     if done != count:
-        what = f"truncated: tensor {tensor.name} ({tensor.describe()}) needs bytes up to {offset + count}, "
         raise CheckpointError(
-            what + f"the file ends at {os.path.getsize(tensor.path)}",
+            f"truncated: tensor {tensor.name} ({tensor.describe()}) needs bytes up to "
+            f"{offset + count}, the file ends at {os.path.getsize(tensor.path)}",
             where=tensor.path,
             hint="download it again",
         )

@@ -68,7 +68,10 @@ def _tree(folder, config):
     ]
     if differing:
         name = differing[0]
-        detail = f"{len(differing)} differ, first {name}: stored {stored.get(name)}, the model wants {wanted.get(name)}"
+        detail = (
+            f"{len(differing)} differ, first {name}: stored {stored.get(name)}, the model wants "
+            f"{wanted.get(name)}"
+        )
         return Check("names and shapes", False, detail)
     return Check(
         "names and shapes", True, f"{len(wanted)} parameters, {config.num_parameters:,} scalars"
@@ -171,8 +174,8 @@ def _eos(folder, tokenizer, config):
 
 
 def eos_claims(folder, tokenizer, config: ModelConfig) -> dict[str, int]:
-    """Where an eos id is stated → the id: model config, generation config, tokenizer config (by its
-    token's text).
+    """Where an eos id is stated → the id: model config, generation config, tokenizer config (there
+    by the token's text).
     """
     claims = {} if config.eos_id is None else {"config": config.eos_id}
     if (folder / "generation_config.json").is_file():
@@ -230,8 +233,9 @@ def _same_tensors(folder, reference):
 
 
 def _parity(folder, reference, config) -> list[Check]:
-    if not importlib.util.find_spec("torch"):
-        return [Check("logits", None, "torch is not installed")]
+    for package in ("torch", "transformers"):
+        if not importlib.util.find_spec(package):
+            return [Check("logits", None, f"{package} is not installed (extra `verify`)")]
     params = checkpoint.load_params(folder, config, dtype=jnp.float32)
     hf = load_reference(reference)
     tokens, masks = example_tokens(config)
@@ -239,13 +243,17 @@ def _parity(folder, reference, config) -> list[Check]:
     for side, mask in masks.items():
         worst = max(worst, logit_difference(params, config, hf, tokens, mask))
         if not worst <= TOLERANCE:
-            detail = f"largest difference {worst:.2e} ({side} padding, {LENGTH} tokens); {departure(params, config, hf, tokens, mask)}"
+            detail = (
+                f"largest difference {worst:.2e} ({side} padding, {LENGTH} tokens); "
+                f"{departure(params, config, hf, tokens, mask)}"
+            )
             return [Check("logits", False, detail)]
     return [
         Check(
             "logits",
             True,
-            f"largest difference {worst:.2e} over {LENGTH} tokens, left- and right-padded (fp32, HF torch)",
+            f"largest difference {worst:.2e} over {LENGTH} tokens, left- and right-padded (fp32, "
+            "HF torch)",
         )
     ]
 

@@ -204,7 +204,8 @@ def test_truncated_and_trailing_bytes(tmp_path):
 
 
 def test_duplicate_names_and_bad_json(tmp_path):
-    twice = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    entry = b'"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
+    twice = b"{" + entry + b"," + entry + b"}"
     for text, message in (
         (twice, "duplicate name 'a'"),
         (b"{nope}", "not valid"),

@@ -1,4 +1,6 @@
-"""Import and export of one model: containers, dtypes, bad input, atomicity, a mesh, bounded memory."""
+"""Import and export of one model: containers, dtypes, bad input, atomicity, a mesh, bounded memory,
+checksums, identity.
+"""
 
 import dataclasses
 import json

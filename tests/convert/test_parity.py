@@ -1,6 +1,4 @@
-"""Every family and variant: the same logits as HF torch, and HF → Orbax → HF without the change of
-a bit.
-"""
+"""Every family and variant: the same logits as HF torch, and HF → Orbax → HF bit for bit."""
 
 import json
 
