@@ -23,7 +23,9 @@ from amuro_jax.analyses.words import (
     unclear,
     with_interval,
 )
-from amuro_jax.data.registry import get_task
+from amuro_jax.config import Metric
+from amuro_jax.data.registry import TASKS
+from amuro_jax.data.task import Kind
 from amuro_jax.evals.statistics import holm
 from amuro_jax.results.results import Results
 
@@ -97,11 +99,19 @@ def mrc_by_kind(results: Results, _=None) -> pd.DataFrame:
     return _by_kind(results, every_base=True)
 
 
+def _kind(results, task):
+    """How a set is answered; of a user's own set, which no registry has, by its metric."""
+    if task in TASKS:
+        return TASKS[task].kind
+    metrics = set(results.cells.loc[results.cells["task"] == task, "metric"])
+    return Kind.CLASSIFICATION if metrics <= {Metric.ACCURACY} else Kind.GENERATION
+
+
 def _by_kind(results, every_base):
     pairs: dict[tuple, list] = {}
     for tuned_on in results.fine_tuning_sets():
         for task in _others(results, tuned_on):
-            kinds = (get_task(tuned_on).kind, get_task(task).kind)
+            kinds = (_kind(results, tuned_on), _kind(results, task))
             found = pairs_of(results, results.distinct, tuned_on, task)
             pairs.setdefault(kinds, []).extend(found)
     table = pd.DataFrame(

@@ -190,7 +190,7 @@ class LocalExecutor:
             model.opened,
             model.identity,
             cell.model,
-            cell.task,
+            grid.task_of(self.config, cell.task),
             cell.format,
             cell.shots,
             self.config.scoring,

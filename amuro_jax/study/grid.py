@@ -5,7 +5,8 @@ import dataclasses
 from amuro_jax import config as configuration
 from amuro_jax.config import FineTune, ProtocolName, Recipe, Role, StudyConfig, require
 from amuro_jax.data import formats, protocols
-from amuro_jax.data.registry import get_task
+from amuro_jax.data.registry import TASKS, get_task
+from amuro_jax.data.task import Use
 from amuro_jax.errors import ConfigError
 from amuro_jax.records import Cell, ModelRef
 
@@ -52,7 +53,7 @@ def cells_of(config: StudyConfig, model: ModelRef) -> list[Cell]:
             role, formats_of_entry = Role.CROSS_TASK, formats_of_entry[:1]
         for shots in config.shots if entry.shots is None else entry.shots:
             cells += [
-                Cell(model, entry.task, role, name, shots, owners, entry.group)
+                Cell(model, _name(entry.task), role, name, shots, owners, entry.group)
                 for name in formats_of_entry
             ]
     return list(dict.fromkeys(cells))
@@ -69,8 +70,14 @@ def _formats(config, entry):
 def _may_be_crossed(config, task):
     """A fine-tuning set of the study, unless its own roles say otherwise."""
     tuned = {_name(entry.task) for entry in config.fine_tunes}
-    own_file = task.endswith((".yaml", ".yml"))
-    return "cross_task" in get_task(task).roles or (own_file and _name(task) in tuned)
+    registered = task in TASKS  # its roles are the published study's, whatever is tuned on
+    return Use.CROSS_TASK in get_task(task).roles and (registered or _name(task) in tuned)
+
+
+def task_of(config: StudyConfig, name: str) -> str:
+    """What `get_task` takes for a set that a cell names: the name, or the path of its YAML file."""
+    entries = (*config.evals, *config.fine_tunes)
+    return next(entry.task for entry in entries if _name(entry.task) == name)
 
 
 def _name(task: str) -> str:

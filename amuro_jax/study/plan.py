@@ -5,6 +5,7 @@ import dataclasses
 import enum
 
 from amuro_jax.config import Recipe, StudyConfig
+from amuro_jax.data.registry import get_task
 from amuro_jax.records import Cell, ModelRef
 from amuro_jax.results.plan import Plan, read_plan
 from amuro_jax.results.store import Store
@@ -142,7 +143,7 @@ def _estimate(config, left, store):
         recipe = grid.recipe_of(config, entry)
         if recipe.rows is None:
             whole = ", and all rows of the sets without a limit"
-        rows += left[JobKind.TRAIN][entry.task] * (recipe.rows or 0) * recipe.epochs
+        rows += left[JobKind.TRAIN][get_task(entry.task).name] * (recipe.rows or 0) * recipe.epochs
     limit = config.scoring.rows
     each = f"{limit:,} rows at most" if limit else "all rows of its set"
     wait = " and a fine-tuning" if left[JobKind.TRAIN] else ""

@@ -151,6 +151,19 @@ def test_transfer_is_led_by_the_change_and_ranked_by_it():
     assert published.loc[large, "relative"] == pytest.approx(3.0)
 
 
+def test_transfer_knows_the_kind_of_a_set_that_is_not_registered():
+    cells = []
+    for task, other, metric in (("mine", "lab_summary", "accuracy"), ("lab_summary", "mine", "")):
+        metric = metric or "rougeL"
+        cells += [cell("s1", "", task, 0.4, metric=metric), cell("s1", task, task, 0.6)]
+        cells += [cell("s1", other, task, 0.5, "cross_task", metric=metric)]
+    table = tables_of(made(cells))["transfer_by_kind"]
+    assert set(zip(table["tuned_on"], table["task"], strict=True)) == {
+        ("classification", "generation"),
+        ("generation", "classification"),
+    }
+
+
 @pytest.mark.parametrize(
     "metric,said", [("exact_number", "exact number"), ("rouge_l", "ROUGE-L"), ("accuracy",) * 2]
 )

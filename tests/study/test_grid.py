@@ -36,6 +36,30 @@ def test_every_cell_of_a_small_study(tmp_path):
     }
 
 
+OWN = "name: mine\nkind: classification\nfolder: mine\nframe: nli\ngold: g\nlabels: [a, b]\n"
+OWN += "fields: {premise: p, hypothesis: h}\n"
+
+
+@pytest.mark.parametrize("roles,crossed", [("", True), ("roles: [in_domain]\n", False)])
+def test_a_set_of_ones_own_goes_by_its_name_and_is_crossed_unless_it_says_otherwise(
+    tmp_path, roles, crossed
+):
+    path = tmp_path / "some_file.yaml"
+    path.write_text(OWN + roles)
+    config = synthetic.config(tmp_path)
+    config = dataclasses.replace(
+        config,
+        fine_tunes=(FineTune(str(path)), FineTune("lab_summary")),
+        evals=(EvalSet(str(path), Role.IN_DOMAIN, (str(path),)), *config.evals[1:2]),
+    )
+    models = grid.models_of(config, synthetic.revisions((1,)))
+    assert [model.tuned_on for model in models] == ["", "mine", "lab_summary"]
+    tuned = [cell.task for cell in cells(config, "lab_summary") if cell.role == Role.CROSS_TASK]
+    assert tuned == (["mine"] if crossed else [])
+    assert grid.task_of(config, "mine") == str(path)
+    assert grid.task_of(config, "lab_summary") == "lab_summary"
+
+
 def test_default_study_is_the_whole_grid():
     from configs.study.lab import get_config
 
