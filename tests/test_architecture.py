@@ -35,6 +35,7 @@ LEVELS = {
     "study": 8,
     "analyses": 8,
     "report": 9,
+    "api": 9,
     "cli": 10,
 }
 SIBLINGS_APART = [
