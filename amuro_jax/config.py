@@ -72,6 +72,7 @@ class Remat(enum.StrEnum):
     """What the backward pass computes again instead of keeping."""
 
     NONE = "none"
+    DOTS = "dots"  # all but the results of matrix products with parameters
     FULL = "full"  # each layer
 
 
@@ -120,6 +121,11 @@ class Recipe:
     max_length: int = 2048  # tokens per example; the model's context is a limit of its own
     seed: int = 42  # order of the examples
     dtype: Dtype = Dtype.BFLOAT16
+    moment_dtype: Dtype | None = None  # of Adam's first moment; None: float32
+    lora_rank: int | None = None  # train an adapter of this rank; None: all parameters
+    lora_alpha: float | None = None  # the adapter's scale is alpha / rank; None: twice the rank
+    lora_targets: tuple[str, ...] | None = None  # projections with an adapter; None: all
+    lora_rank_stabilised: bool | None = None  # True: the scale is alpha / sqrt(rank)
 
 
 @_block
@@ -415,7 +421,15 @@ def require_fields(config, *names: str) -> None:
 
 def validate_recipe(recipe: Recipe, where: str = "config.recipe") -> None:
     """Raises a `ConfigError` on the first invalid field of a recipe."""
-    for name in ("rows", "epochs", "batch_size", "max_length", "clip_norm", "learning_rate"):
+    for name in (
+        "rows",
+        "epochs",
+        "batch_size",
+        "max_length",
+        "clip_norm",
+        "learning_rate",
+        "lora_rank",
+    ):
         value = getattr(recipe, name)
         valid = value is None or value > 0
         require(valid, f"{name} must be positive, got {value}", where=f"{where}.{name}")
@@ -425,6 +439,13 @@ def validate_recipe(recipe: Recipe, where: str = "config.recipe") -> None:
         f"warmup_fraction must be in [0, 1), got {fraction}",
         where=f"{where}.warmup_fraction",
     )
+    for name in ("lora_alpha", "lora_targets", "lora_rank_stabilised"):
+        require(
+            recipe.lora_rank is not None or getattr(recipe, name) is None,
+            f"{name} has no effect where all parameters are trained",
+            where=f"{where}.{name}",
+            hint="set lora_rank",
+        )
 
 
 def validate_train_run(run: TrainRun, recipe: Recipe, where: str = "config.run") -> None:

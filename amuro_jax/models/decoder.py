@@ -1,6 +1,9 @@
 """The decoder: embedding, scanned layers, final norm. One module for every family."""
 
+import functools
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -65,6 +68,15 @@ class Layer(nn.Module):
         return x, kept
 
 
+# What the backward pass computes again (`config.Remat`).
+_SAVE_DOTS = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+REMAT = {
+    "none": lambda layer: layer,
+    "dots": functools.partial(nn.remat, prevent_cse=False, policy=_SAVE_DOTS),
+    "full": functools.partial(nn.remat, prevent_cse=False),
+}
+
+
 class Decoder(nn.Module):
     """Tokens → final hidden states, and keys and values; see `forward`.
 
@@ -92,7 +104,7 @@ class Decoder(nn.Module):
             init = partitioned(nn.initializers.normal(c.hidden_size**-0.5), "embed", "vocab")
             self.param("unembedding", init, (c.hidden_size, c.vocab_size), jnp.float32)
         x = jnp.take(table, tokens_BT, axis=0).astype(self.dtype)
-        layer = nn.remat(Layer, prevent_cse=False) if self.remat == "full" else Layer
+        layer = REMAT[self.remat](Layer)
         settings = (c, self.dtype, self.keep, self.attention)
         blocks = [] if cache is None else cache.blocks()
         # Keys and values differ by layer, the rest of a block does not.

@@ -37,7 +37,7 @@ def forward(
         query_positions: int32 [B, A], slots of each row whose hidden states are wanted; None: all.
             A last layer that is not stacked works on those only, once their attention is known.
         attention: see `models.attention.best_backend`.
-        remat: none | full, recompute each layer in the backward pass.
+        remat: a name of `decoder.REMAT`: what the backward pass computes again.
         unroll: layers per step of the scan.
 
     Returns:

@@ -7,6 +7,7 @@ from amuro_jax.data.types import TrainExample
 from amuro_jax.errors import TrainingError
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.train.batches import PACKING_GAIN, Batches, packing_saves
+from amuro_jax.train.lora import Lora
 from amuro_jax.train.objective import LanguageModelling, Objective
 from amuro_jax.train.optimizer import Optimizer, linear_schedule, warmup_steps
 from amuro_jax.train.step import Step, make_stacked_step, make_step
@@ -24,10 +25,23 @@ def step_of(
 ) -> Step:
     """The compiled step of a recipe; the same object for every recipe of the same shape."""
     optimizer = Optimizer(
-        recipe.adam_b1, recipe.adam_b2, recipe.adam_eps, recipe.weight_decay, recipe.clip_norm
+        recipe.adam_b1,
+        recipe.adam_b2,
+        recipe.adam_eps,
+        recipe.weight_decay,
+        recipe.clip_norm,
+        recipe.moment_dtype,
     )
     micro = recipe.batch_size // (run.micro_batch_size or recipe.batch_size)
     return make_step(config, optimizer, recipe.dtype, run.remat, micro, mesh, objective, trainable)
+
+
+def trainable_of(recipe: Recipe) -> Trainable:
+    """All parameters, or the adapter of a recipe with `lora_rank`."""
+    if recipe.lora_rank is None:
+        return AllParameters()
+    alpha = 2.0 * recipe.lora_rank if recipe.lora_alpha is None else recipe.lora_alpha
+    return Lora(recipe.lora_rank, alpha, recipe.lora_targets, bool(recipe.lora_rank_stabilised))
 
 
 def fine_tune(
@@ -42,7 +56,7 @@ def fine_tune(
     weigh_examples: bool = False,
     warmup_rounded_down: bool = False,
     objective: Objective = LanguageModelling(),
-    trainable: Trainable = AllParameters(),
+    trainable: Trainable | None = None,
     description: str = "train",
 ) -> Trained:
     """Runs a recipe on one model; `params` are left as they were.
@@ -56,12 +70,15 @@ def fine_tune(
         weigh_examples: the loss is the mean of per-example means (quirk 15), not the mean over
             tokens.
         warmup_rounded_down: see `optimizer.warmup_steps`.
+        objective: what is minimised.
+        trainable: what is trained; None: what the recipe says.
 
     Raises:
         DataError: no examples, or an example longer than the model's context.
         TrainingError: a loss or gradient is not finite.
         Preempted: SIGTERM came; the state is saved.
     """
+    trainable = trainable or trainable_of(recipe)
     step = step_of(recipe, run, config, mesh, objective, trainable)
     batches = _batches(examples, recipe, run, step, config, weigh_examples, objective)
     warmup = warmup_steps(batches.total, recipe.warmup_fraction, warmup_rounded_down)
@@ -93,7 +110,7 @@ def fine_tune_stacked(
     weigh_examples: bool = False,
     warmup_rounded_down: bool = False,
     objective: Objective = LanguageModelling(),
-    trainable: Trainable = AllParameters(),
+    trainable: Trainable | None = None,
     description: str = "train",
 ) -> dict[str, Trained | TrainingError]:
     """Runs one recipe on several models of one shape in one program (see `run_stacked`).
@@ -102,6 +119,7 @@ def fine_tune_stacked(
         members: name → fp32 tree: checkpoints, or the same one under several names.
         learning_rates: of single members, where they differ from the recipe's.
     """
+    trainable = trainable or trainable_of(recipe)
     step = step_of(recipe, run, config, mesh, objective, trainable)
     stacked = make_stacked_step(step, len(members))
     batches = _batches(examples, recipe, run, stacked, config, weigh_examples, objective)

@@ -18,7 +18,8 @@ from amuro_jax.errors import ConfigError
 from amuro_jax.models.parameters import logical_axes
 from amuro_jax.opened import Checkpoint, open_checkpoint
 from amuro_jax.records import ModelRef, TrainRecord
-from amuro_jax.train.fine_tune import fine_tune
+from amuro_jax.train.fine_tune import fine_tune, trainable_of
+from amuro_jax.train.lora import save_adapter
 
 RECORD = "record.json"  # beside the model of `amuro train`
 
@@ -139,6 +140,10 @@ def train(
         seconds=round(time.perf_counter() - started, 3),
     )
     save(job, result.params, record)
+    if recipe.lora_rank is not None:
+        lora, folder = trainable_of(recipe), epath.Path(job.workdir) / "adapter"
+        provenance = {"training": records.to_json(record)}
+        save_adapter(folder, lora, result.trained, opened.identity, provenance)
     return Trained(result.params, record)
 
 

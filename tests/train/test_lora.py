@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from amuro_jax import checkpoint, convert, sharding
+from amuro_jax.config import validate_recipe
 from amuro_jax.errors import CheckpointError, ConfigError
 from amuro_jax.models.forward import forward, logits
 from amuro_jax.models.layout import plain
 from amuro_jax.models.parameters import abstract_params, flatten, init_params, logical_axes
 from amuro_jax.train.batches import pad_batch
-from amuro_jax.train.fine_tune import fine_tune
+from amuro_jax.train.fine_tune import fine_tune, trainable_of
 from amuro_jax.train.lora import Lora, export_peft, import_peft, load_adapter, save_adapter
 from amuro_jax.train.optimizer import Optimizer
 from amuro_jax.train.step import make_step
@@ -203,3 +204,18 @@ def test_peft_settings_that_are_not_expressed_are_refused(tmp_path):
     path.write_text(json.dumps(settings | {"r": 3}))
     with pytest.raises(CheckpointError, match=r"has shape \(2, 32\)"):
         import_peft(tmp_path / "a", MODEL)
+
+
+def test_a_recipe_with_a_rank_trains_an_adapter(params):
+    recipe = dataclasses.replace(
+        RECIPE, lora_rank=4, lora_alpha=8.0, lora_targets=("query", "up"), lora_rank_stabilised=True
+    )
+    lora = Lora(4, 8.0, ("query", "up"), True)
+    assert trainable_of(recipe) == lora
+    assert trainable_of(dataclasses.replace(RECIPE, lora_rank=3)) == Lora(3, 6.0)
+    done = fine_tune(params, MODEL, examples(), recipe)
+    assert set(flatten(done.trained)) == set(flatten(lora.abstract(MODEL)))
+    with pytest.raises(ConfigError, match="lora_alpha has no effect"):
+        validate_recipe(dataclasses.replace(RECIPE, lora_alpha=8.0))
+    with pytest.raises(ConfigError, match="lora_rank must be positive, got 0"):
+        validate_recipe(dataclasses.replace(RECIPE, lora_rank=0))

@@ -131,11 +131,35 @@ def test_long_completions_are_chunked_to_the_same_numbers(params):
     close(small[0].params, large[0].params, 1e-4)
 
 
-def test_remat_changes_nothing(params, batches):
+@pytest.mark.parametrize("remat", ["dots", "full"])
+def test_remat_changes_nothing(params, batches, remat):
     plain, again = (
-        run(make_step(MODEL, ADAM, remat=remat), params, batches) for remat in ("none", "full")
+        run(make_step(MODEL, ADAM, remat=name), params, batches) for name in ("none", remat)
     )
     close(plain[0].params, again[0].params, 1e-4)
+
+
+def test_remat_policies_keep_less(params, batches):
+    """Residuals that the backward pass takes from the forward one: none > dots > full."""
+    arrays, kept = batches[0].arrays(), {}
+    for remat in ("none", "dots", "full"):
+        step = make_step(MODEL, ADAM, remat=remat)
+        _, backward = jax.eval_shape(
+            lambda tree, step=step: jax.vjp(lambda p: step._sums(p, arrays)[0], tree), params
+        )
+        kept[remat] = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(backward))
+    assert kept["none"] > kept["dots"] > kept["full"]
+
+
+def test_the_first_moment_may_be_kept_in_bfloat16(params, batches):
+    whole, half = (
+        run(make_step(MODEL, Optimizer(clip_norm=1.0, moment_dtype=dtype)), params, batches, 1e-3)
+        for dtype in (None, "bfloat16")
+    )
+    moments = half[0].opt_state[1]
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(moments.mu)} == {"bfloat16"}
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(moments.nu)} == {"float32"}
+    np.testing.assert_allclose(half[1], whole[1], atol=2e-3)
 
 
 def test_weight_decay_spares_scales_and_biases():
