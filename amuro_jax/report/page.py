@@ -294,7 +294,7 @@ def table_links(tables: Tables, csv: dict[str, str]) -> list[dict]:
 
 
 def provenance(scored: list, trained: list, config) -> dict:
-    """What the numbers come from: settings, software, checkpoints with hashes, data checksums, time.
+    """What the numbers come from: settings, software, hashes of checkpoints and data, time.
 
     Args:
         scored, trained: records of the study's cells and of fine-tunings.

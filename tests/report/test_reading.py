@@ -1,0 +1,41 @@
+"""A study's results from Python."""
+
+import pytest
+
+from amuro_jax.errors import AmuroError
+from amuro_jax.report.plots import plt
+from amuro_jax.report.reading import load_results
+from tests.study import synthetic
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reading")
+    synthetic.make_store(folder, rows=20, steps=(16, 1600), formats=("default",))
+    return load_results(folder, 100)
+
+
+def test_tables_and_their_columns_by_name(study):
+    table = study.analysis("gain_by_group")
+    assert list(table["checkpoint"].unique()) == ["step16", "step1600"]
+    assert set(table.columns) <= set(study.columns("gain_by_group"))
+    with pytest.raises(AmuroError, match="no analysis 'gain_by_grp'") as caught:
+        study.columns("gain_by_grp")
+    assert "gain_by_group" in str(caught.value)
+
+
+def test_findings_name_their_analysis(study):
+    found = list(study.findings())
+    assert {"learned", "gain_by_group"} <= {name for name, _ in found}
+
+
+def test_a_plot_is_a_matplotlib_figure_of_the_spec(study):
+    drawing = study.plot("scores")
+    try:
+        assert [axis.get_title(loc="left") for axis in drawing.axes[:4]] == [
+            panel.title for panel in study.figure("scores").panels
+        ]
+    finally:
+        plt.close(drawing)
+    with pytest.raises(AmuroError, match="nothing to draw"):
+        study.plot("format_sensitivity")
