@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("--old", required=True)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=32)
+    parser.add_argument("--work", nargs="*", choices=WORK, default=WORK)
     given = parser.parse_args()
     here = str(Path(__file__).resolve().parents[1])
     workers = {"old": start(given.old, given.rows), "new": start(here, given.rows)}
@@ -85,7 +86,7 @@ def main() -> None:
     )
     print("| work | old wall s | new wall s | ratio | old CPU s | new CPU s | ratio | difference |")
     print("|---|---|---|---|---|---|---|---|")
-    for name in WORK:
+    for name in given.work:
         made = {key: [run(worker, name)] for key, worker in workers.items()}  # compiles
         for _ in range(given.rounds):
             for key, worker in workers.items():
