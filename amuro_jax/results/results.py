@@ -5,7 +5,7 @@ pair every comparison. No jax.
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -79,7 +79,7 @@ class Results:
     cells: pd.DataFrame
     missing: pd.DataFrame
     main: dict[str, tuple[str, int]]
-    draws: dict[str, np.ndarray]
+    draws: Mapping[str, np.ndarray]
     duplicate_of: dict[str, str] = dataclasses.field(default_factory=dict)
     published_averages: bool = False
     scores: Callable[[str], pd.Series] | None = None
@@ -246,7 +246,7 @@ def load(workdir, resamples: int = 3000) -> Results:
         )
     wanted = pd.DataFrame(map(_wanted, asked.cells), columns=list(WANTED))
     measured, scores, damaged = _read_cells(store, wanted["key"].dropna().unique())
-    done = wanted["key"].isin(set(measured))
+    done = wanted["key"].isin(measured.index)
     if not done.any():
         raise AmuroError(
             "no cell of the study is finished yet",
@@ -255,8 +255,7 @@ def load(workdir, resamples: int = 3000) -> Results:
         )
     # Role, group and owner belong to the study, not to the cell: another study may have computed
     # it.
-    found = pd.DataFrame.from_dict(measured, orient="index", columns=list(MEASURED))
-    cells = wanted[done].merge(found, left_on="key", right_index=True, how="left")
+    cells = wanted[done].merge(measured, left_on="key", right_index=True, how="left")
     cells = cells.reset_index(drop=True)
     missing = wanted[~done].reset_index(drop=True)
     missing["why"] = _reasons(store, missing, damaged)
@@ -269,7 +268,7 @@ def load(workdir, resamples: int = 3000) -> Results:
         cells,
         missing,
         main,
-        paired_draws(cells.drop_duplicates("key"), scores.get, resamples),
+        PairedDraws(cells.drop_duplicates("key"), scores.get, resamples),
         duplicates(list(asked.checkpoints), cells),
         protocols.published_averages(asked.config.scoring.protocol, asked.config.scoring.quirks),
         scores.__getitem__,
@@ -283,28 +282,19 @@ def _wanted(cell):
 
 
 def _read_cells(store, keys):
-    """Per key the measured values, the scores by row, and why a cell cannot be read."""
-    measured, scores, damaged = {}, {}, {}
-    for key in keys:
+    """The measured values by key, the scores by row, and why a cell cannot be read."""
+    found = store.frame().rename(columns={"identity": "weights"}).set_index("key")
+    scores, reasons = {}, {key: store.damaged[key] for key in keys if key in store.damaged}
+    for key in found.index.intersection(keys):
         try:
-            record = store.read(key) if store.problem(key) is not None else None
-            if record is not None:
-                scores[key] = _scores(store.rows(key, ["row", "score"]))
-                measured[key] = _measured(record)
+            scores[key] = _scores(store.rows(key, ["row", "score"]))
         except AmuroError as error:
-            reason = str(error).splitlines()[0]
-            damaged[key] = f"damaged, run the study again to compute it: {reason}"
-    return measured, scores, damaged
-
-
-def _measured(record):
-    flat = record.metrics | {
-        "protocol": record.protocol,
-        "method": record.method,
-        "seconds": record.seconds,
-        "weights": record.provenance.model,
+            reasons[key] = str(error).splitlines()[0]
+    damaged = {
+        key: f"damaged, run the study again to compute it: {reason}"
+        for key, reason in reasons.items()
     }
-    return {name: flat.get(name) for name in MEASURED}
+    return found.loc[list(scores), list(MEASURED)], scores, damaged
 
 
 def _scores(rows):
@@ -336,25 +326,40 @@ def duplicates(checkpoints: list[str], cells: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def paired_draws(cells: pd.DataFrame, scores, resamples: int) -> dict[str, np.ndarray]:
-    """Bootstrap means [R] per cell key; `scores(key)` gives a cell's scores by row.
+class PairedDraws(Mapping):
+    """Bootstrap means [R] per cell key, made at the first use of a cell of their set;
+    `scores(key)` gives a cell's scores by row.
 
     Cells of the same set and the same rows are resampled with the same rows, so that any function
     of several cells is paired.
     """
-    made = {}
-    for task, group in cells.groupby("task", sort=False):
+
+    def __init__(self, cells: pd.DataFrame, scores, resamples: int):
+        self._scores, self._resamples, self._made = scores, resamples, {}
+        self._task = dict(zip(cells["key"], cells["task"], strict=True))
+        self._keys = cells.groupby("task", sort=False)["key"].agg(list).to_dict()
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        if key not in self._made:
+            self._make(self._task[key])
+        return self._made[key]
+
+    def __iter__(self):
+        return iter(self._task)
+
+    def __len__(self):
+        return len(self._task)
+
+    def _make(self, task):
         by_rows: dict[tuple, list] = {}
-        for key in group["key"]:
-            series = scores(key)
+        for key in self._keys[task]:
+            series = self._scores(key)
             by_rows.setdefault(tuple(series.index), []).append((key, series.to_numpy(np.float64)))
         for rows, members in by_rows.items():
             seed = int.from_bytes(hashlib.sha256(f"{task} {rows}".encode()).digest()[:8], "big")
-            means = bootstrap_means(
-                np.stack([values for _, values in members], axis=1), resamples, seed
-            )
-            made |= {key: means[:, place] for place, (key, _) in enumerate(members)}
-    return made
+            values = np.stack([values for _, values in members], axis=1)
+            means = bootstrap_means(values, self._resamples, seed)
+            self._made |= {key: means[:, place] for place, (key, _) in enumerate(members)}
 
 
 def normal_draws(cells: pd.DataFrame, resamples: int, seed: int = 0) -> dict[str, np.ndarray]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from amuro_jax.results.results import WANTED, Results, paired_draws
+from amuro_jax.results.results import WANTED, PairedDraws, Results
 
 
 def cell(
@@ -46,7 +46,7 @@ def made(cells, rows=None, missing=(), resamples=200) -> Results:
     draws = (
         {line.key: np.full(resamples, line.value) for line in frame.itertuples()}
         if rows is None
-        else paired_draws(frame, rows.get, resamples)
+        else PairedDraws(frame, rows.get, resamples)
     )
     main = {task: ("default", 4) for task in frame["task"]}
     lost = pd.DataFrame(missing, columns=[*WANTED, "why"])

@@ -72,6 +72,13 @@ def test_a_cell_is_read_as_it_was_written(cells):
         cells.rows("f" * 16)
 
 
+def test_the_record_is_the_one_that_was_committed(cells):
+    assert cells.read("a" * 16) == score("a" * 16, 0.25, 2, tuned_on="lab_nli")
+    assert cells.read("f" * 16) == training()
+    assert cells.records() == [cells.read(letter * 16) for letter in "bac"]
+    assert cells.records("train") == [training()]
+
+
 def test_the_marker_is_written_last(storage_url, monkeypatch):
     cells, replace = Store.open(storage_url), type(Store.open(storage_url).storage).replace
 
