@@ -133,13 +133,13 @@ def save_model(
         _meet("model folder")
         save_tree(folder / "params", params)
         _meet("parameters")
-        if not writes:
-            return
-        files.write_json(folder / "model.json", config.to_json())
-        copy_files(tokenizer_folder, folder / "tokenizer")
-        files.write_json(folder / "provenance.json", provenance)
-        parameters = f"training {key}" if key else _content_digest(folder, params, config)
-        write_marker(folder, identify(parameters, config, folder / "tokenizer", key))
+        if writes:
+            files.write_json(folder / "model.json", config.to_json())
+            copy_files(tokenizer_folder, folder / "tokenizer")
+            files.write_json(folder / "provenance.json", provenance)
+            parameters = f"training {key}" if key else _content_digest(folder, params, config)
+            write_marker(folder, identify(parameters, config, folder / "tokenizer", key))
+    _meet("identity")
 
 
 def _content_digest(folder, params, config):

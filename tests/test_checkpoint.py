@@ -178,6 +178,13 @@ def test_a_flipped_byte_of_a_chunk_names_the_array_on_a_mesh_too(
             checkpoint.load_params(tmp_path / "m", mesh=mesh)
 
 
+@pytest.mark.parametrize("text", ["[]", '{"rope": {"nonsense": 1}}', '{"eos_ids": 3}', "{}"])
+def test_a_damaged_configuration_is_one_clean_error(folder, text):
+    (folder / "model.json").write_text(text)
+    with pytest.raises(CheckpointError, match="not a model configuration"):
+        checkpoint.load_params(folder)
+
+
 def test_a_folder_without_its_marker_is_not_finished(folder):
     assert checkpoint.is_model(folder)
     (folder / checkpoint.MARKER).unlink()

@@ -14,8 +14,8 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "checkpoint",
         "",
-        "Hub name with optional @revision, HF folder, native OLMo folder, or a folder of checkpoints "
-        "with @name.",
+        "Hub name with optional @revision, HF folder, native OLMo folder, or a folder of "
+        "checkpoints with @name.",
     )
     flags.DEFINE_string(
         "out",

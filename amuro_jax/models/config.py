@@ -173,15 +173,15 @@ class ModelConfig:
         Raises:
             CheckpointError: an unknown or missing field.
         """
-        values = dict(values)
-        for name in ("rope", "sliding_rope"):
-            if values.get(name) is not None:
-                values[name] = Rope(**values[name])
-        for name in ("sliding_layers", "eos_ids"):
-            values[name] = tuple(values.get(name, ()))
         try:
+            values = dict(values)
+            for name in ("rope", "sliding_rope"):
+                if values.get(name) is not None:
+                    values[name] = Rope(**values[name])
+            for name in ("sliding_layers", "eos_ids"):
+                values[name] = tuple(values.get(name, ()))
             return cls(**values)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise CheckpointError(
                 f"not a model configuration of this version: {error}", where="model.json"
             ) from error
