@@ -7,7 +7,7 @@ Public names; each is imported at its first use, so that `import amuro_jax` need
     Scorer            batched log-likelihoods and generation on token ids
     fine_tune, score  one fine-tuning; one score with its rows
     run_study         a whole study, resumable
-    load_results      its results as tables with paired bootstrap draws
+    load_results      its tables, findings and figures by name
 
 and the types Model, Recipe, Scoring, TrainRun, ScoreRun, StudyConfig, FineTune, EvalSet, ModelRef,
 Cell, ScoreRecord, TrainRecord. docs/api.md has examples.

@@ -11,7 +11,7 @@ from amuro_jax.data.registry import get_task
 from amuro_jax.evals.run import Evaluator, ScoreJob
 from amuro_jax.opened import Checkpoint, open_checkpoint
 from amuro_jax.records import ModelRef, ScoreRecord, TrainRecord
-from amuro_jax.results.results import load as load_results
+from amuro_jax.report.reading import load_results
 from amuro_jax.scoring.scorer import Scorer
 from amuro_jax.study import executor
 from amuro_jax.train import run as training

@@ -2,9 +2,9 @@
 
 import pytest
 
+from amuro_jax import load_results
 from amuro_jax.errors import AmuroError
 from amuro_jax.report.plots import plt
-from amuro_jax.report.reading import load_results
 from tests.study import synthetic
 
 
