@@ -32,10 +32,6 @@ class Side:
     times: tuple[str, ...]
     trades: tuple[str, ...]
 
-    def categories(self) -> dict[str, str]:
-        """Thing → its category."""
-        return {thing: category for category, things in self.things.items() for thing in things}
-
 
 INSIDE = Side(
     words.NAMES,
