@@ -258,3 +258,19 @@ def test_units_are_listed_with_their_files(storage):
     assert list(storage.units("", ("x",))) == ["elsewhere"]
     with pytest.raises(AmuroError, match="no such file"):
         storage.stream("none")
+
+
+def test_runs_are_refused_where_parameters_cannot_be_kept(tmp_path, monkeypatch):
+    from amuro_jax.config import LabConfig, Recipe, TrainConfig
+    from amuro_jax.lab import build
+    from amuro_jax.train import run
+    from tests import object_store
+
+    object_store.register()
+    monkeypatch.chdir(tmp_path)
+    recipe = Recipe(task="mnli")
+    with pytest.raises(AmuroError, match="cannot be kept at objects://"):
+        run.run(TrainConfig(checkpoint="x", recipe=recipe, workdir="objects://bucket/run"))
+    with pytest.raises(AmuroError, match="cannot be kept at objects://"):
+        build.build(LabConfig(out="objects://bucket/lab"))
+    assert list(tmp_path.iterdir()) == []

@@ -17,6 +17,7 @@ from amuro_jax.lab import pretrain, sets, tokenizer
 from amuro_jax.lab.corpus import make_corpus
 from amuro_jax.lab.publish import read_record
 from amuro_jax.lab.world import World, make_world
+from amuro_jax.storage import Storage
 
 MANIFEST, SETTINGS = "lab.json", "config.json"
 TOKENIZER_DOCUMENTS = 20000  # as many documents as the tokenizer learns from
@@ -29,7 +30,7 @@ def build(config: LabConfig, say=print) -> epath.Path:
         ConfigError: a field that cannot be meant, or a folder built with other settings.
     """
     validate(config)
-    out = epath.Path(config.out)
+    out = Storage.open(config.out).epath()
     if (out / MANIFEST).exists() and _settings(config) == files.read_json(out / MANIFEST)["config"]:
         say(f"the laboratory is complete: {out / MANIFEST}")
         return out / MANIFEST

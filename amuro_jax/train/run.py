@@ -18,6 +18,7 @@ from amuro_jax.errors import ConfigError
 from amuro_jax.models.parameters import logical_axes
 from amuro_jax.opened import Checkpoint, open_checkpoint
 from amuro_jax.records import ModelRef, TrainRecord
+from amuro_jax.storage import Storage
 from amuro_jax.train.fine_tune import fine_tune, trainable_of
 from amuro_jax.train.lora import save_adapter
 
@@ -180,7 +181,7 @@ def run(config: TrainConfig) -> epath.Path:
         ConfigError: an invalid field, or a workdir that holds another run.
     """
     validate_train(config)
-    workdir = epath.Path(config.workdir)
+    workdir = Storage.open(config.workdir).epath()
     claim_workdir(workdir, config)
     out = workdir / "model"
     if checkpoint.is_model(out):
