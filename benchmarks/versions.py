@@ -35,7 +35,7 @@ work = {
     "multiple choice": [Request(shots + q, c) for q, c in zip(queries, choices)],
     "generation": [Request(shots + q, max_new_tokens=12) for q in queries],
 }
-config = ModelConfig("olmo", 50304, 768, 12, 12, 12, 64, 3072, 2048, eos_ids=(50279,))
+config = ModelConfig("olmo", 50304, 768, 12, 12, 12, 64, 3072, 2048)
 scorer = Scorer(config)
 params = scorer.place(init_params(config, 0))
 plans = {name: scorer.plan(work[name]) for name in ("classification", "multiple choice")}
