@@ -57,7 +57,8 @@ def build(config: LabConfig, say=print) -> epath.Path:
 
 
 def validate(config: LabConfig) -> None:
-    """Raises a `ConfigError` on the first field that cannot be meant."""
+    """Raises a `ConfigError` on the first invalid field."""
+    run_config.checked(config)
     require(bool(config.out), "out is empty", where="config.out", hint="give --config.out=FOLDER")
     for name in (
         "creatures",

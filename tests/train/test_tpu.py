@@ -43,7 +43,9 @@ def test_olmo_1b_step_fits_v5e(monkeypatch):
         step.state_shardings,
     )
     with jax.set_mesh(mesh):
-        compiled = step.jitted.lower(state, shapes, jax.ShapeDtypeStruct((), jnp.float32)).compile()
+        compiled = step.jitted.lower(
+            state, {}, shapes, jax.ShapeDtypeStruct((), jnp.float32)
+        ).compile()
     memory = compiled.memory_analysis()
     arguments, temporary = memory.argument_size_in_bytes, memory.temp_size_in_bytes
     # fp32 parameters and two moments, 12 bytes each of 1.177 G scalars, over 8 chips
