@@ -73,14 +73,17 @@ def gain_by_group(results: Results, tables) -> pd.DataFrame:
 
 
 def gains_of(results: Results, groups: pd.DataFrame) -> pd.DataFrame:
-    """Mean gain by checkpoint over groups of sets, a table with `task` and `group`.
+    """Mean gain by checkpoint over groups of sets, a table with `task` and `group`; each set in the
+    `format` of the table, where it has that column, else in its main one.
 
     Sets weigh the same, whatever the number of models they have (`Results.weight`).
     """
     order = [name for name in (PRE, FINE) if (groups["group"] == name).any()]
     lines = []
     for group in dict.fromkeys([*order, *groups["group"]]):
-        members = list(groups[groups["group"] == group]["task"])
+        of_group = groups[groups["group"] == group]
+        names = of_group["format"] if "format" in of_group else [""] * len(of_group)
+        members = dict(zip(of_group["task"], names, strict=True))
         lines += [_mean_gain(results, group, members, name) for name in results.checkpoints]
     table = pd.DataFrame(lines)
     if len(table):
@@ -89,7 +92,9 @@ def gains_of(results: Results, groups: pd.DataFrame) -> pd.DataFrame:
 
 
 def _mean_gain(results, group, members, checkpoint):
-    pairs = {task: _own_pairs(results, checkpoint, task) for task in members}
+    pairs = {
+        task: _own_pairs(results, checkpoint, task, format) for task, format in members.items()
+    }
     complete = {
         task: cells
         for task, cells in pairs.items()
@@ -108,12 +113,12 @@ def _mean_gain(results, group, members, checkpoint):
     }
 
 
-def _own_pairs(results, checkpoint, task):
-    base = results.find(checkpoint, "", task)
+def _own_pairs(results, checkpoint, task, format):
+    base = results.find(checkpoint, "", task, format)
     return [
         cell
         for name in results.tuned_on(task)
-        for cell in (base, results.find(checkpoint, name, task))
+        for cell in (base, results.find(checkpoint, name, task, format))
     ]
 
 
@@ -156,7 +161,7 @@ def say_gains(results: Results, tables):
         up, down = int((clear["change"] > 0).sum()), int((clear["change"] < 0).sum())
         text = (
             f"Sets {group} ({listed(learned[learned['group'] == group]['task'])}): fine-tuning "
-            f"{last['checkpoint']} changes the mean score in the main format by "
+            f"{last['checkpoint']} changes the mean score by "
             f"{with_interval(last)}"
         )
         text += "" if is_clear(last) else f", {unclear(last)}"
@@ -247,7 +252,6 @@ BY_GROUP = Analysis(
     "Does fine-tuning help, and from which checkpoint on",
     draw_groups,
     "Mean of fine-tuned − base over the sets of a group, each after its own fine-tuning (multiple "
-    "choice: after each), always in the set's main format, also where the set's group hangs on "
-    "another one. Bands: 95 % intervals.",
+    "choice: after each), in the format that the set's group hangs on. Bands: 95 % intervals.",
     say,
 )

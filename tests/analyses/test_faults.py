@@ -222,3 +222,10 @@ def test_sciq_counts_twice_where_published_averages_are_asked_for():
     assert gains.gains_of(results, groups)["change"].item() == pytest.approx(0.15)
     published = dataclasses.replace(results, published_averages=True)
     assert gains.gains_of(published, groups)["change"].item() == pytest.approx(0.2)
+
+
+def test_the_gain_of_a_group_is_in_the_format_that_the_group_hangs_on():
+    """Learned in io, where fine-tuning adds nothing: its gain in default is no gain of learning."""
+    results = in_formats(default=(0.1, 0.2, 0.9), io=(0.0, 0.9, 0.9))
+    table = tables_of(results)["gain_by_group"].set_index("checkpoint")
+    assert table.loc["s2", "group"] == PRE and table.loc["s2", "change"] == pytest.approx(0.0)

@@ -181,13 +181,13 @@ FINDINGS = [
     ),
     (
         "Sets learned in pre-training (lab_attributes): fine-tuning step1600 changes the mean"
-        " score in the main format by −0.100 (95 % interval −0.163 to −0.037); a gain is "
-        "clear at 0 and a loss at 1 of 3 checkpoints (Holm)."
+        " score by −0.100 (95 % interval −0.163 to −0.037); a gain is clear at 0 and a loss "
+        "at 1 of 3 checkpoints (Holm)."
     ),
     (
         "Sets learned in fine-tuning (lab_nli and lab_summary): fine-tuning step1600 changes "
-        "the mean score in the main format by +0.550 (95 % interval +0.494 to +0.606); a gain"
-        " is clear at 3 and a loss at 0 of 3 checkpoints (Holm)."
+        "the mean score by +0.550 (95 % interval +0.494 to +0.606); a gain is clear at 3 and "
+        "a loss at 0 of 3 checkpoints (Holm)."
     ),
     (
         "More pre-training makes for a better fine-tuned model, first to last checkpoint: "
