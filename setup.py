@@ -22,6 +22,7 @@ REQUIRES = [
     "httpx>=0.27",  # huggingface_hub's errors of the network are its
     "tokenizers>=0.22,<0.24",
     "absl-py>=2.1",
+    "pydantic>=2.7,<3",  # checks the types of configurations and stored records
     "ml_collections>=1.0",  # config files with typed overrides
     "etils[epath]>=1.11",
     "fsspec>=2024.12",  # object stores; pipe_file(mode="create") since 2024.12
