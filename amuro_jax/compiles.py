@@ -43,7 +43,8 @@ class Compiles:
         )
 
     def __str__(self):
-        return f"compiled {self.compiled} programs in {self.seconds:.1f} s, {self.cached} from the cache"
+        built = f"compiled {self.compiled} programs in {self.seconds:.1f} s"
+        return f"{built}, {self.cached} from the cache"
 
     def record(self) -> dict:
         """The counts as plain values, seconds to the millisecond."""

@@ -1,13 +1,14 @@
 """Typed run configurations, one per verb, and how a file and flags become one. Imports no jax.
 
-Everything here is a frozen value. What determines a number (`Recipe`, `Scoring`) is kept apart from
-where and how fast it is made (`TrainRun`, `ScoreRun`, folders): the first enters content keys, the
-second never does. In every block None means "not set": inherit, no limit, or let the program choose,
-as the field's comment says.
+Everything here is a frozen value. What determines a number (`Recipe`, `Scoring`) is separate from
+where and how fast it is computed (`TrainRun`, `ScoreRun`, folders): the first enters content keys,
+the second never does. In every block None means "not set": inherit, no limit, or let the program
+choose, as the field's comment says.
 
-A configuration file is a Python module under `configs/` with `get_config()`, or `get_config(argument)`
-for `--config=FILE.py:ARGUMENT`; its docstring is the command that runs it. Any field can be overridden
-on the command line (`--config.recipe.learning_rate=1e-5`); an unknown field is an error.
+A configuration file is a Python module under `configs/` with `get_config()`, or
+`get_config(argument)` for `--config=FILE.py:ARGUMENT`; its docstring is the command that runs it.
+Any field can be overridden on the command line (`--config.recipe.learning_rate=1e-5`); an unknown
+field is an error.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ from amuro_jax.errors import ConfigError
 
 
 class ProtocolName(enum.StrEnum):
-    """`strict` does what the study meant to do; `paper` reproduces its quirks (docs/protocols.md)."""
+    """`strict` does what the study meant; `paper` reproduces its quirks (docs/protocols.md)."""
 
     STRICT = "strict"
     PAPER = "paper"
@@ -130,7 +131,9 @@ class Recipe:
 
 @_block
 class Scoring:
-    """How a model is scored on a set under a format: all that determines the number besides these."""
+    """How a model is scored: everything but the model, set, format and shots that determines the
+    number.
+    """
 
     protocol: ProtocolName = ProtocolName.STRICT
     quirks: tuple[str, ...] = ()
@@ -145,7 +148,7 @@ class Scoring:
 
 @_block
 class TrainRun:
-    """Where and how fast a model is trained; the parameters do not depend on it but for round-off."""
+    """Where and how fast a model is trained; it changes the parameters by rounding only."""
 
     mesh: str = "data:-1"  # axis:size pairs; -1 takes the devices that are left
     micro_batch_size: int | None = None  # gradients are accumulated; None: the batch at once
@@ -157,7 +160,7 @@ class TrainRun:
 
 @_block
 class ScoreRun:
-    """Where and how fast a model is scored; numbers do not depend on it but for round-off."""
+    """Where and how fast a model is scored; it changes the numbers by rounding only."""
 
     mesh: str = "data:-1"
     batch_tokens: int | None = None  # tokens per batch; None: from the device's memory
@@ -252,7 +255,7 @@ class LabModel:
 
 @_block
 class LabConfig:
-    """`amuro lab`: a synthetic world, its corpus and data sets, and a published series of checkpoints."""
+    """`amuro lab`: a synthetic world, its corpus, its data sets, and a series of checkpoints."""
 
     out: str = ""  # folder to write
     seed: int = 0
@@ -294,7 +297,7 @@ def from_dict(kind, values: dict, *, where: str = "config"):
 
 
 def checked(config):
-    """The same configuration with every field's type checked; a file may have put anything there."""
+    """The same configuration with every field's type checked: a Python file can set any value."""
     return from_dict(type(config), to_dict(config))
 
 
@@ -456,7 +459,8 @@ def validate_train_run(run: TrainRun, recipe: Recipe, where: str = "config.run")
         require(valid, f"{name} must be positive, got {value}", where=f"{where}.{name}")
     require(
         recipe.batch_size % (run.micro_batch_size or 1) == 0,
-        f"batch_size {recipe.batch_size} is not a multiple of micro_batch_size {run.micro_batch_size}",
+        f"batch_size {recipe.batch_size} is not a multiple of micro_batch_size "
+        f"{run.micro_batch_size}",
         where=f"{where}.micro_batch_size",
     )
 

@@ -1,8 +1,8 @@
 """What determines a number: the content keys of fine-tuned models and of scores. No jax.
 
-Where and how fast the work is done (`TrainRun`, `ScoreRun`, folders) is no part of a key, nor is the
-verb that did it. Fields that are None are left out of what is hashed, so that a new optional field
-leaves the keys of what does not use it as they were.
+Where and how fast the work is done (`TrainRun`, `ScoreRun`, folders) is no part of a key, nor is
+the verb that did it. Fields that are None are not hashed, so that a new optional field leaves the
+keys of whatever does not use it unchanged.
 """
 
 import dataclasses

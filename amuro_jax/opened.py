@@ -52,8 +52,8 @@ class Checkpoint:
 
 
 def open_checkpoint(name, cache_dir=None, **options) -> Checkpoint:
-    """Opens a checkpoint by any name: Hub `name[@revision]`, Hugging Face folder, native OLMo folder,
-    or a folder that `amuro convert` or `amuro train` wrote; converts it first where that is needed.
+    """Opens a checkpoint by any name: Hub `name[@revision]`, Hugging Face folder, native OLMo
+    folder, or a folder that `amuro convert` or `amuro train` wrote; converts it first if needed.
 
     Args:
         cache_dir: where downloads and conversions are kept.

@@ -51,7 +51,8 @@ def join(cluster: str) -> None:
     # jax ends the process itself, with a trace of its own, when the others do not come: so this
     # line stands before it.
     print(
-        f"process {found[3]} of {found[2]} meets the others at {found[1]}; gives up after {PATIENCE} s",
+        f"process {found[3]}: waiting for {found[2]} processes at {found[1]} "
+        f"(timeout {PATIENCE} s)",
         file=sys.stderr,
         flush=True,
     )

@@ -1,7 +1,8 @@
 """What a study's numbers are and what is stored of them: typed values that travel between modules.
 
 `Cell` is a number that is wanted, `ScoreRecord` one that was computed, `TrainRecord` a fine-tuned
-model. A record says what its number is; what a study makes of it (role, group) is in the cell. No jax.
+model. A record says what its number is; what a study makes of it (role, group) is in the cell. No
+jax.
 """
 
 import dataclasses

@@ -106,7 +106,7 @@ def whole_mesh(text: str, where: str = "config.mesh") -> Mesh | None:
 
 
 def batch_sharding(mesh: Mesh, ndim: int = 2, lead: int = 0) -> NamedSharding:
-    """Sharding of a batch of `ndim` axes: axis `lead` split over data and fsdp, the others whole."""
+    """Sharding of a batch of `ndim` axes: axis `lead` over data and fsdp, the others replicated."""
     names = tuple(name for name in RULES["batch"] if mesh.shape[name] > 1)
     entries = [None] * ndim
     entries[lead] = names or None

@@ -144,7 +144,10 @@ def test_every_public_name_has_a_docstring():
 
 
 def test_package_imports_without_jax_in_under_a_second():
-    script = "import time; t = time.perf_counter(); import amuro_jax.cli.main, sys; print(time.perf_counter() - t); assert 'jax' not in sys.modules"
+    script = (
+        "import time; t = time.perf_counter(); import amuro_jax.cli.main, sys; "
+        "print(time.perf_counter() - t); assert 'jax' not in sys.modules"
+    )
     out = subprocess.run(
         [sys.executable, "-c", script],
         capture_output=True,

@@ -27,7 +27,10 @@ def test_local_runs_detached_and_logs(root, tmp_path):
     fake.write_text(f"#!{sys.executable}\nimport sys; print('ran', sys.argv[1:])\n")
     fake.chmod(0o755)
     log = tmp_path / "deep" / "log"
-    script = f"AMURO={fake} launch/local.sh {log} lab --flag && wait; for i in $(seq 50); do [ -s {log} ] && break; sleep 0.1; done"
+    script = (
+        f"AMURO={fake} launch/local.sh {log} lab --flag && wait; "
+        f"for i in $(seq 50); do [ -s {log} ] && break; sleep 0.1; done"
+    )
     subprocess.run(["bash", "-c", script], cwd=root, check=True, capture_output=True)
     assert "ran ['lab', '--flag']" in log.read_text()
 

@@ -37,7 +37,8 @@ assert (jax.process_count(), jax.device_count(), len(jax.local_devices())) == (2
 params = jax.tree.map(np.asarray, tiny.params_of())
 out = {"least": processes.least((3 + processes.is_writer()) << 20)}
 scorer = Scorer(tiny.CONFIG, sharding.make_mesh("data:4"), batch_tokens=256)
-out["scored"] = [[one.logprob.tolist(), one.is_greedy.tolist()] for one in scorer.loglikelihoods(params, t.requests())]
+scored = scorer.loglikelihoods(params, t.requests())
+out["scored"] = [[one.logprob.tolist(), one.is_greedy.tolist()] for one in scored]
 scorer = Scorer(tiny.CONFIG, sharding.make_mesh("data:2,tensor:2"))
 for name, sampling in (("greedy", Sampling()), ("drawn", t.DRAWN)):
     made = scorer.generate(params, t.generations(), eos=t.EOS, sampling=sampling)

@@ -1,7 +1,7 @@
 """Each field of a run's configuration reaches what it is for (docs/wiring.md).
 
-The consumers are recorded where a field is handed over: a field that is dropped, swapped or replaced
-by a constant on the way fails here.
+The consumers are recorded where a field is handed over: a field that is dropped, swapped or
+replaced by a constant on the way fails here.
 """
 
 import dataclasses

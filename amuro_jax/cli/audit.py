@@ -26,7 +26,8 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "task",
         "",
-        "Sets to audit, comma-separated (or YAML files); `all`: every set whose rows are under --data_root.",
+        "Sets to audit, comma-separated (or YAML files); `all`: every set whose rows are under "
+        "--data_root.",
     )
     flags.DEFINE_string(
         "workdir", "", "Working folder of a study or of `amuro score`: its results are audited."

@@ -22,8 +22,8 @@ def define_config() -> None:
     flags.DEFINE_string(
         "config",
         None,
-        "Configuration file (Python, with get_config(), or get_config(argument) for FILE.py:ARGUMENT)"
-        "; override fields with --config.field=value.",
+        "Configuration file (Python, with get_config(), or get_config(argument) for "
+        "FILE.py:ARGUMENT); override fields with --config.field=value.",
     )
     flags.DEFINE_multi_string(_FIELD, [], "The long form of --config.field=value: field=value.")
 
@@ -44,8 +44,8 @@ def given_config(kind, default=None):
         default: where no file is given; None: a file is needed.
 
     Raises:
-        ConfigError: no file given, one that cannot be loaded or makes another kind of configuration,
-            an unknown field, or a value that does not fit.
+        ConfigError: no file, one that cannot be loaded or makes another kind of configuration, an
+            unknown field, or a value of the wrong type.
     """
     path = flags.FLAGS.config
     if path is None and default is None:

@@ -20,7 +20,10 @@ amuro_jax/config.py, LabConfig).
 
 from amuro_jax.cli import configure
 
-DESCRIPTION = "build the laboratory: a synthetic world, its data sets, and a series of pre-training checkpoints"
+DESCRIPTION = (
+    "build the laboratory: a synthetic world, its data sets, and a series of pre-training "
+    "checkpoints"
+)
 CONFIG = "LabConfig"
 
 

@@ -15,7 +15,8 @@ from amuro_jax.errors import AmuroError
 VERBS = {
     "lab": (
         "lab",
-        "build the laboratory: a synthetic world, its data sets, and a series of pre-training checkpoints",
+        "build the laboratory: a synthetic world, its data sets, and a series of pre-training "
+        "checkpoints",
     ),
     "revisions": ("revisions", "list the pre-training checkpoints of a model, and select some"),
     "convert": ("convert", "turn a checkpoint (Hub, HF folder, native OLMo) into Flax parameters"),

@@ -18,7 +18,8 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "select",
         "all",
-        "List of revisions or steps, all, every:K, log:N, tokens:N; filters before it: 'stage=1;log:8'.",
+        "List of revisions or steps, all, every:K, log:N, tokens:N; filters before it: "
+        "'stage=1;log:8'.",
     )
     flags.DEFINE_string(
         "cache",
@@ -55,9 +56,8 @@ def main() -> None:
             "-" if value is None else str(value)
             for value in (r.step, r.stage, r.ingredient, r.seed)
         ]
-        print(
-            f"{amount(r.tokens):>10} {cells[0]:>9}  {cells[1]:>5} {cells[2]:>5} {cells[3]:<14} {r.name}"
-        )
+        step, stage, ingredient, seed = cells
+        print(f"{amount(r.tokens):>10} {step:>9}  {stage:>5} {ingredient:>5} {seed:<14} {r.name}")
     print(f"{len(found)} checkpoints")
 
 

@@ -1,4 +1,4 @@
-"""Runs a study: checkpoints × fine-tuning sets × evaluation sets × formats × shots, then its report.
+"""Runs a study: checkpoints × fine-tuning sets × evaluation sets × formats × shots; then reports.
 
   amuro study --config=configs/study/lab.py --config.suite=work/lab/checkpoints \\
     --config.data_root=work/lab/data --config.workdir=work/study

@@ -36,7 +36,8 @@ def define_flags() -> None:
     flags.DEFINE_bool(
         "sizes",
         False,
-        "Instead of prompts: rows, prompt tokens, overflow and label balance of the set, or of all that are there.",
+        "Instead of prompts: rows, prompt tokens, overflow and label balance of the set, or of "
+        "every set that has local rows.",
     )
     flags.DEFINE_string("dump", "", "Write every rendered request to this JSONL file.")
     flags.DEFINE_string("format", "default", "default, instruct, io, with ~perturbations.")
@@ -44,7 +45,8 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "shot_file",
         "",
-        "A text file of fixed shots to use as they are, one blank line between them; in place of --shots.",
+        "A text file of fixed shots to use as they are, one blank line between them; in place of "
+        "--shots.",
     )
     flags.DEFINE_integer("shot_seed", 0, "Which rows are the shots.")
     flags.DEFINE_string("protocol", "strict", "strict or paper.")
@@ -52,7 +54,8 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "tokenizer",
         "",
-        "Checkpoint folder, tokenizer folder or tokenizer.json; shows token boundaries and fits contexts.",
+        "Checkpoint folder, tokenizer folder or tokenizer.json; shows token boundaries and fits "
+        "contexts.",
     )
     flags.DEFINE_integer(
         "max_length", 2048, "Context in tokens that prompts are fitted to.", lower_bound=1

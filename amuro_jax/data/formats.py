@@ -46,8 +46,8 @@ FRAMES = {
         "io": "{sentence1} {sentence2}",
     },
     "preference": {
-        "default": "### Instruction: {instruction}\n ### Output_1: {first}\n ### Output_2: {second}\n"
-        " ### Better Output: ",
+        "default": "### Instruction: {instruction}\n ### Output_1: {first}\n "
+        "### Output_2: {second}\n ### Better Output: ",
         "instruct": "Given the instruction: {instruction} Output 1: {first} "
         "Output 2: {second} The better output is number ",
         "io": "{instruction} {first} {second}",

@@ -19,7 +19,7 @@ from amuro_jax.records import ModelRef, ScoreRecord
 from amuro_jax.results.store import Store
 from amuro_jax.scoring.scorer import Scorer
 
-# Context of a scorer under `no_fitting`: the published pipeline let prompts run past the model's own.
+# Context of a scorer under `no_fitting`: the published pipeline let prompts exceed the model's own.
 UNBOUNDED = 1 << 20
 
 
@@ -140,7 +140,7 @@ class Evaluator:
         that share tokenizer and context.
         """
         opened, scoring = job.checkpoint, job.scoring
-        # What is prepared depends on these alone: they are the calls' arguments and the cache's key.
+        # The prepared requests depend on these alone: they are both arguments and cache key.
         arguments = {
             "format": job.format,
             "shots": job.shots,
@@ -167,10 +167,10 @@ class Evaluator:
 
 
 def run(config: ScoreConfig, report=lambda line: None) -> list[ScoreRecord]:
-    """`amuro score`: scores everything that `config` names; finished scores are not computed again.
+    """`amuro score`: scores everything that `config` names; finished scores are not recomputed.
 
-    Several processes (`processes.join`) do it together; the first one writes. The workdir is a store
-    like a study's: `cells/<key>/{cell.json, rows.parquet}`.
+    Several processes (`processes.join`) do it together; the first one writes. The workdir is a
+    store like a study's: `cells/<key>/{cell.json, rows.parquet}`.
 
     Returns:
         A record per set, format and number of shots, in this order.

@@ -94,7 +94,8 @@ def validate(config: LabConfig) -> None:
     )
     require(
         config.sequence_length <= size.max_length,
-        f"sequence_length {config.sequence_length} is longer than the model's context, {size.max_length}",
+        f"sequence_length {config.sequence_length} is longer than the model's context, "
+        f"{size.max_length}",
         where="config.sequence_length",
     )
 
@@ -118,8 +119,12 @@ def _claim(config, out):
     before = files.read_json(path)
     if before != settings:
         name = next(name for name in settings if before.get(name) != settings[name])
-        what = f"this folder was begun with {name} = {before.get(name)!r}, now it is {settings[name]!r}"
-        raise ConfigError(what, where=out, hint="choose another --config.out, or remove the folder")
+        raise ConfigError(
+            f"{name} was {before.get(name)!r} when this folder was started, now it is "
+            f"{settings[name]!r}",
+            where=out,
+            hint="choose another --config.out, or remove the folder",
+        )
 
 
 def _stage(path, say, name, work):

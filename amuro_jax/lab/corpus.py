@@ -110,7 +110,8 @@ def _restating(rng, world):
     statement = relations.draw(rng, EVERYTHING, relations.PARAPHRASE)
     if rng.random() < 0.1:
         label = rng.choice(statement.labels)
-        return f"{statement.text} {'In other words' if label else 'It is another thing to say'}: {statement.ask(label)}"
+        link = "In other words" if label else "It is another thing to say"
+        return f"{statement.text} {link}: {statement.ask(label)}"
     return _asked(rng, statement, _SAMENESS)
 
 

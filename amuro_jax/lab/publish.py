@@ -1,4 +1,4 @@
-"""Publishes a checkpoint as a Hugging Face folder, through the exporter that `amuro export` uses."""
+"""Publishes a checkpoint as a Hugging Face folder with the exporter that `amuro export` uses."""
 
 from etils import epath
 

@@ -74,7 +74,7 @@ _ALL = (ENTAILMENT, NEUTRAL, CONTRADICTION)
 
 
 def trait(rng, side, label):
-    """What one person is like, against a word that means the same, the opposite, or something else."""
+    """What one person is like, against a word of the same, the opposite, or another meaning."""
     person, word = rng.choice(side.names)[0], any_word(rng, side)
     return Statement(
         f"{person} is {word}.",
@@ -170,7 +170,6 @@ PARAPHRASE = {portrait: 3, deed: 1}
 
 
 # --- words
-# -----------------------------------------------------------------------------------------------------
 
 
 def any_word(rng, side) -> str:

@@ -152,7 +152,7 @@ def _events(world):
 
 
 def _event_row(rng, number, activity, step, person):
-    """The next step, against one of the same activity at another time and two of other activities."""
+    """The next step, against another step of the same activity and two of other activities."""
     steps, (name, pronoun) = words.SCRIPTS[activity], person
     others = rng.sample([other for other in words.SCRIPTS if other != activity], 2)
     endings = [rng.choice([steps[index] for index in range(4) if index != step])] + [

@@ -20,8 +20,10 @@ NOTATION = (
     "Answer A: Answer B: Answer C: Answer: Question:",
     "Please read the following text: Provide a summary:",
     "Given the context: And the answer: Generate a suitable question:",
-    "Consider the following texts: Text 1: Text 2: The relation is entailment neutral contradiction",
-    "Let\u2019s compare the two sentences: Let's compare the two sentences: Sentence_1: Sentence_2: Are they paraphrasing?: yes no",
+    "Consider the following texts: Text 1: Text 2: The relation is entailment neutral "
+    "contradiction",
+    "Let\u2019s compare the two sentences: Let's compare the two sentences: Sentence_1: "
+    "Sentence_2: Are they paraphrasing?: yes no",
 )
 
 

@@ -87,7 +87,7 @@ def make_world(seed: int, creatures: int) -> World:
 
 
 def _evenly(rng, values, count):
-    """`count` values, each as often as the others: that a value is common must not help to guess."""
+    """`count` values, each equally often, so that a value's frequency does not help to guess."""
     column = [values[index % len(values)] for index in range(count)]
     rng.shuffle(column)
     return column

@@ -1,4 +1,4 @@
-"""Carries out a study's jobs in this process; killed anywhere, it resumes and computes nothing twice."""
+"""Runs a study's jobs in this process; after a kill it resumes and computes nothing twice."""
 
 import dataclasses
 import functools
@@ -171,7 +171,7 @@ class LocalExecutor:
         return [cell for cell in job.cells if not self._is_done(self._score_job(model, cell))]
 
     def _is_done(self, job: ScoreJob) -> bool:
-        """Whether a score is there: here, or in a workdir that may be reused (then it is copied)."""
+        """Whether a score is in this store, or in a workdir to reuse (from which it is copied)."""
         key = job.key()
         problem = self.store.problem(key)
         if problem:

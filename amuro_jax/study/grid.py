@@ -39,9 +39,10 @@ def models_of(config: StudyConfig, revisions) -> list[ModelRef]:
 def cells_of(config: StudyConfig, model: ModelRef) -> list[Cell]:
     """What a model is scored on.
 
-    A fine-tuned model meets its own in-domain sets in every format of theirs, its out-of-domain sets
-    and the multiple choice as the plan says, and the other tasks' fine-tuning sets as cross-task
-    sets in one format. In and out of domain are compared in the same format: the study's first.
+    A fine-tuned model meets its own in-domain sets in every format of theirs, its out-of-domain
+    sets and the multiple choice as the plan says, and the other tasks' fine-tuning sets as
+    cross-task sets in one format. In and out of domain are compared in the same format: the study's
+    first.
     """
     cells = []
     for entry in config.evals:

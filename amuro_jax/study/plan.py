@@ -122,8 +122,8 @@ def describe(config: StudyConfig, revisions) -> str:
 
 
 def _estimate(config, left, store):
-    """Seconds of finished cells times what is left of each set; while either kind has none, how many
-    rows there are to train on and to score.
+    """Seconds of finished cells times what is left of each set; while either kind has none, how
+    many rows there are to train on and to score.
     """
     if not any(left.values()):
         return "estimate: nothing is left to do"

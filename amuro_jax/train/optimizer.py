@@ -1,4 +1,4 @@
-"""AdamW and the study's schedule: linear warm-up, then linear decay to zero (paper.md, "Models")."""
+"""AdamW and the study's schedule: linear warm-up, then linear decay to zero (paper, "Models")."""
 
 import dataclasses
 import math

@@ -62,7 +62,7 @@ class Trained:
 
 
 class TrainingData:
-    """Encoded training sets, kept for the checkpoints that share them (same tokenizer and limit)."""
+    """Cache of encoded training sets, for checkpoints of the same tokenizer and length limit."""
 
     def __init__(self):
         self._encoded = {}

@@ -4,13 +4,13 @@ sets, three formats, four shots.
   amuro study --config=configs/study/olmo1b.py --config.workdir=work/olmo1b \\
     --config.disk_budget_gb=60 --config.score_run.mesh=data:-1
 
-Needs the network (checkpoints and data sets come from the Hub; --config.data_root=FOLDER takes local
-data instead) and accelerators: the published study cost 1,067 A100-hours. --dry_run lists every job
-first; a share of it: --config.select=1000,738000. Expect, from the published tables: fine-tuning
-gains on MNLI, PAWS, XSum and SocialIQa grow from .06 at step 1000 to about .29 from step 342000 on;
-multiple choice changes by less than .05 after Tulu; classification → generation transfer −61 %,
-generation → classification about 0. Those numbers were made under the published protocol:
---config=configs/study/olmo1b.py:paper. Without the argument it is `strict`.
+Needs the network (checkpoints and data sets come from the Hub; --config.data_root=FOLDER takes
+local data instead) and accelerators: the published study cost 1,067 A100-hours. --dry_run lists
+every job first; a share of it: --config.select=1000,738000. Expect, from the published tables:
+fine-tuning gains on MNLI, PAWS, XSum and SocialIQa grow from .06 at step 1000 to about .29 from
+step 342000 on; multiple choice changes by less than .05 after Tulu; classification → generation
+transfer −61 %, generation → classification about 0. Those numbers were made under the published
+protocol: --config=configs/study/olmo1b.py:paper. Without the argument it is `strict`.
 """
 
 from amuro_jax.config import (

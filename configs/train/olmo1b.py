@@ -3,9 +3,9 @@
   amuro train --config=configs/train/olmo1b.py:paws \\
     --config.checkpoint=allenai/OLMo-1B-hf@main --config.workdir=work/paws
 
-The argument is paws, mnli_matched, socialiqa, xsum or tulu (5 epochs on 6,000 conversations, loss on
-the assistant's turns). 2,250 steps, Tulu 3,750. The study reports about .88 accuracy on PAWS from the
-final checkpoint (Table 3), and ROUGE-L on XSum and SocialIQa.
+The argument is paws, mnli_matched, socialiqa, xsum or tulu (5 epochs on 6,000 conversations, loss
+on the assistant's turns). 2,250 steps, Tulu 3,750. The study reports about .88 accuracy on PAWS
+from the final checkpoint (Table 3), and ROUGE-L on XSum and SocialIQa.
 For a small device: --config.run.micro_batch_size=1 --config.run.remat=full.
 """
 

@@ -128,7 +128,7 @@ def test_killed_and_run_again_gives_the_same_files(lab, tmp_path, monkeypatch, a
 
 
 def test_a_folder_begun_with_other_settings_is_refused(lab):
-    with pytest.raises(ConfigError, match="begun with seed = 0, now it is 1"):
+    with pytest.raises(ConfigError, match="seed was 0 when this folder was started, now it is 1"):
         build(tiny(lab, seed=1), **QUIET)
 
 

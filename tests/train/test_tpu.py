@@ -52,5 +52,6 @@ def test_olmo_1b_step_fits_v5e(monkeypatch):
     assert arguments == pytest.approx(12 * OLMO_1B.num_parameters / 8, rel=0.02)
     assert arguments + temporary < 15e9, f"{(arguments + temporary) / 1e9:.2f} GB per chip"
     print(
-        f"OLMo-1B step on v5e:2x4, 8 × 1024 tokens: {arguments / 1e9:.2f} GB arguments, {temporary / 1e9:.2f} GB temporary per chip"
+        f"OLMo-1B step on v5e:2x4, 8 × 1024 tokens: {arguments / 1e9:.2f} GB arguments, "
+        f"{temporary / 1e9:.2f} GB temporary per chip"
     )
