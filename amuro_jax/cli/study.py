@@ -3,9 +3,10 @@
   amuro study --config=configs/study/lab.py --config.suite=work/lab/checkpoints \\
     --config.data_root=work/lab/data --config.workdir=work/study
 
---dry_run lists the jobs and what is left. Killed anywhere, the same command resumes; no finished
-cell is computed twice. The workdir (a folder or gs://…) gets cells/<key>/ (record and rows of each
-number), cells.log, and report/index.html with report/tables/*.csv.
+--dry_run lists the jobs, what is left, data that is missing or would be downloaded, and checkpoints
+with the same weights; it fails where a cell would. Killed anywhere, the same command resumes; no
+finished cell is computed twice. The workdir (a folder or gs://…) gets cells/<key>/ (record and rows
+of each number), cells.log, and report/index.html with report/tables/*.csv.
 """
 
 from absl import flags
@@ -28,13 +29,17 @@ def main() -> None:
     from amuro_jax.config import StudyConfig
     from amuro_jax.convert.revisions import list_revisions
     from amuro_jax.errors import AmuroError
-    from amuro_jax.study import grid, plan
+    from amuro_jax.study import grid, plan, preflight
 
     config = configure.given_config(StudyConfig)
     grid.validate(config)
     revisions = list_revisions(config.suite, config.select)
     if flags.FLAGS.dry_run:
-        print(plan.describe(config, revisions))
+        checked = preflight.check(config, revisions)
+        print("\n".join([*checked.lines(), plan.describe(config, revisions)]))
+        if checked.faults:
+            what = f"{len(checked.faults)} faults in the data: cells would fail"
+            raise AmuroError(what, where=config.data_root or "config.evals", hint="see above")
         return
     from amuro_jax.report import report
     from amuro_jax.study import executor

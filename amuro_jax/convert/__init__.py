@@ -9,7 +9,7 @@ def open_checkpoint(name, cache_dir=None, **options):
 
 
 def weight_fingerprint(name, cache_dir=None, **options):
-    """A digest of the weights of `name`, without a download; see `resolver.weight_fingerprint`."""
-    from amuro_jax.convert import resolver
+    """A digest of the weights of `name`, without a download; see `fingerprints`."""
+    from amuro_jax.convert import fingerprints
 
-    return resolver.weight_fingerprint(name, cache_dir, **options)
+    return fingerprints.weight_fingerprint(name, cache_dir, **options)

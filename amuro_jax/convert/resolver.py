@@ -149,42 +149,6 @@ def find_converted(
     return found if is_converted(found) else None
 
 
-def weight_fingerprint(
-    name, cache_dir=None, *, offline: bool = False, token: str | None = None
-) -> str | None:
-    """A digest of a checkpoint's weight files, without a download: two checkpoints with the same
-    one have the same weights. None where nothing tells it.
-
-    Of a Hub name it follows from the hashes that the Hub lists, of a folder from those of its
-    files, of a converted folder from those of the files that it was converted from, of a
-    fine-tuned one from its identity.
-
-    Raises:
-        CheckpointError: nothing of that name.
-    """
-    cache = Path(cache_dir) if cache_dir else default_cache()
-    folder = find_folder(name)
-    if folder is None:
-        from amuro_jax.convert import hub
-
-        base, revision = split_name(name)
-        listing = hub.resolve(base, revision, cache, offline=offline, token=token)["files"]
-        hashes = {file: listing[file].get("sha256") for file in hub.wanted_files(listing, name)}
-    elif is_converted(folder):
-        hashes = checkpoint.read_provenance(folder).get("files") or {}
-        if not any(map(is_weights, hashes)):
-            return checkpoint.read_identity(folder).parameters
-    else:
-        hashes = hash_files(folder, cache)
-    weights = sorted(str(value) for file, value in hashes.items() if is_weights(file) and value)
-    return files.content_key(weights) if weights else None
-
-
-def is_weights(file: str) -> bool:
-    """Whether a file of a checkpoint holds weights."""
-    return file.endswith((".safetensors", ".bin", ".pt"))
-
-
 def disk_needed(name, cache, *, offline: bool = False, token=None, tokenizer=None) -> int:
     """Bytes that fetching and converting a name will take at most: its weights and what lies beside
     them, and again for a download.

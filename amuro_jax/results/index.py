@@ -74,7 +74,8 @@ def refresh(storage) -> tuple[pa.Table, dict[str, str]]:
     if not added and known is not None and unchanged.num_rows == known.num_rows:
         return known, damaged
     table = pa.concat_tables([unchanged, *added]).combine_chunks()
-    _write(storage, table)
+    if table.num_rows or known is not None:  # a folder without cells is left as it is
+        _write(storage, table)
     return table, damaged
 
 

@@ -38,6 +38,10 @@ class Plan:
         )
         return dataclasses.replace(self, cells=tuple(cells))
 
+    def with_duplicates(self, duplicates: dict[str, str]) -> "Plan":
+        """The plan with more checkpoints known to have an earlier one's parameters."""
+        return dataclasses.replace(self, duplicates=self.duplicates | duplicates)
+
 
 def read_plan(storage: Storage) -> Plan | None:
     """The plan of the last run in this workdir; None where there was none.

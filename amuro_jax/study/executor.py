@@ -20,7 +20,7 @@ from amuro_jax.results.plan import Plan
 from amuro_jax.results.store import Store
 from amuro_jax.scoring.scorer import keep_programs
 from amuro_jax.storage import Storage
-from amuro_jax.study import grid, plan
+from amuro_jax.study import grid, plan, preflight
 from amuro_jax.study.plan import Job, JobKind
 from amuro_jax.train.run import TrainingData, TrainJob, train
 
@@ -31,7 +31,8 @@ def run(config: StudyConfig, revisions, report=lambda line: None) -> list[str]:
     """Runs every cell that is not done; returns a line for each that failed.
 
     Args:
-        report: gets lines about what was compiled, recomputed or found to be a duplicate.
+        report: gets lines about data that is missing, checkpoints with the same weights, and what
+            was compiled or recomputed.
 
     Raises:
         ConfigError: a study that cannot be run as written.
@@ -41,8 +42,12 @@ def run(config: StudyConfig, revisions, report=lambda line: None) -> list[str]:
     train_mesh = sharding.whole_mesh(config.train_run.mesh, "config.train_run.mesh")
     evaluator = Evaluator(config.score_run, "config.score_run.mesh")
     storage = Storage.open(config.workdir)
+    before = preflight.check(config, revisions)
+    for line in before.lines():
+        report(line)
     with storage.claim(CLAIM) as claim, compiles.watch() as watch:
         executor = LocalExecutor(config, revisions, claim, watch, evaluator, train_mesh, report)
+        executor.plan = executor.plan.with_duplicates(before.duplicates)
         budget = int((config.disk_budget_gb or 0) * 1e9)
         names = [revision.name for revision in revisions]
         executor.start()
@@ -225,10 +230,9 @@ class LocalExecutor:
                 keys[cell.identity] = self._score_job(model, cell).key()
         first = self._identities.setdefault(opened.identity, name)
         changed = self.plan.with_keys(keys)
-        if first != name:
+        if first != name and name not in self.plan.duplicates:
             self.report(f"{name} has the same weights as {first}: it counts as one checkpoint")
-            duplicates = changed.duplicates | {name: first}
-            changed = dataclasses.replace(changed, duplicates=duplicates)
+            changed = changed.with_duplicates({name: first})
         if changed != self.plan:
             self.plan = changed
             self._write_plan()

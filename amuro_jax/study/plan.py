@@ -117,8 +117,7 @@ def describe(config: StudyConfig, revisions) -> str:
             "\n(the last run in this folder had another configuration; cells that it shares with "
             "this one are found when checkpoints are opened)"
         )
-    twins = [f"  {name} has the same weights as {first}" for name, first in plan.duplicates.items()]
-    return "\n".join([head, *lines, *twins, _estimate(config, left, store)])
+    return "\n".join([head, *lines, _estimate(config, left, store)])
 
 
 def _estimate(config, left, store):
