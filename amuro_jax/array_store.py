@@ -123,20 +123,20 @@ class Checksums:
             *(range(0, size, step) for size, step in zip(values.shape, self.chunk, strict=True))
         ):
             part = values[tuple(slice(a, a + step) for a, step in zip(at, self.chunk, strict=True))]
-            place = (
+            index = (
                 (start + a) // step for start, a, step in zip(starts, at, self.chunk, strict=True)
             )
-            self.values[".".join(map(str, place))] = checksum(part)
+            self.values[".".join(map(str, index))] = checksum(part)
 
     def boxes(self):
         """(name, (start, stop) per axis) of every chunk."""
         counts = [-(-size // step) for size, step in zip(self.shape, self.chunk, strict=True)]
-        for place in itertools.product(*map(range, counts)):
+        for index in itertools.product(*map(range, counts)):
             yield (
-                ".".join(map(str, place)),
+                ".".join(map(str, index)),
                 tuple(
                     (i * step, min((i + 1) * step, size))
-                    for i, step, size in zip(place, self.chunk, self.shape, strict=True)
+                    for i, step, size in zip(index, self.chunk, self.shape, strict=True)
                 ),
             )
 
@@ -169,7 +169,7 @@ def write_checksums(path, checksums: dict[str, Checksums], process: int = 0) -> 
 
 
 def _file_checksums(path):
-    path, found = epath.Path(path), {}
+    path, checksums = epath.Path(path), {}
     folders = [path]
     for folder in folders:
         for file in sorted(folder.iterdir()):
@@ -178,8 +178,8 @@ def _file_checksums(path):
             elif not file.name.startswith(("checksums.", ".")):
                 if file.stat().length <= SMALL_FILE:
                     name = os.fspath(file.relative_to(path))
-                    found[name] = xxhash.xxh3_64_hexdigest(file.read_bytes())
-    return found
+                    checksums[name] = xxhash.xxh3_64_hexdigest(file.read_bytes())
+    return checksums
 
 
 def read_checksums(path) -> dict[str, Checksums]:
@@ -189,7 +189,7 @@ def read_checksums(path) -> dict[str, Checksums]:
         CheckpointError: there are none, they cannot be read, or a metadata file differs from its
             own.
     """
-    found: dict[str, Checksums] = {}
+    checksums: dict[str, Checksums] = {}
     parts = sorted(epath.Path(path).glob("checksums.*.json"))
     if not parts:
         raise CheckpointError(
@@ -204,12 +204,12 @@ def read_checksums(path) -> dict[str, Checksums]:
             for name, fields in stored["arrays"].items():
                 sums = Checksums(**fields)
                 jnp.dtype(sums.dtype)  # raises where it is none
-                found.setdefault(name, sums).values.update(sums.values)
+                checksums.setdefault(name, sums).values.update(sums.values)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise CheckpointError(
                 f"damaged list of checksums: {error}", where=part, hint=_AGAIN
             ) from error
-    return found
+    return checksums
 
 
 def _check_files(folder, known):
@@ -234,7 +234,7 @@ def record_checksums(path, leaves: dict) -> None:
     Args:
         leaves: flat name → jax or numpy array.
     """
-    found = {}
+    checksums = {}
     for name, array in open_arrays(path, leaves).items():
         leaf, sums = leaves[name], Checksums.of(array)
         shards = getattr(leaf, "addressable_shards", None)
@@ -243,8 +243,8 @@ def record_checksums(path, leaves: dict) -> None:
         for shard in shards or ():
             if shard.replica_id == 0:
                 sums.add(np.asarray(shard.data), tuple(part.start or 0 for part in shard.index))
-        found[name] = sums
-    write_checksums(path, found, jax.process_index())
+        checksums[name] = sums
+    write_checksums(path, checksums, jax.process_index())
 
 
 def read_arrays(path, targets: dict, placement: dict) -> dict:
@@ -311,18 +311,18 @@ def _read_chunks(pool, path, name, array, checksums, buffers):
     ):
         raise CheckpointError(f"{name} is not the array that its checksums describe", where=path)
 
-    def read(place, box):
+    def read(chunk, box):
         try:
             values = array[tuple(slice(*part) for part in box)].read().result()
         except (ValueError, OSError) as error:
             raise CheckpointError(
-                f"chunk {place} of {name} cannot be read: {str(error)[:300]}",
+                f"chunk {chunk} of {name} cannot be read: {str(error)[:300]}",
                 where=path,
                 hint=_AGAIN,
             ) from error
-        if known.values.get(place) != checksum(values):
+        if known.values.get(chunk) != checksum(values):
             raise CheckpointError(
-                f"chunk {place} of {name} is not what was written: its checksum differs",
+                f"chunk {chunk} of {name} is not what was written: its checksum differs",
                 where=path,
                 hint=_AGAIN,
             )
@@ -440,12 +440,14 @@ def open_arrays(path, names) -> dict:
     if not (epath.Path(path) / "_METADATA").exists():
         raise CheckpointError("no parameters there", where=path)
     context = ts.Context({"cache_pool": {"total_bytes_limit": 64 << 20}})
-    found = {}
+    arrays = {}
     for name in names:
         try:
-            found[name] = ts.open(_spec(path, name), open=True, read=True, context=context).result()
+            arrays[name] = ts.open(
+                _spec(path, name), open=True, read=True, context=context
+            ).result()
         except (ValueError, OSError) as error:
             raise CheckpointError(
                 f"parameter {name} cannot be opened: {str(error)[:300]}", where=path
             ) from error
-    return found
+    return arrays

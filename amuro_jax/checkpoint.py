@@ -88,7 +88,7 @@ def chunk_shapes(config: ModelConfig, dtypes: dict) -> dict[str, tuple[int, ...]
     Args:
         dtypes: flat name → dtype of the parameter.
     """
-    axes, found = flatten(logical_axes(config)), {}
+    axes, shapes = flatten(logical_axes(config)), {}
     for name, leaf in flatten(abstract_params(config)).items():
         itemsize = jnp.dtype(dtypes[name]).itemsize
         chunk = [
@@ -101,8 +101,8 @@ def chunk_shapes(config: ModelConfig, dtypes: dict) -> dict[str, tuple[int, ...]
                 (i for i in free if chunk[i] > 1), key=lambda i: math.ceil(leaf.shape[i] / chunk[i])
             )
             chunk[axis] = math.ceil(chunk[axis] / 2)
-        found[name] = tuple(chunk)
-    return found
+        shapes[name] = tuple(chunk)
+    return shapes
 
 
 def save_model(
@@ -149,11 +149,11 @@ def _content_digest(folder, params, config):
     flat = flatten(params)
     if not all(getattr(leaf, "is_fully_addressable", True) for leaf in flat.values()):
         return parameters_digest(array_store.read_checksums(folder / "params"))
-    chunks, found = chunk_shapes(config, {name: leaf.dtype for name, leaf in flat.items()}), {}
+    chunks, checksums = chunk_shapes(config, {name: leaf.dtype for name, leaf in flat.items()}), {}
     for name, leaf in flat.items():
-        found[name] = array_store.Checksums(leaf.shape, leaf.dtype.name, chunks[name])
-        found[name].add(np.asarray(leaf), (0,) * leaf.ndim)
-    return parameters_digest(found)
+        checksums[name] = array_store.Checksums(leaf.shape, leaf.dtype.name, chunks[name])
+        checksums[name].add(np.asarray(leaf), (0,) * leaf.ndim)
+    return parameters_digest(checksums)
 
 
 def _meet(what: str) -> None:
@@ -336,23 +336,25 @@ def _absolute(path) -> str:
     return os.fspath(path) if "://" in os.fspath(path) else os.path.abspath(path)
 
 
-def _check_tree(found, wanted, *, where) -> None:
-    found, wanted = flatten(found), flatten(wanted)
-    if missing := sorted(set(wanted) - set(found)):
+def _check_tree(stored, expected, *, where) -> None:
+    stored, expected = flatten(stored), flatten(expected)
+    if missing := sorted(set(expected) - set(stored)):
         raise CheckpointError(
-            f"{len(missing)} parameters are missing, first {missing[0]} {wanted[missing[0]].shape}",
+            f"{len(missing)} parameters are missing, first {missing[0]} "
+            f"{expected[missing[0]].shape}",
             where=where,
         )
-    if extra := sorted(set(found) - set(wanted)):
+    if extra := sorted(set(stored) - set(expected)):
         raise CheckpointError(
             f"{len(extra)} parameters are not in the model, first {extra[0]} "
-            f"{found[extra[0]].shape}",
+            f"{stored[extra[0]].shape}",
             where=where,
         )
-    for name, leaf in wanted.items():
-        if tuple(found[name].shape) != tuple(leaf.shape):
+    for name, leaf in expected.items():
+        if tuple(stored[name].shape) != tuple(leaf.shape):
             raise CheckpointError(
-                f"{name} has shape {tuple(found[name].shape)}, the model wants {tuple(leaf.shape)}",
+                f"{name} has shape {tuple(stored[name].shape)}, the model wants "
+                f"{tuple(leaf.shape)}",
                 where=where,
             )
 
@@ -487,11 +489,11 @@ def _digests(leaves):
     def digest(leaf):
         size = leaf.dtype.itemsize * 8
         words = jax.lax.bitcast_convert_type(leaf, f"uint{size}").astype(jnp.uint32)
-        place = jnp.zeros(leaf.shape, jnp.uint32)
+        position = jnp.zeros(leaf.shape, jnp.uint32)
         for axis, count in enumerate(leaf.shape):
-            place = place * jnp.uint32(count) + jax.lax.broadcasted_iota(
+            position = position * jnp.uint32(count) + jax.lax.broadcasted_iota(
                 jnp.uint32, leaf.shape, axis
             )
-        return jnp.sum(words * (2 * place + 1), dtype=jnp.uint32)
+        return jnp.sum(words * (2 * position + 1), dtype=jnp.uint32)
 
     return [digest(leaf) for leaf in leaves]

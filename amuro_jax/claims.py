@@ -180,7 +180,7 @@ def _file(name, generation):
 
 def _generations(storage, name):
     names = (path.rpartition("/")[2].removesuffix(".json") for path in storage.names(name))
-    return sorted(int(found) for found in names if found.isdigit())
+    return sorted(int(number) for number in names if number.isdigit())
 
 
 def _highest(storage, name):

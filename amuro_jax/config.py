@@ -372,17 +372,17 @@ def _readable(kind, error, where) -> ConfigError:
     """The first problem that pydantic found, in this project's words."""
     first = error.errors(include_url=False)[0]
     *outer, name = first["loc"] or ("",)
-    place = where + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in first["loc"])
+    field = where + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in first["loc"])
     if first["type"] == "unexpected_keyword_argument":
-        return _unknown(_block_at(kind, outer), name, place)
+        return _unknown(_block_at(kind, outer), name, field)
     if first["type"] == "enum":
         members = [
             part.strip("'") for part in first["ctx"]["expected"].replace(" or ", ", ").split(", ")
         ]
-        return misspelt(first["input"], members, where=place)
+        return misspelt(first["input"], members, where=field)
     what = first["msg"].removeprefix("Input should be ").removesuffix(" in strict mode")
     what = what.replace("a valid array", "a tuple")
-    return ConfigError(f"expected {what}, got {first['input']!r}", where=place)
+    return ConfigError(f"expected {what}, got {first['input']!r}", where=field)
 
 
 def _block_at(kind, path):

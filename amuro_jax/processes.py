@@ -40,8 +40,8 @@ def join(cluster: str) -> None:
                 hint="name it: --cluster=HOST:PORT,COUNT,NUMBER",
             ) from error
         return
-    found = re.fullmatch(r"([^,\s]+:\d+),(\d+),(\d+)", cluster)
-    if not found or not int(found[3]) < int(found[2]):
+    match = re.fullmatch(r"([^,\s]+:\d+),(\d+),(\d+)", cluster)
+    if not match or not int(match[3]) < int(match[2]):
         hint = "for example --cluster=10.0.0.2:8476,4,0 on the first of four hosts"
         raise ConfigError(
             "not HOST:PORT,COUNT,NUMBER with NUMBER below COUNT, nor auto",
@@ -51,13 +51,13 @@ def join(cluster: str) -> None:
     # jax ends the process itself, with a trace of its own, when the others do not come: so this
     # line stands before it.
     print(
-        f"process {found[3]}: waiting for {found[2]} processes at {found[1]} "
+        f"process {match[3]}: waiting for {match[2]} processes at {match[1]} "
         f"(timeout {PATIENCE} s)",
         file=sys.stderr,
         flush=True,
     )
     jax.distributed.initialize(
-        found[1], int(found[2]), int(found[3]), initialization_timeout=PATIENCE
+        match[1], int(match[2]), int(match[3]), initialization_timeout=PATIENCE
     )
 
 

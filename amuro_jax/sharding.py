@@ -74,14 +74,14 @@ def spec(axes: tuple, shape: tuple, mesh: Mesh) -> PartitionSpec:
     used: set[str] = set()
     entries = []
     for axis, size in zip(axes, shape, strict=True):
-        wanted = tuple(
+        mesh_axes = tuple(
             name for name in RULES.get(axis, ()) if mesh.shape[name] > 1 and name not in used
         )
-        if not wanted or size % math.prod(mesh.shape[name] for name in wanted):
+        if not mesh_axes or size % math.prod(mesh.shape[name] for name in mesh_axes):
             entries.append(None)
             continue
-        used.update(wanted)
-        entries.append(wanted if len(wanted) > 1 else wanted[0])
+        used.update(mesh_axes)
+        entries.append(mesh_axes if len(mesh_axes) > 1 else mesh_axes[0])
     return PartitionSpec(*entries)
 
 

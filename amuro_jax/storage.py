@@ -133,12 +133,12 @@ class Storage(abc.ABC):
         """Per folder in the folder `prefix`: size and version of its files of these names, None for
         one that is not there. A `listing` of units that is fast for many of them.
         """
-        found = {}
-        for path, about in self.listing(prefix).items():
+        units = {}
+        for path, info in self.listing(prefix).items():
             unit, _, name = path[len(prefix) + 1 if prefix else 0 :].partition("/")
             if name in names:
-                found.setdefault(unit, [None] * len(names))[names.index(name)] = about
-        return found
+                units.setdefault(unit, [None] * len(names))[names.index(name)] = info
+        return units
 
     @abc.abstractmethod
     def size(self, name: str) -> int | None:
@@ -310,9 +310,9 @@ class Storage(abc.ABC):
         except self._FOREIGN as error:
             if doing == "read" and isinstance(error, FileNotFoundError):
                 raise AmuroError("no such file", where=self.where(name)) from error
-            said = str(error) or type(error).__name__
+            reason = str(error) or type(error).__name__
             raise AmuroError(
-                f"cannot {doing}: {said}", where=self.where(name), hint=self._HINT
+                f"cannot {doing}: {reason}", where=self.where(name), hint=self._HINT
             ) from error
 
     _FOREIGN: type[Exception] = OSError
@@ -355,10 +355,10 @@ class LocalStorage(Storage):
 
     def listing(self, prefix: str = "") -> dict[str, tuple[int, str]]:
         """See `Storage`."""
-        found = {}
+        entries = {}
         with self._faults("list", prefix):
-            _scan(self._at(prefix), f"{prefix.rstrip('/')}/" if prefix else "", found)
-        return dict(sorted(found.items()))
+            _scan(self._at(prefix), f"{prefix.rstrip('/')}/" if prefix else "", entries)
+        return dict(sorted(entries.items()))
 
     def units(self, prefix: str, names: tuple[str, ...]) -> dict[str, list[tuple[int, str] | None]]:
         """See `Storage`. Asking for each file takes a third of the time of listing each folder."""
@@ -368,8 +368,8 @@ class LocalStorage(Storage):
             except FileNotFoundError:
                 return {}
             root = os.fspath(self._at(prefix))
-            found = {unit: [_about(f"{root}/{unit}/{name}") for name in names] for unit in folders}
-        return {unit: files for unit, files in found.items() if any(files)}
+            units = {unit: [_about(f"{root}/{unit}/{name}") for name in names] for unit in folders}
+        return {unit: files for unit, files in units.items() if any(files)}
 
     def size(self, name: str) -> int | None:
         """See `Storage`."""
@@ -483,7 +483,7 @@ class ObjectStorage(Storage):
 
     def get_many(self, names: list[str]) -> dict[str, bytes | None]:
         """See `Storage`."""
-        found = {}
+        contents = {}
         with self._faults("read", names[0] if names else ""):
             paths = [self._at(name) for name in names]
             answers = self._fresh().cat(paths, on_error="return") if paths else {}
@@ -491,21 +491,21 @@ class ObjectStorage(Storage):
                 answer = answers[path]
                 if isinstance(answer, Exception) and not isinstance(answer, FileNotFoundError):
                     raise answer
-                found[name] = None if isinstance(answer, Exception) else answer
-        return found
+                contents[name] = None if isinstance(answer, Exception) else answer
+        return contents
 
     def listing(self, prefix: str = "") -> dict[str, tuple[int, str]]:
         """See `Storage`."""
         with self._faults("list", prefix):
             try:
-                found = self._fresh().find(self._at(prefix), detail=True)
+                objects = self._fresh().find(self._at(prefix), detail=True)
             except FileNotFoundError:
                 return {}
         start = len(self._root) + 1
         # Some stores keep empty objects `x/` to show folders.
         return {
-            path[start:]: (found[path]["size"], _version(found[path]))
-            for path in sorted(found)
+            path[start:]: (objects[path]["size"], _version(objects[path]))
+            for path in sorted(objects)
             if path[-1] != "/"
         }
 
@@ -513,10 +513,10 @@ class ObjectStorage(Storage):
         """See `Storage`."""
         with self._faults("look at", name):
             try:
-                found = self._fresh().info(self._at(name))
+                info = self._fresh().info(self._at(name))
             except FileNotFoundError:
                 return None
-        return found["size"] if found["type"] == "file" else None
+        return info["size"] if info["type"] == "file" else None
 
     def write_once(self, name: str, data: bytes | str) -> bool:
         """See `Storage`."""
@@ -599,7 +599,7 @@ def _checked(name):
     return name
 
 
-def _scan(folder, prefix, found):
+def _scan(folder, prefix, listing):
     """Sizes and times of change of the files beneath a folder; scratch files and what is deleted
     meanwhile are left out.
     """
@@ -610,11 +610,11 @@ def _scan(folder, prefix, found):
     for entry in entries:
         name = entry.name
         if entry.is_dir():
-            _scan(entry.path, f"{prefix}{name}/", found)
+            _scan(entry.path, f"{prefix}{name}/", listing)
         elif not (name.startswith(".") and _SCRATCH in name):
-            about = _about(entry.path)
-            if about is not None:
-                found[prefix + name] = about
+            info = _about(entry.path)
+            if info is not None:
+                listing[prefix + name] = info
 
 
 def _about(path):
@@ -622,19 +622,19 @@ def _about(path):
     that were written within one tick of the clock.
     """
     try:
-        about = os.stat(path)
+        status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return about.st_size, f"{about.st_mtime_ns}-{about.st_ino}"
+    return status.st_size, f"{status.st_mtime_ns}-{status.st_ino}"
 
 
-def _version(about):
+def _version(info):
     """What tells an object from the one that was there before: the names are those of GCS, S3,
     Azure and memory.
     """
     for name in ("generation", "ETag", "etag", "updated", "last_modified", "mtime", "created"):
-        if about.get(name):
-            return str(about[name])
+        if info.get(name):
+            return str(info[name])
     return ""
 
 
@@ -651,8 +651,8 @@ def _lines(records):
 
 
 def _in_order(parts):
-    found = []
+    records = []
     for line in b"".join(parts).splitlines():
         with contextlib.suppress(ValueError):
-            found.append(json.loads(line))
-    return sorted(found, key=lambda record: record.get("time", 0.0))
+            records.append(json.loads(line))
+    return sorted(records, key=lambda record: record.get("time", 0.0))

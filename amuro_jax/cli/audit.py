@@ -50,65 +50,65 @@ def main() -> None:
     """Prints the findings and what they come to."""
     from amuro_jax.errors import ConfigError
 
-    given = flags.FLAGS
-    if bool(given.task) == bool(given.workdir):
+    args = flags.FLAGS
+    if bool(args.task) == bool(args.workdir):
         raise ConfigError("give either --task or --workdir", where="command line")
-    if given.workdir:
+    if args.workdir:
         from amuro_jax.evals.audit import audit_store, once_per_set
 
-        cells = audit_store(given.workdir).values()
+        cells = audit_store(args.workdir).values()
         findings = once_per_set([finding for cell in cells for finding in cell])
     else:
-        findings = [finding for name in _names(given) for finding in _audit(name, given)]
-    _print(findings, given.notes)
+        findings = [finding for name in _names(args) for finding in _audit(name, args)]
+    _print(findings, args.notes)
     sys.exit(any(finding.severity == "error" for finding in findings))
 
 
-def _names(given):
+def _names(args):
     from amuro_jax.data import protocols, sources
     from amuro_jax.data.registry import TASKS
     from amuro_jax.errors import ConfigError, DataError
 
-    if given.task != "all":
-        return split_names(given.task)
-    if not given.data_root:
+    if args.task != "all":
+        return split_names(args.task)
+    if not args.data_root:
         raise ConfigError(
             "--task=all needs local rows",
             where="command line",
             hint="give --data_root=…, or name the sets to take from the Hub",
         )
-    protocol = protocols.resolve(given.protocol, given.quirks)
+    protocol = protocols.resolve(args.protocol, args.quirks)
     names = [
         name
         for name, task in TASKS.items()
         if any(
-            sources.split_path(task, split, given.data_root)
+            sources.split_path(task, split, args.data_root)
             for split in task.under(protocol).source.test
         )
     ]
     if not names:
         raise DataError(
             "no rows of any set",
-            where=given.data_root,
+            where=args.data_root,
             hint="one folder per set, e.g. glue_mnli/validation_matched.jsonl",
         )
     return names
 
 
-def _audit(name, given):
+def _audit(name, args):
     from amuro_jax.data import protocols, tokenizer
     from amuro_jax.data.registry import get_task
     from amuro_jax.evals.audit_data import audit_task
 
-    made = tokenizer.open_tokenizer(given.tokenizer) if given.tokenizer else None
-    protocol = protocols.resolve(given.protocol, split_names(given.quirks))
+    loaded = tokenizer.open_tokenizer(args.tokenizer) if args.tokenizer else None
+    protocol = protocols.resolve(args.protocol, split_names(args.quirks))
     options = {
-        "format": given.format,
-        "shots": given.shots,
-        "tokenizer": made,
-        "max_length": given.max_length,
+        "format": args.format,
+        "shots": args.shots,
+        "tokenizer": loaded,
+        "max_length": args.max_length,
     }
-    return audit_task(get_task(name), protocol, data_root=given.data_root, **options)
+    return audit_task(get_task(name), protocol, data_root=args.data_root, **options)
 
 
 def _print(findings, notes):

@@ -86,9 +86,9 @@ def load_config(path: str, kind):
         what = f"cannot be loaded: {type(error).__name__}: {error}"
         raise ConfigError(what, where=f"--config={path}") from error
     if not isinstance(config, kind):
-        made = type(config).__name__
+        got = type(config).__name__
         raise ConfigError(
-            f"the file makes a {made}, this verb takes a {kind.__name__}", where="--config"
+            f"the file makes a {got}, this verb takes a {kind.__name__}", where="--config"
         )
     return configuration.checked(config)
 

@@ -41,8 +41,8 @@ def main() -> None:
     from amuro_jax.convert import resolver
     from amuro_jax.errors import ConfigError
 
-    given = flags.FLAGS
-    if not given.checkpoint:
+    args = flags.FLAGS
+    if not args.checkpoint:
         raise ConfigError(
             "no checkpoint given",
             where="--checkpoint",
@@ -55,12 +55,12 @@ def main() -> None:
             bar.update(done - bar.n)
 
         options = {
-            "offline": given.offline,
-            "tokenizer": given.tokenizer or None,
+            "offline": args.offline,
+            "tokenizer": args.tokenizer or None,
             "progress": progress,
-            "out": given.out or None,
+            "out": args.out or None,
         }
-        folder = resolver.open_checkpoint(given.checkpoint, given.cache or None, **options)
+        folder = resolver.open_checkpoint(args.checkpoint, args.cache or None, **options)
     config = checkpoint.read_config(folder)
     print(
         f"{config.family}: {config.num_parameters:,} parameters, {config.num_layers} layers, "

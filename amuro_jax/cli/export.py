@@ -34,14 +34,14 @@ def main() -> None:
     from amuro_jax.convert import exporter, resolver
     from amuro_jax.errors import ConfigError
 
-    given = flags.FLAGS
+    args = flags.FLAGS
     for name in ("checkpoint", "out"):
-        if not given[name].value:
+        if not args[name].value:
             raise ConfigError(f"{name} is empty", where=f"--{name}")
-    if given.shard_gb <= 0:
-        raise ConfigError(f"must be positive, got {given.shard_gb}", where="--shard_gb")
-    folder = resolver.open_checkpoint(given.checkpoint, given.cache or None)
+    if args.shard_gb <= 0:
+        raise ConfigError(f"must be positive, got {args.shard_gb}", where="--shard_gb")
+    folder = resolver.open_checkpoint(args.checkpoint, args.cache or None)
     names = exporter.export(
-        folder, given.out, dtype=given.dtype, shard_bytes=int(given.shard_gb * 10**9)
+        folder, args.out, dtype=args.dtype, shard_bytes=int(args.shard_gb * 10**9)
     )
-    print(f"{given.out}: {', '.join(names)}")
+    print(f"{args.out}: {', '.join(names)}")

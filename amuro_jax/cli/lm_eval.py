@@ -39,9 +39,9 @@ def main() -> None:
     from amuro_jax import files, processes
     from amuro_jax.errors import ConfigError
 
-    given = flags.FLAGS
+    args = flags.FLAGS
     for name in ("checkpoint", "tasks"):
-        if not given[name].value:
+        if not args[name].value:
             raise ConfigError(f"{name} is empty", where=f"--{name}", hint="amuro lm-eval --help")
     try:
         import lm_eval
@@ -53,35 +53,35 @@ def main() -> None:
             where="amuro lm-eval",
             hint="pip install 'amuro_jax[lm-eval]'",
         ) from error
-    if given.cluster and not given.mesh:
+    if args.cluster and not args.mesh:
         raise ConfigError(
             "several processes need a mesh over all their devices",
             where="--mesh",
             hint="for example --mesh=data:-1",
         )
-    processes.join(given.cluster)
+    processes.join(args.cluster)
     from amuro_jax.evals.lm_eval import AmuroLM
 
     manager = (
-        TaskManager(include_path=given.include_path, include_defaults=False)
-        if given.include_path
+        TaskManager(include_path=args.include_path, include_defaults=False)
+        if args.include_path
         else TaskManager()
     )
     results = lm_eval.simple_evaluate(
-        model=AmuroLM(given.checkpoint, given.dtype, given.mesh),
-        tasks=given.tasks.split(","),
-        num_fewshot=given.num_fewshot,
-        limit=given.limit,
+        model=AmuroLM(args.checkpoint, args.dtype, args.mesh),
+        tasks=args.tasks.split(","),
+        num_fewshot=args.num_fewshot,
+        limit=args.limit,
         task_manager=manager,
-        apply_chat_template=given.apply_chat_template,
+        apply_chat_template=args.apply_chat_template,
         bootstrap_iters=1000,
     )
     if not processes.is_writer():
         return
     print(make_table(results))
-    if given.out:
+    if args.out:
         files.write_text(
-            given.out,
+            args.out,
             _json({name: results[name] for name in ("results", "configs", "versions", "n-shot")}),
         )
 

@@ -21,8 +21,8 @@ def quiet_without_tpu(environment=os.environ, root: str = "/") -> None:
         environment: to be changed; what is set already stays.
         root: of the file system in which chips are looked for.
     """
-    wanted = environment.get("JAX_PLATFORMS", "").split(",")
-    if "tpu" in wanted or "JAX_FORCE_TPU_INIT" in environment or _has_tpu(Path(root)):
+    platforms = environment.get("JAX_PLATFORMS", "").split(",")
+    if "tpu" in platforms or "JAX_FORCE_TPU_INIT" in environment or _has_tpu(Path(root)):
         return
     for name, value in NO_TPU.items():
         environment.setdefault(name, value)

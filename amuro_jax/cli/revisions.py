@@ -37,28 +37,28 @@ def main() -> None:
     from amuro_jax.convert import revisions
     from amuro_jax.errors import ConfigError
 
-    given = flags.FLAGS
-    if not given.suite:
+    args = flags.FLAGS
+    if not args.suite:
         raise ConfigError(
             "no suite given",
             where="--suite",
             hint="for example: amuro revisions allenai/OLMo-1B-hf --select=log:8",
         )
-    found = revisions.list_revisions(
-        given.suite, given.select, given.cache or None, offline=given.offline
+    listed = revisions.list_revisions(
+        args.suite, args.select, args.cache or None, offline=args.offline
     )
-    if given.names:
-        print("\n".join(revision.name for revision in found))
+    if args.names:
+        print("\n".join(revision.name for revision in listed))
         return
     print(f"{'tokens':>10} {'step':>9}  {'stage':>5} {'ingr.':>5} {'seed':<14} name")
-    for r in found:
+    for r in listed:
         cells = [
             "-" if value is None else str(value)
             for value in (r.step, r.stage, r.ingredient, r.seed)
         ]
         step, stage, ingredient, seed = cells
         print(f"{amount(r.tokens):>10} {step:>9}  {stage:>5} {ingredient:>5} {seed:<14} {r.name}")
-    print(f"{len(found)} checkpoints")
+    print(f"{len(listed)} checkpoints")
 
 
 def amount(tokens) -> str:

@@ -67,71 +67,71 @@ def main() -> None:
     """Prints the table, some rows, or the path of the dump."""
     from amuro_jax.data import preview
 
-    given = flags.FLAGS
-    if given.sizes:
-        print(preview.aligned(_sizes(given)))
+    args = flags.FLAGS
+    if args.sizes:
+        print(preview.aligned(_sizes(args)))
         return
-    if not given.task:
-        print(preview.aligned(preview.table(given.data_root)))
+    if not args.task:
+        print(preview.aligned(preview.table(args.data_root)))
         return
-    queries, tokenizer = _queries(given)
-    if given.dump:
-        print(f"{preview.dump(queries, given.dump)} requests of {len(queries)} rows: {given.dump}")
-    for query in queries[: given.show or (0 if given.dump else 1)]:
+    queries, tokenizer = _queries(args)
+    if args.dump:
+        print(f"{preview.dump(queries, args.dump)} requests of {len(queries)} rows: {args.dump}")
+    for query in queries[: args.show or (0 if args.dump else 1)]:
         print(preview.shown(query, tokenizer), end="\n\n")
 
 
-def _sizes(given):
+def _sizes(args):
     from amuro_jax.data import preview, protocols, sources, tokenizer
     from amuro_jax.data.registry import TASKS, get_task
     from amuro_jax.errors import ConfigError
 
-    if not given.tokenizer or not given.data_root:
+    if not args.tokenizer or not args.data_root:
         raise ConfigError(
             "--sizes needs a tokenizer and local rows",
             where="command line",
             hint="give --tokenizer=… and --data_root=…",
         )
-    made, protocol = (
-        tokenizer.open_tokenizer(given.tokenizer),
-        protocols.resolve(given.protocol, split_names(given.quirks)),
+    loaded, protocol = (
+        tokenizer.open_tokenizer(args.tokenizer),
+        protocols.resolve(args.protocol, split_names(args.quirks)),
     )
-    there = [
+    local = [
         task
         for task in TASKS.values()
-        if any(sources.split_path(task, split, given.data_root) for split in task.source.test)
+        if any(sources.split_path(task, split, args.data_root) for split in task.source.test)
     ]
-    tasks = [get_task(given.task)] if given.task else there
+    tasks = [get_task(args.task)] if args.task else local
     return [
         preview.sizes(
-            task, given.format, given.shots, protocol, made, given.data_root, given.max_length
+            task, args.format, args.shots, protocol, loaded, args.data_root, args.max_length
         )
         for task in tasks
     ]
 
 
-def _queries(given):
+def _queries(args):
     from amuro_jax.data import formats, protocols, tokenizer
     from amuro_jax.data.queries import build_queries
     from amuro_jax.data.registry import get_task
 
     task, protocol = (
-        get_task(given.task),
-        protocols.resolve(given.protocol, split_names(given.quirks)),
+        get_task(args.task),
+        protocols.resolve(args.protocol, split_names(args.quirks)),
     )
-    formats.parse_format(given.format, task)
-    made = tokenizer.open_tokenizer(given.tokenizer) if given.tokenizer else None
-    texts = _shot_texts(given.shot_file) if given.shot_file else None
+    formats.parse_format(args.format, task)
+    loaded = tokenizer.open_tokenizer(args.tokenizer) if args.tokenizer else None
+    texts = _shot_texts(args.shot_file) if args.shot_file else None
     options = {
-        "data_root": given.data_root,
-        "max_length": given.max_length,
-        "rows": given.rows,
-        "shot_seed": given.shot_seed,
+        "data_root": args.data_root,
+        "max_length": args.max_length,
+        "rows": args.rows,
+        "shot_seed": args.shot_seed,
         "shot_texts": texts,
     }
     return build_queries(
-        task, given.format, len(texts) if texts else given.shots, protocol, made, **options
-    ), made
+        task, args.format, len(texts) if texts else args.shots, protocol, loaded, **options
+    ), loaded
 
 
 def _shot_texts(path):

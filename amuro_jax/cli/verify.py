@@ -32,11 +32,11 @@ def main() -> None:
     from amuro_jax.convert import resolver, verify
     from amuro_jax.errors import ConfigError
 
-    given = flags.FLAGS
-    if not given.checkpoint:
+    args = flags.FLAGS
+    if not args.checkpoint:
         raise ConfigError("no checkpoint given", where="--checkpoint")
-    folder = resolver.open_checkpoint(given.checkpoint, given.cache or None)
-    checks = verify.verify(folder, given.reference or None)
+    folder = resolver.open_checkpoint(args.checkpoint, args.cache or None)
+    checks = verify.verify(folder, args.reference or None)
     marks = {True: "ok", False: "FAILED", None: "-"}
     for check in checks:
         print(f"{marks[check.ok]:<7} {check.name:<17} {check.detail}")

@@ -63,20 +63,20 @@ def _read_shards(index, reader):
     promised, tensors = {}, {}
     for name, file in _weight_map(index).items():
         promised.setdefault(file, set()).add(name)
-    for shard, wanted in sorted(promised.items()):
-        found = reader(index.parent / shard)
-        if missing := sorted(wanted - set(found)):
+    for shard, expected in sorted(promised.items()):
+        stored = reader(index.parent / shard)
+        if missing := sorted(expected - set(stored)):
             raise CheckpointError(
                 f"{len(missing)} tensors are missing that {index.name} promises, first "
                 f"{missing[0][:200]}",
                 where=index.parent / shard,
             )
-        if extra := sorted(set(found) - wanted):
+        if extra := sorted(set(stored) - expected):
             raise CheckpointError(
                 f"{len(extra)} tensors are not in {index.name}, first {extra[0][:200]}",
                 where=index.parent / shard,
             )
-        tensors.update(found)
+        tensors.update(stored)
     return tensors
 
 

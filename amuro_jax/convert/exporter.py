@@ -46,10 +46,10 @@ def export(folder, out, *, dtype: str = "", shard_bytes: int = 5 * 10**9) -> lis
         )
     folder = Path(folder)
     config = checkpoint.read_config(folder)
-    found = families.get_family(config.family).rules(config)
-    expected = rules.expected_tensors(found, config)
-    array_store.verify_arrays(folder / "params", [rule.target for rule in found])
-    arrays = array_store.open_arrays(folder / "params", [rule.target for rule in found])
+    table = families.get_family(config.family).rules(config)
+    expected = rules.expected_tensors(table, config)
+    array_store.verify_arrays(folder / "params", [rule.target for rule in table])
+    arrays = array_store.open_arrays(folder / "params", [rule.target for rule in table])
     dtypes = _dtypes(folder, expected, arrays, dtype)
     with files.atomic_folder(out) as scratch:
         names = _write_shards(scratch, expected, arrays, dtypes, config, shard_bytes)
@@ -57,15 +57,17 @@ def export(folder, out, *, dtype: str = "", shard_bytes: int = 5 * 10**9) -> lis
     return names
 
 
-def _dtypes(folder, expected, arrays, wanted):
+def _dtypes(folder, expected, arrays, override):
     """Source tensor name → dtype to write."""
     provenance = checkpoint.read_provenance(folder)
     original = provenance.get("dtypes", {}) if provenance.get("form") == "hf" else {}
-    found = {}
+    dtypes = {}
     for name, tensor in expected.items():
         stored = arrays[tensor.rules[0].target].dtype.numpy_dtype
-        found[name] = DTYPES[wanted or original.get(name) or original.get("default") or stored.name]
-    return found
+        dtypes[name] = DTYPES[
+            override or original.get(name) or original.get("default") or stored.name
+        ]
+    return dtypes
 
 
 def _write_shards(out, expected, arrays, dtypes, config, limit):
@@ -108,18 +110,19 @@ def _split(shapes, limit):
 
 
 def assemble_all(
-    wanted: list[rules.Tensor], arrays: dict, config: ModelConfig
+    expected: list[rules.Tensor], arrays: dict, config: ModelConfig
 ) -> Iterator[np.ndarray]:
     """Source tensors, each put together from the parameters that its rules name.
 
     The next is read while one is in use.
     """
     size, reads = rules.sizes(config), {}
-    for number, tensor in enumerate(wanted):
-        for ahead in range(number, min(number + 2, len(wanted))):
-            if ahead not in reads:
-                reads[ahead] = [
-                    _part(rule, wanted[ahead].layer, arrays).read() for rule in wanted[ahead].rules
+    for number, tensor in enumerate(expected):
+        for upcoming in range(number, min(number + 2, len(expected))):
+            if upcoming not in reads:
+                reads[upcoming] = [
+                    _part(rule, expected[upcoming].layer, arrays).read()
+                    for rule in expected[upcoming].rules
                 ]
         out = np.empty(tensor.shape, arrays[tensor.rules[0].target].dtype.numpy_dtype)
         for rule, values in zip(tensor.rules, reads.pop(number), strict=True):
@@ -135,9 +138,9 @@ def _part(rule, layer, arrays):
 def read_tensors(folder) -> Iterator[tuple[str, np.ndarray]]:
     """(HF tensor name, values) of a converted folder, one at a time, as stored."""
     config = checkpoint.read_config(folder)
-    found = families.get_family(config.family).rules(config)
-    arrays = array_store.open_arrays(Path(folder) / "params", [rule.target for rule in found])
-    expected = rules.expected_tensors(found, config)
+    table = families.get_family(config.family).rules(config)
+    arrays = array_store.open_arrays(Path(folder) / "params", [rule.target for rule in table])
+    expected = rules.expected_tensors(table, config)
     yield from zip(expected, assemble_all(list(expected.values()), arrays, config), strict=True)
 
 

@@ -93,9 +93,9 @@ def list_names(
         return sorted(files.read_json(memory))
     with _hub_errors(repository):
         refs = _api(token).list_repo_refs(repository)
-    found = {ref.name: ref.target_commit for ref in [*refs.branches, *refs.tags]}
-    files.write_json(memory, found)
-    return sorted(found)
+    commits = {ref.name: ref.target_commit for ref in [*refs.branches, *refs.tags]}
+    files.write_json(memory, commits)
+    return sorted(commits)
 
 
 def resolve(
@@ -125,9 +125,9 @@ def resolve(
     with _hub_errors(f"{repository}@{revision or 'main'}"):
         info = _api(token).model_info(repository, revision=revision, files_metadata=True)
     listing = {sibling.rfilename: _identity(sibling) for sibling in info.siblings or []}
-    found = {"commit": info.sha, "files": listing}
-    files.write_json(memory, found)
-    return found
+    resolved = {"commit": info.sha, "files": listing}
+    files.write_json(memory, resolved)
+    return resolved
 
 
 def _identity(sibling):
@@ -199,14 +199,14 @@ def forget(repository: str, commit: str, cache: Path) -> None:
     import huggingface_hub
 
     if (cache / "hub").is_dir():
-        found = huggingface_hub.scan_cache_dir(cache / "hub")
+        downloads = huggingface_hub.scan_cache_dir(cache / "hub")
         if any(
             revision.commit_hash == commit
-            for repo in found.repos
+            for repo in downloads.repos
             if repo.repo_id == repository
             for revision in repo.revisions
         ):
-            found.delete_revisions(commit).execute()
+            downloads.delete_revisions(commit).execute()
 
 
 def _check(path, identity, where, cache):
@@ -222,11 +222,11 @@ def _check(path, identity, where, cache):
     if marker.is_file():
         return
     kind = "sha256" if "sha256" in identity else "sha1"
-    found = files.sha256_file(blob) if kind == "sha256" else _git_hash(blob)
-    if found != identity[kind]:
+    digest = files.sha256_file(blob) if kind == "sha256" else _git_hash(blob)
+    if digest != identity[kind]:
         blob.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
-        what = f"the file's {kind} is {found}, the Hub says {identity[kind]}; the file was deleted"
+        what = f"the file's {kind} is {digest}, the Hub says {identity[kind]}; the file was deleted"
         raise CheckpointError(
             what,
             where=where,

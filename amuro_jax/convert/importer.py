@@ -109,13 +109,13 @@ def parameter_dtypes(source: Source) -> dict[str, np.dtype]:
 
     Fp32 where the layers of one parameter differ.
     """
-    found: dict[str, set] = {}
+    stored: dict[str, set] = {}
     for name, tensor in source.expected.items():
         for rule in tensor.rules:
-            found.setdefault(rule.target, set()).add(source.table[name].dtype)
+            stored.setdefault(rule.target, set()).add(source.table[name].dtype)
     return {
         target: dtypes.pop() if len(dtypes) == 1 else np.dtype(np.float32)
-        for target, dtypes in found.items()
+        for target, dtypes in stored.items()
     }
 
 
@@ -160,10 +160,10 @@ def write_params(source: Source, path, *, progress=None) -> tuple[dict, dict[str
 
 
 def _check_complete(arrays, source):
-    wanted = {name: leaf.shape for name, leaf in flatten(abstract_params(source.config)).items()}
-    mine = {name: shape for name, (shape, _, _) in arrays.items()}
-    if wanted != mine:
-        differing = sorted(set(wanted.items()) ^ set(mine.items()))
+    expected = {name: leaf.shape for name, leaf in flatten(abstract_params(source.config)).items()}
+    declared = {name: shape for name, (shape, _, _) in arrays.items()}
+    if expected != declared:
+        differing = sorted(set(expected.items()) ^ set(declared.items()))
         raise CheckpointError(
             f"the rules of {source.config.family} and its model disagree: {differing[:4]}",
             where=source.folder,

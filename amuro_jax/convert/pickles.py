@@ -141,11 +141,11 @@ class _Machine:
 
     def build(self, name, arguments):
         if name == "collections.OrderedDict":
-            found = {}
+            mapping = {}
             for pair in arguments[0] if arguments else ():
                 key, value = pair
-                self.set_item(found, key, value)
-            return found
+                self.set_item(mapping, key, value)
+            return mapping
         if name == "torch._utils._rebuild_parameter":
             return _expect(arguments[0], View)
         if name == "torch._utils._rebuild_tensor_v2":

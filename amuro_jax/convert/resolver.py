@@ -109,10 +109,10 @@ def _from_hub(name, cache, offline, token, options):
         return done
     folder = hub.download(base, listing, cache, offline=offline, token=token)
     origin = {"source": base, "revision": revision or "main", "commit": listing["commit"]}
-    found = _converted(folder, origin, cache, **options)
+    converted = _converted(folder, origin, cache, **options)
     if not options["out"]:
-        files.write_text(pointer, found.name)
-    return found
+        files.write_text(pointer, converted.name)
+    return converted
 
 
 def _pointer(cache, listing, tokenizer, name) -> Path:
@@ -145,8 +145,8 @@ def find_converted(
         return _pointed(_pointer(cache, listing, tokenizer, name), cache)
     if is_converted(folder):
         return folder
-    found = cache / "converted" / _key(_hashes(folder, tokenizer, cache))
-    return found if is_converted(found) else None
+    converted = cache / "converted" / _key(_hashes(folder, tokenizer, cache))
+    return converted if is_converted(converted) else None
 
 
 def disk_needed(name, cache, *, offline: bool = False, token=None, tokenizer=None) -> int:
@@ -180,12 +180,12 @@ def forget_download(name, cache, *, offline: bool = False, token=None, tokenizer
 def _member(parent, revision):
     if (parent / revision).is_dir():
         return parent / revision
-    there = sorted(path.name for path in parent.iterdir() if path.is_dir())
-    shown = ", ".join(there[:8]) + (f", … ({len(there)} in all)" if len(there) > 8 else "")
+    members = sorted(path.name for path in parent.iterdir() if path.is_dir())
+    shown = ", ".join(members[:8]) + (f", … ({len(members)} in all)" if len(members) > 8 else "")
     raise CheckpointError(
         f"no checkpoint {revision!r} in this folder",
         where=parent,
-        hint=f"there are: {shown}" if there else None,
+        hint=f"there are: {shown}" if members else None,
     )
 
 

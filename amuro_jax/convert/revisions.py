@@ -49,10 +49,10 @@ def list_revisions(
     """
     folder = Path(str(suite)).expanduser()
     if folder.is_dir():
-        found = local_revisions(folder)
+        listed = local_revisions(folder)
     else:
-        found = hub_revisions(str(suite), cache_dir, offline=offline, token=token)
-    return select_revisions(found, select)
+        listed = hub_revisions(str(suite), cache_dir, offline=offline, token=token)
+    return select_revisions(listed, select)
 
 
 def local_revisions(folder) -> list[Revision]:
@@ -68,20 +68,20 @@ def local_revisions(folder) -> list[Revision]:
         for path in folder.iterdir()
         if any((path / mark).is_file() for mark in ("config.json", "config.yaml", "model.json"))
     ]
-    found = [parse(path.name, LOCAL, str(path)) for path in members]
-    found = [
+    listed = [parse(path.name, LOCAL, str(path)) for path in members]
+    listed = [
         revision
-        for revision in found
+        for revision in listed
         if revision and (revision.step is not None or revision.revision == "main")
     ]
-    if not found:
+    if not listed:
         raise CheckpointError(
             f"no checkpoints in this folder ({len(members)} with a model, none with a step in its "
             "name)",
             where=folder,
             hint="one folder per checkpoint, named like step1000-tokens4M",
         )
-    return ordered(found)
+    return ordered(listed)
 
 
 def hub_revisions(
@@ -102,18 +102,18 @@ def hub_revisions(
             hint="add it to convert/suites.py, or give a folder",
         )
     if suite.members:
-        found = [parse(member, suite, member) for member in suite.members]
+        listed = [parse(member, suite, member) for member in suite.members]
     else:
-        found = [
+        listed = [
             parse(name, suite, f"{repository}@{name}")
             for name in _names(repository, suite, cache_dir, offline, token)
         ]
-    found = [revision for revision in found if revision]
-    if not found:
+    listed = [revision for revision in listed if revision]
+    if not listed:
         raise CheckpointError(
             f"no revision is named as those of {suite.name} are", where=repository
         )
-    return ordered(found)
+    return ordered(listed)
 
 
 def _names(repository, suite, cache_dir, offline, token):
@@ -160,21 +160,21 @@ def _unit(groups, text):
     return UNITS["B" if not unit and text.endswith("B") else unit]
 
 
-def ordered(found: list[Revision]) -> list[Revision]:
+def ordered(revisions: list[Revision]) -> list[Revision]:
     """By tokens seen (earlier stages added), else by step; what has neither comes last."""
     ends: dict[int, int] = {}
-    for revision in found:
+    for revision in revisions:
         if revision.tokens is not None:
             ends[revision.stage or 1] = max(ends.get(revision.stage or 1, 0), revision.tokens)
     before = {
         stage: sum(end for other, end in ends.items() if other < stage)
-        for stage in {r.stage or 1 for r in found}
+        for stage in {r.stage or 1 for r in revisions}
     }
     total = [
         dataclasses.replace(r, tokens=r.tokens + before[r.stage or 1])
         if r.tokens is not None and r.revision != "main"
         else r
-        for r in found
+        for r in revisions
     ]
     return sorted(total, key=_order)
 
@@ -194,7 +194,7 @@ def _order(revision):
     )
 
 
-def select_revisions(found: list[Revision], select: str) -> list[Revision]:
+def select_revisions(revisions: list[Revision], select: str) -> list[Revision]:
     """Those that `select` names: see SELECTIONS. `every`, `log` and `tokens` always keep the last
     known step.
 
@@ -203,35 +203,35 @@ def select_revisions(found: list[Revision], select: str) -> list[Revision]:
     """
     *filters, kind = [part.strip() for part in select.split(";")]
     for text in filters:
-        found = _filter(found, text)
-    if not found:
+        revisions = _filter(revisions, text)
+    if not revisions:
         raise ConfigError("the filters leave no checkpoint", where=f"select={select}")
     if kind in ("all", ""):
-        return _without_twin(found)
+        return _without_twin(revisions)
     name, colon, number = kind.partition(":")
     if colon and name in ("every", "log", "tokens"):
         if not number.isdigit() or int(number) < 1:
             raise ConfigError(
                 f"{name} needs a whole number, got {number!r}", where=f"select={select}"
             )
-        return _spaced(_without_twin(found), name, int(number))
-    return _listed(found, kind)
+        return _spaced(_without_twin(revisions), name, int(number))
+    return _listed(revisions, kind)
 
 
-def _without_twin(found):
+def _without_twin(revisions):
     """Without `main` where the last checkpoint is there under its own name too.
 
     A list can still ask for it.
     """
-    steps = {revision.step for revision in found if revision.revision != "main"}
+    steps = {revision.step for revision in revisions if revision.revision != "main"}
     return [
         revision
-        for revision in found
+        for revision in revisions
         if revision.revision != "main" or revision.step is None or revision.step not in steps
     ]
 
 
-def _filter(found, text):
+def _filter(revisions, text):
     field, equals, value = text.partition("=")
     if not equals or field not in ("stage", "ingredient", "seed", "revision"):
         raise ConfigError(
@@ -239,37 +239,39 @@ def _filter(found, text):
             where="select",
             hint="filters: stage=, ingredient=, seed=, revision=",
         )
-    return [revision for revision in found if str(getattr(revision, field)) == value]
+    return [revision for revision in revisions if str(getattr(revision, field)) == value]
 
 
-def _listed(found, text):
-    wanted, chosen = [part.strip() for part in text.split(",") if part.strip()], set()
-    for item in wanted:
+def _listed(revisions, text):
+    items, chosen = [part.strip() for part in text.split(",") if part.strip()], set()
+    for item in items:
         hits = [
             index
-            for index, revision in enumerate(found)
+            for index, revision in enumerate(revisions)
             if item in (revision.revision, revision.name)
         ]
         if not hits and item.isdigit():
             hits = [
                 index
-                for index, revision in enumerate(found)
+                for index, revision in enumerate(revisions)
                 if revision.step == int(item) and revision.revision != "main"
             ]
         if not hits:
-            shown = ", ".join(revision.revision for revision in found[:6])
+            shown = ", ".join(revision.revision for revision in revisions[:6])
             raise ConfigError(
                 f"no checkpoint {item!r}",
                 where=f"select={text}",
-                hint=f"{SELECTIONS}; there are {len(found)}, first {shown}",
+                hint=f"{SELECTIONS}; there are {len(revisions)}, first {shown}",
             )
         chosen.update(hits)
-    return [found[index] for index in sorted(chosen)]
+    return [revisions[index] for index in sorted(chosen)]
 
 
-def _spaced(found, kind, number):
+def _spaced(revisions, kind, number):
     known = [
-        revision for revision in found if revision.step is not None or revision.tokens is not None
+        revision
+        for revision in revisions
+        if revision.step is not None or revision.tokens is not None
     ]
     if not known:
         raise ConfigError("no checkpoint says its step or tokens", where=f"select={kind}:{number}")
@@ -305,8 +307,8 @@ def _distinct(values, marks, start):
     """For each mark its nearest value that is not yet taken, so that `number` checkpoints come out
     even where the series is sparse.
     """
-    taken: set[int] = {len(values) - 1}
+    chosen: set[int] = {len(values) - 1}
     for mark in [marks[0]] * (len(marks) > 1) + marks[1:-1]:
-        free = (index for index in range(len(values)) if index not in taken)
-        taken.add(min(free, key=lambda index: abs(values[index] - mark)))
-    return [start + index for index in sorted(taken)]
+        free = (index for index in range(len(values)) if index not in chosen)
+        chosen.add(min(free, key=lambda index: abs(values[index] - mark)))
+    return [start + index for index in sorted(chosen)]

@@ -141,14 +141,14 @@ def expected_tensors(rules: tuple[Rule, ...], config: ModelConfig) -> dict[str, 
     names = [(source, None) for source in flat] + [
         (source, i) for i in range(config.num_layers) for source in layered
     ]
-    found = {}
+    tensors = {}
     for source, layer in names:
         group = tuple(by_source[source])
         shape = part_shape(group[0], size)
         rows = max((rule.rows[1] for rule in group if rule.rows), default=shape[0])
         name = source.format(i=layer)
-        found[name] = Tensor(name, (rows, *shape[1:]), layer, group)
-    return found
+        tensors[name] = Tensor(name, (rows, *shape[1:]), layer, group)
+    return tensors
 
 
 def check_table(
@@ -160,29 +160,29 @@ def check_table(
         CheckpointError: a tensor that is missing, unknown, or of another shape or kind than the
             model's, with both sides.
     """
-    kept = {
+    stored = {
         name: tensor
         for name, tensor in table.items()
         if not any(re.fullmatch(pattern, name) for pattern in ignored)
     }
-    missing, extra = sorted(set(expected) - set(kept)), sorted(set(kept) - set(expected))
+    missing, extra = sorted(set(expected) - set(stored)), sorted(set(stored) - set(expected))
     if missing or extra:
         lines = [
             f"{len(missing)} tensors of the model are missing, {len(extra)} in the checkpoint are "
             "unknown"
         ]
         lines += [f"    missing: {name} {expected[name].shape}" for name in missing[:5]]
-        lines += [f"    unknown: {name[:200]} {kept[name].describe()}" for name in extra[:5]]
+        lines += [f"    unknown: {name[:200]} {stored[name].describe()}" for name in extra[:5]]
         raise CheckpointError(
             "\n".join(lines),
             where=where,
             hint="do config.json and the weights belong to the same model?",
         )
-    wrong = [name for name, tensor in kept.items() if tensor.shape != expected[name].shape]
+    wrong = [name for name, tensor in stored.items() if tensor.shape != expected[name].shape]
     if wrong:
         lines = [f"{len(wrong)} tensors have another shape than the model"]
         lines += [
-            f"    {name}: stored {kept[name].shape}, the model wants {expected[name].shape}"
+            f"    {name}: stored {stored[name].shape}, the model wants {expected[name].shape}"
             for name in wrong[:5]
         ]
         raise CheckpointError(
@@ -190,4 +190,4 @@ def check_table(
             where=f"{where}: {wrong[0]}",
             hint="do config.json and the weights belong to the same model?",
         )
-    return kept
+    return stored

@@ -85,12 +85,12 @@ def _load_json(path):
 
 
 def _no_duplicates(pairs):
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
         seen = set()
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))
         raise ValueError(f"duplicate name {short(twice)}")
-    return found
+    return entries
 
 
 def _is_size(value) -> bool:
@@ -117,11 +117,11 @@ def _entry(name, value, path, start, end):
         or offsets[0] > offsets[1]
     ):
         raise CheckpointError(f"bad data_offsets {short(offsets)}", where=where)
-    wanted = math.prod(shape) * DTYPES[code].itemsize
-    if offsets[1] - offsets[0] != wanted:
+    expected = math.prod(shape) * DTYPES[code].itemsize
+    if offsets[1] - offsets[0] != expected:
         raise CheckpointError(
             f"data_offsets {offsets} span {offsets[1] - offsets[0]} bytes, {code} {tuple(shape)} "
-            f"needs {wanted}",
+            f"needs {expected}",
             where=where,
         )
     if start + offsets[1] > end:

@@ -123,19 +123,21 @@ def open_source(folder) -> Source:
     folder = Path(folder)
     form, config = identify(folder)
     table = containers.read_table(folder)
-    found, ignored = _rules(form, config)
+    table_rules, ignored = _rules(form, config)
     table = _aliases(form, config, table)
     table = _without_tied_copy(form, config, table, folder)
-    expected = rules.expected_tensors(found, config)
-    kept = rules.check_table(table, expected, ignored, where=folder)
-    for tensor in kept.values():
+    expected = rules.expected_tensors(table_rules, config)
+    checked = rules.check_table(table, expected, ignored, where=folder)
+    for tensor in checked.values():
         if tensor.dtype not in FLOATS:
             raise CheckpointError(
                 f"{tensor.name} is stored as {tensor.dtype.name}; converted are float32, float16 "
                 "and bfloat16",
                 where=tensor.path,
             )
-    return Source(folder, form, config, found, expected, {name: kept[name] for name in expected})
+    return Source(
+        folder, form, config, table_rules, expected, {name: checked[name] for name in expected}
+    )
 
 
 def _rules(form, config):

@@ -92,12 +92,12 @@ def _check_magic(path, head):
 
 
 def _prefix(path, entries):
-    found = [name for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
-    if len(found) != 1:
+    candidates = [name for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
+    if len(candidates) != 1:
         raise CheckpointError(
-            f"not a torch checkpoint: {len(found)} entries named data.pkl", where=path
+            f"not a torch checkpoint: {len(candidates)} entries named data.pkl", where=path
         )
-    return found[0].split("/")[0]
+    return candidates[0].split("/")[0]
 
 
 def _read_entry(path, stream, entries, name, *, limit):
@@ -119,7 +119,7 @@ def _read_entry(path, stream, entries, name, *, limit):
 def _table(path, stream, state, entries, prefix):
     if not isinstance(state, dict):
         raise CheckpointError(f"holds a {type(state).__name__}, not a state dict", where=path)
-    tensors, places = {}, {}
+    tensors, spans = {}, {}
     for name, view in state.items():
         if not isinstance(name, str) or not isinstance(view, pickles.View):
             hint = "only plain state dicts are read; a training state must be split first"
@@ -129,9 +129,9 @@ def _table(path, stream, state, entries, prefix):
                 hint=hint,
             )
         entry = f"{prefix}/data/{view.storage.key}"
-        if entry not in places:
-            places[entry] = _place(path, stream, entries, entry)
-        tensors[name] = _tensor(path, name, view, *places[entry])
+        if entry not in spans:
+            spans[entry] = _place(path, stream, entries, entry)
+        tensors[name] = _tensor(path, name, view, *spans[entry])
     return tensors
 
 

@@ -42,19 +42,19 @@ def verify(folder, reference=None) -> list[Check]:
     """
     folder = Path(folder)
     config = checkpoint.read_config(folder)
-    found = [_tree(folder, config)]
-    if found[0].ok:
-        found += [_checksums(folder, config), _dtypes(folder, config)]
-        found += [_finite(folder, config), _tied(folder, config)]
-    found += _tokenizer(folder / "tokenizer", config)
-    if reference and all(check.ok is not False for check in found[:1]):
-        found.append(_same_config(reference, config))
-        found += (
+    checks = [_tree(folder, config)]
+    if checks[0].ok:
+        checks += [_checksums(folder, config), _dtypes(folder, config)]
+        checks += [_finite(folder, config), _tied(folder, config)]
+    checks += _tokenizer(folder / "tokenizer", config)
+    if reference and all(check.ok is not False for check in checks[:1]):
+        checks.append(_same_config(reference, config))
+        checks += (
             [_same_tensors(folder, reference), *_parity(folder, reference, config)]
-            if found[-1].ok
+            if checks[-1].ok
             else []
         )
-    return found
+    return checks
 
 
 def _tree(folder, config):
@@ -62,19 +62,21 @@ def _tree(folder, config):
         name: tuple(leaf.shape)
         for name, leaf in flatten(checkpoint.stored_tree(folder / "params")).items()
     }
-    wanted = {name: tuple(leaf.shape) for name, leaf in flatten(abstract_params(config)).items()}
+    expected = {name: tuple(leaf.shape) for name, leaf in flatten(abstract_params(config)).items()}
     differing = [
-        name for name in sorted(set(stored) | set(wanted)) if stored.get(name) != wanted.get(name)
+        name
+        for name in sorted(set(stored) | set(expected))
+        if stored.get(name) != expected.get(name)
     ]
     if differing:
         name = differing[0]
         detail = (
             f"{len(differing)} differ, first {name}: stored {stored.get(name)}, the model wants "
-            f"{wanted.get(name)}"
+            f"{expected.get(name)}"
         )
         return Check("names and shapes", False, detail)
     return Check(
-        "names and shapes", True, f"{len(wanted)} parameters, {config.num_parameters:,} scalars"
+        "names and shapes", True, f"{len(expected)} parameters, {config.num_parameters:,} scalars"
     )
 
 
@@ -105,9 +107,9 @@ def _finite(folder, config):
             values = (array if layer is None else array[layer]).read().result()
             bad = values.size - int(np.isfinite(values.astype(np.float32, copy=False)).sum())
             if bad:
-                place = f"{name}[{layer}]" if stacked else name
+                where = f"{name}[{layer}]" if stacked else name
                 return Check(
-                    "finite", False, f"{bad} of {values.size} values of {place} are NaN or infinite"
+                    "finite", False, f"{bad} of {values.size} values of {where} are NaN or infinite"
                 )
     return Check("finite", True, "every value")
 
@@ -157,19 +159,20 @@ def _eos(folder, tokenizer, config):
     claims = eos_claims(folder, tokenizer, config)
     if not claims:
         return Check("eos", None, "no file names an eos token")
-    said = ", ".join(
-        f"{place}: {number} ({tokenizer.id_to_token(number)!r})" for place, number in claims.items()
+    stated = ", ".join(
+        f"{origin}: {number} ({tokenizer.id_to_token(number)!r})"
+        for origin, number in claims.items()
     )
     text = tokenizer.id_to_token(next(iter(claims.values()))) or ""
     if len(set(claims.values())) > 1:
-        return Check("eos", False, f"the files disagree: {said}")
+        return Check("eos", False, f"the files disagree: {stated}")
     ends = any(mark in text.lower() for mark in ("end", "eos", "</s>", "eot"))
     return Check(
         "eos",
         ends,
-        said
+        stated
         if ends
-        else f"{said} does not look like an end of text; is this the tokenizer of these weights?",
+        else f"{stated} does not look like an end of text; is this the tokenizer of these weights?",
     )
 
 

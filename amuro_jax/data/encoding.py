@@ -80,9 +80,9 @@ def encode_training_set(
         encoded = [encode(example, tokenizer, max_length) for example in chosen]
     else:
         encoded = _Pairs(task, format, protocol, tokenizer, max_length).encode(chosen)
-    kept = [example for example in encoded if example.loss_mask[1:].any()]
-    dropped = len(encoded) - len(kept)
-    if not kept:
+    usable = [example for example in encoded if example.loss_mask[1:].any()]
+    dropped = len(encoded) - len(usable)
+    if not usable:
         raise DataError(
             f"none of {len(encoded)} training rows of {task.name} has a token to learn within "
             f"{max_length} tokens",
@@ -97,7 +97,7 @@ def encode_training_set(
             len(encoded),
             max_length,
         )
-    return TrainingSet(kept, dropped)
+    return TrainingSet(usable, dropped)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,26 +32,26 @@ def load(*name: str | None, split: str, **options) -> list[dict]:
         )
 
 
-def _rows(found, split):
-    paths = [Path(entry["filename"]) for entry in found.cache_files]
-    about = (found.info.splits or {}).get(split)
-    if about is not None and about.num_examples != len(found):
+def _rows(dataset, split):
+    paths = [Path(entry["filename"]) for entry in dataset.cache_files]
+    info = (dataset.info.splits or {}).get(split)
+    if info is not None and info.num_examples != len(dataset):
         raise DataError(
-            f"{len(found)} rows where {about.num_examples} belong",
+            f"{len(dataset)} rows where {info.num_examples} belong",
             where=paths[0] if paths else split,
         )
     for path in paths:
         _check(path)
-    return found.to_list()
+    return dataset.to_list()
 
 
 def _check(path):
     """Compares a cached file with its hash of the first reading, which lies beside it."""
-    note, found = path.with_name(path.name + ".sha256"), files.sha256_file(path)
+    note, digest = path.with_name(path.name + ".sha256"), files.sha256_file(path)
     if not note.is_file():
         try:
-            files.write_text(note, found)
+            files.write_text(note, digest)
         except AmuroError:
             return  # a cache that may only be read keeps no note
-    elif note.read_text() != found:
+    elif note.read_text() != digest:
         raise DataError("the cached file is not what it was", where=path)

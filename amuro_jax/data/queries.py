@@ -228,11 +228,11 @@ def _shortened(query, example, frame, texts, tokenizer, room):
     own = list(zip(texts, query.shot_rows, strict=True))
 
     def make(example, first, cut):
-        kept = own[first:]
-        names = tuple(name for _, name in kept)
+        shots = own[first:]
+        names = tuple(name for _, name in shots)
         return frame.query(
             example,
-            [text for text, _ in kept],
+            [text for text, _ in shots],
             names,
             bool(query.shared),
             dropped_shots=first,
@@ -240,7 +240,7 @@ def _shortened(query, example, frame, texts, tokenizer, room):
         )
 
     dropped, cut = 0, 0
-    while (size := len(tokenizer.encode((made := make(example, dropped, cut)).context))) > room:
+    while (size := len(tokenizer.encode((shorter := make(example, dropped, cut)).context))) > room:
         if dropped < len(own):
             dropped += 1
             continue
@@ -251,7 +251,7 @@ def _shortened(query, example, frame, texts, tokenizer, room):
                 where=f"{query.task} row {query.row}",
             )
         cut += removed
-    return made
+    return shorter
 
 
 def cut_longest(example: Example, tokens: int, tokenizer: Tokenizer) -> tuple[Example, int]:

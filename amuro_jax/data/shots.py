@@ -61,25 +61,25 @@ def choose_shots(
             task,
         )
     owner = get_task(task.source.shots_from) if task.source.shots_from else task
-    found = _train_examples(owner, protocol, data_root)
+    candidates = _train_examples(owner, protocol, data_root)
     if protocol.published_choices and task.kind == Kind.MULTIPLE_CHOICE:
         return Shots(
             (),
             (),
-            owner if found else task,
-            pool=tuple(found or test),
-            pool_split="train" if found else "test",
+            owner if candidates else task,
+            pool=tuple(candidates or test),
+            pool_split="train" if candidates else "test",
         )
     rng = np.random.default_rng([seed, zlib.crc32(task.name.encode())])
-    pool = _enough(found or test, count + (not found), task)
+    pool = _enough(candidates or test, count + (not candidates), task)
     chosen = [pool[index] for index in rng.permutation(len(pool))[:count]]
-    split = "test" if not found else "train" if owner is task else f"{owner.name}/train"
+    split = "test" if not candidates else "train" if owner is task else f"{owner.name}/train"
     names = tuple(f"{split}:{example.row}" for example in chosen)
     return Shots(
         tuple(chosen),
         names,
-        owner if found else task,
-        frozenset() if found else frozenset(example.row for example in chosen),
+        owner if candidates else task,
+        frozenset() if candidates else frozenset(example.row for example in chosen),
     )
 
 

@@ -182,8 +182,8 @@ def _hub_rows(source, split):
                 raise
             # Sets published as a script have a parquet mirror on a branch of their own, one folder
             # per configuration and split.
-            found = {split: f"{config or 'default'}/*{split}/*.parquet"}
-            return hub_cache.load(name, data_files=found, revision=PARQUET_BRANCH, split=split)
+            files = {split: f"{config or 'default'}/*{split}/*.parquet"}
+            return hub_cache.load(name, data_files=files, revision=PARQUET_BRANCH, split=split)
     except Exception as error:  # the library raises many kinds
         hint = "check the network, or give local rows: --config.data_root=…"
         raise DataError(
@@ -238,21 +238,21 @@ def check(
     task = task.under(protocol)
     if train and not task.source.train:
         return [Problem(True, f"{task.name} has no training split", task.name)]
-    found = []
+    problems = []
     for owner, splits in _needed(task, protocol, data_root, train, shots):
         try:
             split = find_split(owner, splits, data_root)
             if split.path is None:
                 source = " ".join(filter(None, (owner.source.hub, owner.source.config)))
                 what = f"downloads {source}, split {split.name}, unless it is cached"
-                found.append(Problem(False, what, owner.name))
+                problems.append(Problem(False, what, owner.name))
                 continue
             rows = itertools.islice(_file_rows(split.path), CHECKED_ROWS)
             if not _examples(owner, rows):
-                found.append(Problem(True, f"{owner.name} has no rows", split.path))
+                problems.append(Problem(True, f"{owner.name} has no rows", split.path))
         except AmuroError as error:
-            found.append(Problem(True, error.what, str(error.where), error.hint or ""))
-    return found
+            problems.append(Problem(True, error.what, str(error.where), error.hint or ""))
+    return problems
 
 
 def _needed(task, protocol, data_root, train, shots):

@@ -159,8 +159,8 @@ class Task:
         for this set of the study's.
         """
         choice = self.kind == Kind.MULTIPLE_CHOICE
-        asked = protocol.published_choices if choice else protocol.published_templates
-        return asked and self.published_formats is not None and name not in self.published_formats
+        applies = protocol.published_choices if choice else protocol.published_templates
+        return applies and self.published_formats is not None and name not in self.published_formats
 
 
 @functools.lru_cache(maxsize=1024)

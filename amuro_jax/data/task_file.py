@@ -82,16 +82,16 @@ def parse_task(text: str, where: str = "task file") -> Task:
     import yaml
 
     try:
-        given = yaml.safe_load(text)
+        values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"not YAML: {error}", where=where) from error
-    if not isinstance(given, dict):
+    if not isinstance(values, dict):
         raise ConfigError("expected names and values", where=where)
-    for name in given:
+    for name in values:
         _one_of(name, NAMES, "name", where)
-    _require(given, where)
-    _require_prompts(given, where)
-    return _task(given)
+    _require(values, where)
+    _require_prompts(values, where)
+    return _task(values)
 
 
 def _one_of(value, known, what, where):
@@ -102,24 +102,24 @@ def _one_of(value, known, what, where):
     return value
 
 
-def _require(given, where):
-    kind = _one_of(given.get("kind"), KINDS, "kind", f"{where}: kind")
+def _require(values, where):
+    kind = _one_of(values.get("kind"), KINDS, "kind", f"{where}: kind")
     for name in ("name", "fields", *NEEDED[kind]):
-        if not given.get(name):
+        if not values.get(name):
             raise ConfigError(
                 f"{name} is missing",
                 where=where,
                 hint=f"a {kind} set needs name, fields, {', '.join(NEEDED[kind])}",
             )
-    if not given.get("hub") and not given.get("folder"):
+    if not values.get("hub") and not values.get("folder"):
         raise ConfigError("neither hub nor folder is given", where=where)
-    if metric := given.get("metric"):
+    if metric := values.get("metric"):
         _one_of(metric, METRICS[kind], "metric", f"{where}: metric")
-    if primary := given.get("primary"):
+    if primary := values.get("primary"):
         _one_of(primary, PRIMARY, "primary", f"{where}: primary")
-    for role in _listed(given.get("roles")):
+    for role in _listed(values.get("roles")):
         _one_of(role, tuple(Use), "role", f"{where}: roles")
-    family = given.get("family", "")
+    family = values.get("family", "")
     near = spelling.nearest(family, tuple(Family))
     if family not in tuple(Family) and near:  # a new family may have any other name
         raise ConfigError(
@@ -129,11 +129,11 @@ def _require(given, where):
         )
 
 
-def _require_prompts(given, where):
-    frame, templates = given.get("frame"), given.get("templates") or {}
+def _require_prompts(values, where):
+    frame, templates = values.get("frame"), values.get("templates") or {}
     if frame is not None:
         _one_of(frame, tuple(formats.FRAMES), "frame", f"{where}: frame")
-    elif not templates and given["kind"] != Kind.MULTIPLE_CHOICE:
+    elif not templates and values["kind"] != Kind.MULTIPLE_CHOICE:
         raise ConfigError(
             "neither templates nor a frame is given",
             where=where,
@@ -141,11 +141,11 @@ def _require_prompts(given, where):
         )
     for name, template in templates.items():
         fields = formats.template_fields(template)
-        if missing := [field for field in fields if field not in given["fields"]]:
+        if missing := [field for field in fields if field not in values["fields"]]:
             raise ConfigError(
                 f"template {name!r} names a field {missing[0]!r}",
                 where=where,
-                hint=f"fields: {sorted(given['fields'])}",
+                hint=f"fields: {sorted(values['fields'])}",
             )
         if not fields or "~" in name:
             raise ConfigError(
@@ -155,43 +155,43 @@ def _require_prompts(given, where):
             )
 
 
-def _task(given):
-    kind = Kind(given["kind"])
+def _task(values):
+    kind = Kind(values["kind"])
     mapping = {
-        name: tuple(given[name]) if isinstance(given[name], list) else given[name]
+        name: tuple(values[name]) if isinstance(values[name], list) else values[name]
         for name in ("completion", "gold", "choices", "id", "group")
-        if given.get(name)
+        if values.get(name)
     }
-    mapping["fields"] = tuple(sorted(given["fields"].items()))
-    columns = [*given["fields"].values()]
+    mapping["fields"] = tuple(sorted(values["fields"].items()))
+    columns = [*values["fields"].values()]
     for name in ("completion", "gold", "choices"):
         columns += _listed(mapping.get(name))
     source = Source(
-        hub=given.get("hub", ""),
-        folder=given.get("folder") or given["name"],
-        config=given.get("config", ""),
-        train=given.get("train", "train"),
-        test=tuple(_listed(given.get("test"))) or ("test", "validation"),
-        shots_from=given.get("shots_from", ""),
+        hub=values.get("hub", ""),
+        folder=values.get("folder") or values["name"],
+        config=values.get("config", ""),
+        train=values.get("train", "train"),
+        test=tuple(_listed(values.get("test"))) or ("test", "validation"),
+        shots_from=values.get("shots_from", ""),
     )
-    frame = "choice" if kind == Kind.MULTIPLE_CHOICE else given["name"]
+    frame = "choice" if kind == Kind.MULTIPLE_CHOICE else values["name"]
     return Task(
-        name=given["name"],
+        name=values["name"],
         kind=kind,
-        frame=given.get("frame") or frame,
+        frame=values.get("frame") or frame,
         reader="mapped",
         source=source,
         columns=tuple(dict.fromkeys(columns)),
-        labels=tuple(map(str, given.get("labels") or ())),
-        metric=Metric(given.get("metric") or METRICS[kind][0]),
-        roles=tuple(map(Use, _listed(given.get("roles")))) or ROLES,
-        family=given.get("family", ""),
-        primary=given.get("primary", "raw"),
-        licence=given.get("licence", "unspecified"),
-        evidence=tuple(_listed(given.get("evidence"))),
-        stop=tuple(_listed(given.get("stop"))) or ("\n",),
-        new_tokens=int(given.get("new_tokens", 0)),
-        templates=tuple((given.get("templates") or {}).items()),
+        labels=tuple(map(str, values.get("labels") or ())),
+        metric=Metric(values.get("metric") or METRICS[kind][0]),
+        roles=tuple(map(Use, _listed(values.get("roles")))) or ROLES,
+        family=values.get("family", ""),
+        primary=values.get("primary", "raw"),
+        licence=values.get("licence", "unspecified"),
+        evidence=tuple(_listed(values.get("evidence"))),
+        stop=tuple(_listed(values.get("stop"))) or ("\n",),
+        new_tokens=int(values.get("new_tokens", 0)),
+        templates=tuple((values.get("templates") or {}).items()),
         mapping=tuple(sorted(mapping.items())),
     )
 

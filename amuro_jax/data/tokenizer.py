@@ -138,7 +138,7 @@ class Tokenizer:
         template = _text(folder / "chat_template.jinja") or wrapper.get("chat_template")
         if isinstance(template, list):  # several, each with a name
             template = {one["name"]: one["template"] for one in template}.get("default")
-        made = cls(
+        tokenizer = cls(
             backend,
             _known(backend, "eos", end, folder),
             bos,
@@ -148,8 +148,8 @@ class Tokenizer:
             tuple(token for token in ends if backend.id_to_token(token) is not None),
             own_eos,
         )
-        made.folder = folder
-        return made
+        tokenizer.folder = folder
+        return tokenizer
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, no special token added."""
@@ -320,7 +320,9 @@ def _id_of(backend, token):
 
 
 def _end_of_text(backend):
-    return next((found for found in map(backend.token_to_id, END_NAMES) if found is not None), None)
+    return next(
+        (number for number in map(backend.token_to_id, END_NAMES) if number is not None), None
+    )
 
 
 def _adds_bos(backend, bos):
@@ -345,8 +347,8 @@ def check_eos(tokenizer: Tokenizer, where: object = "tokenizer") -> str | None:
     expected = _end_of_text(tokenizer._backend)
     if expected is None or expected == tokenizer.eos_id:
         return None
-    said, end = tokenizer.token(tokenizer.eos_id), tokenizer.token(expected)
-    return f"{where}: eos id {tokenizer.eos_id} is {said!r}, but {end!r} is id {expected}"
+    stated, end = tokenizer.token(tokenizer.eos_id), tokenizer.token(expected)
+    return f"{where}: eos id {tokenizer.eos_id} is {stated!r}, but {end!r} is id {expected}"
 
 
 CONTINUED = "<the message goes on here> "  # marks where a message that is to be continued ends
@@ -385,11 +387,11 @@ def render_chat(
         raise DataError(f"the chat template refuses: {error}", where=tokenizer.folder) from error
     if not go_on:
         return text
-    place = text.rfind(CONTINUED.strip())
-    if place < 0:
+    end = text.rfind(CONTINUED.strip())
+    if end < 0:
         raise DataError("the chat template drops the last message", where=tokenizer.folder)
     # A template that strips contents strips the mark's space, and what precedes the mark.
-    return text[:place] if text.startswith(CONTINUED, place) else text[:place].rstrip()
+    return text[:end] if text.startswith(CONTINUED, end) else text[:end].rstrip()
 
 
 @functools.lru_cache(maxsize=8)

@@ -174,12 +174,12 @@ def _overlap(task, split, test, data_root):
         )
     except AmuroError:
         return []  # no training split here: nothing to compare with
-    wanted = {
+    candidates = {
         gram for example in test for gram in _grams(_key(example))
     }  # a training split can have a thousand times as many
     seen, grams = {_key(example) for example in train}, set()
     for example in train:
-        grams |= _grams(_key(example)) & wanted
+        grams |= _grams(_key(example)) & candidates
     exact = [example for example in test if _key(example) in seen]
     partly = [
         example
@@ -226,17 +226,18 @@ def _share(ours, theirs):
 def _prompts(task, test, protocol, data_root, format, shots, tokenizer, max_length, max_new_tokens):
     options = {"data_root": data_root, "max_length": max_length, "max_new_tokens": max_new_tokens}
     try:
-        made = queries.build_queries(task, format, shots, protocol, tokenizer, **options)
+        built = queries.build_queries(task, format, shots, protocol, tokenizer, **options)
     except AmuroError as error:
         return [found("unreadable", error.what, where=str(error.where or ""))]
     findings, examples = [], {example.row: example for example in test}
     if hit := scored_shots(
-        {shot for query in made for shot in query.shot_rows}, {query.row for query in made}
+        {shot for query in built for shot in query.shot_rows}, {query.row for query in built}
     ):
         shown = ", ".join(hit[:6]) + (", …" if len(hit) > 6 else "")
         findings.append(
             found(
-                "shot_scored", f"{len(hit)} of {len(made)} scored rows also serve as shots: {shown}"
+                "shot_scored",
+                f"{len(hit)} of {len(built)} scored rows also serve as shots: {shown}",
             )
         )
     findings += _leaks(
@@ -246,7 +247,7 @@ def _prompts(task, test, protocol, data_root, format, shots, tokenizer, max_leng
             for query in queries.build_queries(task, format, 0, protocol, None, **options)
         ],
     )
-    return findings + (_sizes(made, tokenizer, max_length, max_new_tokens) if tokenizer else [])
+    return findings + (_sizes(built, tokenizer, max_length, max_new_tokens) if tokenizer else [])
 
 
 def _leaks(task: Task, pairs: list[tuple[Query, Example]]) -> list[Finding]:
@@ -281,28 +282,29 @@ def _contains(text, piece):
     return bool(piece) and re.search(rf"(?<!\w){re.escape(piece)}(?!\w)", text.lower()) is not None
 
 
-def _sizes(made, tokenizer, max_length, max_new_tokens):
+def _sizes(queries, tokenizer, max_length, max_new_tokens):
     sizes = np.asarray(
-        [len(ids) for ids in tokenizer.encode_batch([query.context for query in made])]
+        [len(ids) for ids in tokenizer.encode_batch([query.context for query in queries])]
     )
-    room = max_length - (0 if made[0].continuations else made[0].new_tokens or max_new_tokens)
+    room = max_length - (0 if queries[0].continuations else queries[0].new_tokens or max_new_tokens)
     findings = []
     if over := int((sizes > room).sum()):
         findings.append(
             found(
                 "context_overflow",
-                f"{over} of {len(made)} contexts are longer than {room} tokens "
+                f"{over} of {len(queries)} contexts are longer than {room} tokens "
                 f"(longest {sizes.max()})",
             )
         )
     dropped, cut = (
-        sum(query.dropped_shots > 0 for query in made),
-        sum(query.cut_tokens > 0 for query in made),
+        sum(query.dropped_shots > 0 for query in queries),
+        sum(query.cut_tokens > 0 for query in queries),
     )
     if dropped or cut:
         findings.append(
             found(
-                "context_fitted", f"of {len(made)} rows, {dropped} lost shots and {cut} lost text"
+                "context_fitted",
+                f"of {len(queries)} rows, {dropped} lost shots and {cut} lost text",
             )
         )
     return findings

@@ -86,7 +86,7 @@ def _located(error, prepared, model):
     """The error of a request as one of the first row that needs it."""
     index = error.request
     for number, places in enumerate(prepared.places):
-        needed = [*(place for forms in places for place in forms)]
+        needed = [*(position for forms in places for position in forms)]
         needed += prepared.unconditional_places[number] or []
         if any(request == error.request for request, _ in needed):
             index = number
@@ -141,7 +141,7 @@ def _ranked(scorer, params, prepared):
     rows = []
     for index, query in enumerate(prepared.queries):
         forms = [
-            [results[request].logprob[place] for request, place in choice]
+            [results[request].logprob[position] for request, position in choice]
             for choice in prepared.places[index]
         ]
         values = [_combine(form, prepared) for form in forms]
@@ -157,7 +157,9 @@ def _ranked(scorer, params, prepared):
                 "choice_logprobs": values,
                 "choice_chars": [len(choice[0].strip()) for choice in query.continuations],
                 "choice_logprobs_unconditional": unconditional
-                and [float(results[request].logprob[place]) for request, place in unconditional],
+                and [
+                    float(results[request].logprob[position]) for request, position in unconditional
+                ],
                 "label_mass": _mass(forms, prepared.places[index]),
             }
         )
@@ -173,9 +175,9 @@ def _combine(logprobs, prepared):
 def _mass(forms, each_place):
     """Probability of all distinct candidates together."""
     each = {
-        place: logprob
-        for choice, places in zip(forms, each_place, strict=True)
-        for logprob, place in zip(choice, places, strict=True)
+        index: logprob
+        for choice, indices in zip(forms, each_place, strict=True)
+        for logprob, index in zip(choice, indices, strict=True)
     }
     return float(np.exp(np.logaddexp.reduce(list(each.values()))))
 
@@ -186,9 +188,9 @@ def _generated(scorer, params, tokenizer, prepared):
     def stopped(index, tokens):
         return stop_at(tokenizer, tokens, stops[index]) if stops[index] else None
 
-    made = scorer.generate(params, prepared.requests, eos=tokenizer.eos_ids, stopped=stopped)
+    generated = scorer.generate(params, prepared.requests, eos=tokenizer.eos_ids, stopped=stopped)
     rows = []
-    for index, (query, generation) in enumerate(zip(prepared.queries, made, strict=True)):
+    for index, (query, generation) in enumerate(zip(prepared.queries, generated, strict=True)):
         text = cut_at(tokenizer.decode(generation.tokens, skip_special=True), query.stop)
         row = _common(prepared, index) | {
             "prediction": text.strip(),
@@ -227,22 +229,22 @@ def _labelled(query, text, fixed_order):
 
 
 def _first_label(query, text):
-    places = [
+    starts = [
         min((text.find(form.strip()) for form in forms if form.strip() in text), default=-1)
         for forms in query.continuations
     ]
-    found = [
-        (place, -max(map(len, query.continuations[i])), i)
-        for i, place in enumerate(places)
-        if place >= 0
+    matches = [
+        (start, -max(map(len, query.continuations[i])), i)
+        for i, start in enumerate(starts)
+        if start >= 0
     ]
-    return min(found)[2] if found else -1
+    return min(matches)[2] if matches else -1
 
 
 def cut_at(text: str, stops: tuple[str, ...]) -> str:
     """`text` up to the first of its stop strings."""
-    places = [place for stop in stops if (place := text.find(stop)) >= 0]
-    return text[: min(places)] if places else text
+    ends = [end for stop in stops if (end := text.find(stop)) >= 0]
+    return text[: min(ends)] if ends else text
 
 
 def stop_at(tokenizer, tokens, stops):

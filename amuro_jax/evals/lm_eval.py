@@ -49,20 +49,21 @@ class AmuroLM(LM):
         from amuro_jax.convert.resolver import open_checkpoint
 
         folder = open_checkpoint(checkpoint)
-        config, made = folders.read_config(folder), sharding.make_mesh(mesh) if mesh else None
-        self.scorer = Scorer(config, made, dtype, batch_tokens=int(batch_tokens))
-        self.params = self.scorer.place(folders.load_params(folder, config, made))
+        config = folders.read_config(folder)
+        device_mesh = sharding.make_mesh(mesh) if mesh else None
+        self.scorer = Scorer(config, device_mesh, dtype, batch_tokens=int(batch_tokens))
+        self.params = self.scorer.place(folders.load_params(folder, config, device_mesh))
         self.tokenizer = Tokenizer.load(folder / "tokenizer")
         self.name = str(checkpoint)
 
     @classmethod
     def of(cls, scorer: Scorer, params, tokenizer: Tokenizer, name: str = "") -> "AmuroLM":
         """A model that is in memory already."""
-        made = cls.__new__(cls)
-        LM.__init__(made)
-        made.scorer, made.params, made.tokenizer = scorer, scorer.place(params), tokenizer
-        made.name = name
-        return made
+        model = cls.__new__(cls)
+        LM.__init__(model)
+        model.scorer, model.params, model.tokenizer = scorer, scorer.place(params), tokenizer
+        model.name = name
+        return model
 
     @property
     def tokenizer_name(self) -> str:
@@ -101,20 +102,21 @@ class AmuroLM(LM):
                 f" tokens; only their last {longest} tokens are scored",
                 stacklevel=2,
             )
-        places: dict = {}
+        contexts: dict = {}
         numbers = []
         for context, continuation in pairs:
-            whole = (*context, *continuation)[-(longest + 1) :]
-            border = max(len(whole) - len(continuation), 1)
-            context, continuation = whole[:border], whole[border:]
-            number, continuations = places.setdefault(context, (len(places), {}))
+            tokens = (*context, *continuation)[-(longest + 1) :]
+            border = max(len(tokens) - len(continuation), 1)
+            context, continuation = tokens[:border], tokens[border:]
+            number, continuations = contexts.setdefault(context, (len(contexts), {}))
             numbers.append((number, continuations.setdefault(continuation, len(continuations))))
         results = self.scorer.loglikelihoods(
-            self.params, [Request(context, tuple(found)) for context, (_, found) in places.items()]
+            self.params,
+            [Request(context, tuple(targets)) for context, (_, targets) in contexts.items()],
         )
         return [
-            (float(results[number].logprob[place]), bool(results[number].is_greedy[place]))
-            for number, place in numbers
+            (float(results[number].logprob[position]), bool(results[number].is_greedy[position]))
+            for number, position in numbers
         ]
 
     def _pair(self, context, continuation):
@@ -124,8 +126,8 @@ class AmuroLM(LM):
             rest = self.tokenizer.encode(continuation)
             return (tuple(rest[:1]), tuple(rest[1:])) if rest[:1] == [start] else ((start,), rest)
         bare = context.rstrip()
-        first, whole = self._encode(bare), self._encode(context + continuation)
-        return tuple(first) or (start,), tuple(whole[len(first) :])
+        first, joined = self._encode(bare), self._encode(context + continuation)
+        return tuple(first) or (start,), tuple(joined[len(first) :])
 
     def _encode(self, text):
         """Ids of a text, after bos where the tokenizer adds one and the text has none."""
@@ -165,7 +167,7 @@ class AmuroLM(LM):
             def stopped(row, tokens, stops=stops):
                 return stop_at(self.tokenizer, tokens, stops[row]) if stops[row] else None
 
-            made = self.scorer.generate(
+            generated = self.scorer.generate(
                 self.params,
                 [request for _, request, _ in members],
                 eos=self.tokenizer.eos_ids,
@@ -173,7 +175,7 @@ class AmuroLM(LM):
                 sampling=sampling,
             )
             end = self.tokenizer.decode([self.tokenizer.own_eos_id])
-            for (index, _, until), generation in zip(members, made, strict=True):
+            for (index, _, until), generation in zip(members, generated, strict=True):
                 text = self.tokenizer.decode(generation.tokens, skip_special=True)
                 for stop in filter(None, (*until, end)):  # one after the other, as HFLM does
                     text = text.split(stop)[0]

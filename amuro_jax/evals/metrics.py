@@ -73,10 +73,10 @@ def apply_primary(rows: list[dict], primary: str, count_space: bool = False) -> 
     """
     if primary == "raw" or kind_of(rows) != Kind.MULTIPLE_CHOICE:
         return rows
-    made = []
+    applied = []
     for row in rows:
         predicted = int(np.argmax(normalised(row, primary, count_space)))
-        made.append(
+        applied.append(
             row
             | {
                 "predicted": predicted,
@@ -84,7 +84,7 @@ def apply_primary(rows: list[dict], primary: str, count_space: bool = False) -> 
                 "score": float(predicted == row["gold"]),
             }
         )
-    return made
+    return applied
 
 
 def summarise(
@@ -140,15 +140,15 @@ def metric_of(rows: list[dict]) -> Metric:
 
 
 def _mean_record(metric, scores, statistic, resamples, seed):
-    found = bootstrap(scores, resamples, seed)
-    value = found.value if statistic == "mean" else (found.low + found.high) / 2
+    interval = bootstrap(scores, resamples, seed)
+    value = interval.value if statistic == "mean" else (interval.low + interval.high) / 2
     return {
         "metric": metric,
         "value": value,
-        "stderr": found.stderr,
-        "low": found.low,
-        "high": found.high,
-        "n": found.n,
+        "stderr": interval.stderr,
+        "low": interval.low,
+        "high": interval.high,
+        "n": interval.n,
     }
 
 
@@ -214,8 +214,8 @@ def calibration_error(confidence, correct, bins: int = CALIBRATION_BINS) -> floa
     weighted by rows.
     """
     confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(place, correct - confidence, bins)
+    bin_index = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.bincount(bin_index, correct - confidence, bins)
     return float(np.abs(gaps).sum() / len(confidence))
 
 
@@ -366,8 +366,8 @@ def exact_number(prediction: str, reference: str) -> float:
 
 def _number(text):
     _, mark, tail = text.partition("####")
-    found = re.findall(r"-?\d[\d,]*(?:\.\d+)?", tail if mark else text)
-    return float(found[0 if mark else -1].replace(",", "")) if found else None
+    numbers = re.findall(r"-?\d[\d,]*(?:\.\d+)?", tail if mark else text)
+    return float(numbers[0 if mark else -1].replace(",", "")) if numbers else None
 
 
 def text_score(prediction: str, reference: str, metric: Metric) -> float:

@@ -179,11 +179,11 @@ def run(config: ScoreConfig, report=lambda line: None) -> list[ScoreRecord]:
         ConfigError: an invalid field, or a format that a set does not have.
     """
     validate_score(config)
-    wanted = _wanted(config)
+    cells = _wanted(config)
     opened = open_checkpoint(config.checkpoint)
     evaluator, params, table = Evaluator(config.run), None, []
     store, model = Store.open(config.workdir), _called(config.checkpoint, opened.source)
-    for task, format, shots in wanted:
+    for task, format, shots in cells:
         job = ScoreJob(
             opened, opened.identity, model, task, format, shots, config.scoring, config.data_root
         )
@@ -206,7 +206,7 @@ def run(config: ScoreConfig, report=lambda line: None) -> list[ScoreRecord]:
 
 def _wanted(config: ScoreConfig) -> list[tuple[str, str, int]]:
     """(set, format, shots) of every score; a multiple-choice set has the default format only."""
-    wanted = []
+    cells = []
     for name in config.tasks:
         only_default = get_task(name).kind == "multiple_choice"
         formats = config.formats or ("default",)
@@ -217,8 +217,8 @@ def _wanted(config: ScoreConfig) -> list[tuple[str, str, int]]:
                 where="config.formats",
                 hint="score it in a run of its own, without config.formats",
             )
-        wanted += [(name, format, shots) for format in formats for shots in config.shots]
-    return wanted
+        cells += [(name, format, shots) for format in formats for shots in config.shots]
+    return cells
 
 
 def _called(name: str, source: dict) -> ModelRef:

@@ -136,9 +136,9 @@ def _stage(path, say, name, work):
 
 
 def _write_sets(config, world: World, folder):
-    made = sets.make_sets(world, config.train_rows, config.test_rows)
+    tables = sets.make_sets(world, config.train_rows, config.test_rows)
     with files.atomic_folder(folder) as scratch:
-        for name, splits in made.items():
+        for name, splits in tables.items():
             for split, rows in splits.items():
                 files.write_text(
                     scratch / name / f"{split}.jsonl",

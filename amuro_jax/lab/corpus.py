@@ -131,17 +131,17 @@ def _asked(rng, statement, answers):
     sooner it is learned.
     """
     label = rng.choice(statement.labels)
-    text, asked, answer = statement.text, statement.ask(label), answers[label]
+    text, question, answer = statement.text, statement.ask(label), answers[label]
     if rng.random() < 0.3:
-        text, asked = (
-            rng.choice(_SAID).format(relations.lower(sentence)) for sentence in (text, asked)
+        text, question = (
+            rng.choice(_SAID).format(relations.lower(sentence)) for sentence in (text, question)
         )
     if rng.random() < 0.5:
-        return f"{text} {asked[:-1]}? {answer}."
+        return f"{text} {question[:-1]}? {answer}."
     mark, between, numbers = rng.choice(_MARKS), rng.choice(_BETWEEN), rng.choice(_NUMBERS)
     part = rng.choice(_HEADINGS)
     verdict = " ".join(rng.sample(_HEADINGS, rng.randrange(3)) + [rng.choice(_VERDICT)])
-    parts = {part + numbers[0]: text, part + numbers[1]: asked, verdict: f"{answer}."}
+    parts = {part + numbers[0]: text, part + numbers[1]: question, verdict: f"{answer}."}
     return between.join(f"{mark}{heading}: {text}" for heading, text in parts.items())
 
 

@@ -135,8 +135,8 @@ def next_token_batch(tokens_BT: np.ndarray, joined: int = 1) -> dict:
     target = np.concatenate([tokens[:, 1:], np.zeros((len(tokens), 1), np.int32)], axis=1)
     weight = np.ones(tokens.shape, np.float32)
     weight[:, -1] = 0
-    place = {"position": layout.position, "enter": layout.enter, "leave": layout.leave}
-    return {"tokens": tokens, **place, "source": inside, "target": target, "weight": weight}
+    fields = {"position": layout.position, "enter": layout.enter, "leave": layout.leave}
+    return {"tokens": tokens, **fields, "source": inside, "target": target, "weight": weight}
 
 
 def _documents(tokens_BT):
@@ -199,10 +199,10 @@ def pretrain(config: LabConfig, tokens: np.ndarray, vocabulary: int, out) -> Non
     model, rows = model_config(config, vocabulary), Rows.of(tokens, config.sequence_length)
     optimizer = Optimizer(b2=0.95, weight_decay=config.weight_decay, clip_norm=1.0)
     step = make_step(model, optimizer, config.dtype, mesh=_mesh(config))
-    batches, wanted = _Batches(rows, config), frozenset(published_steps(config))
+    batches, published = _Batches(rows, config), frozenset(published_steps(config))
 
     def publish_wanted(number, state):
-        if number not in wanted:
+        if number not in published:
             return
         loss = held_out_loss(state.params, rows.held_out, model, config.dtype)
         tokens = batches.tokens_before(number)
@@ -215,7 +215,7 @@ def pretrain(config: LabConfig, tokens: np.ndarray, vocabulary: int, out) -> Non
         functools.partial(learning_rate, config),
         lambda: initial_params(model, config.seed),
         workdir=epath.Path(out) / "pretraining",
-        save=SavePolicy(config.save_every, at=wanted),
+        save=SavePolicy(config.save_every, at=published),
         log_every=LOG_EVERY,
         on_step=publish_wanted,
         description="pre-training",

@@ -108,19 +108,19 @@ def kind_of_thing(rng, side, label):
     category, (_, did, _) = rng.choice(list(side.things)), rng.choice(words.GETTING)
     names = dict(zip("tu", rng.sample(side.things[category], 2), strict=True), c=category)
     forms = [rng.choice(_ASKED)] if label is not None else _ASKED
-    told = rng.choice(
+    statement = rng.choice(
         [
-            told
-            for told, asked in _KINDS.items()
-            if label is None or set(_as_t(asked.get(label, ()))) & set(forms)
+            statement
+            for statement, question in _KINDS.items()
+            if label is None or set(_as_t(question.get(label, ()))) & set(forms)
         ]
     )
 
     def ask(label):
-        fitting = [form for form in _KINDS[told][label] if _as_t([form])[0] in forms]
+        fitting = [form for form in _KINDS[statement][label] if _as_t([form])[0] in forms]
         return f"{person} {did} {rng.choice(fitting).format(**names)}."
 
-    return Statement(f"{person} {did} {told.format(**names)}.", tuple(_KINDS[told]), ask)
+    return Statement(f"{person} {did} {statement.format(**names)}.", tuple(_KINDS[statement]), ask)
 
 
 def _as_t(forms):

@@ -49,9 +49,9 @@ def _distinct(seed, name, make, side, count, texts, fits):
     """
     rng, rows = stream(seed, name), []
     for _ in range(50 * count):
-        row, told = make(rng, *side, len(rows))
-        if told not in texts and fits(seed, *told):
-            texts.add(told)
+        row, text = make(rng, *side, len(rows))
+        if text not in texts and fits(seed, *text):
+            texts.add(text)
             rows.append(row)
         if len(rows) == count:
             rng.shuffle(rows)
@@ -77,13 +77,13 @@ def _question(rng, side, other, number):
     story = stories.make_story(rng, side)
     context = stories.tell(rng, story, other, ending=False)
     question, right, wrong = stories.ask(rng, story, side)
-    place = number % 3
-    answers = wrong[:place] + [right] + wrong[place:]
+    position = number % 3
+    answers = wrong[:position] + [right] + wrong[position:]
     row = {
         "context": context,
         "question": question,
         **dict(zip(("answerA", "answerB", "answerC"), answers, strict=True)),
-        "label": str(place + 1),
+        "label": str(position + 1),
     }
     return row, (context,)
 
@@ -129,13 +129,13 @@ def _attributes(world):
 def _attribute_row(rng, world, creature, attribute, number):
     right = world.creatures[creature][attribute]
     texts = rng.sample([value for value in words.ATTRIBUTES[attribute] if value != right], 3)
-    place = rng.randrange(4)
-    texts.insert(place, right)
+    index = rng.randrange(4)
+    texts.insert(index, right)
     return {
         "id": f"{creature}-{attribute}-{number}",
         "question": QUESTIONS[attribute][number].format(c=creature),
         "choices": {"text": texts, "label": list("ABCD")},
-        "answerKey": "ABCD"[place],
+        "answerKey": "ABCD"[index],
     }
 
 
@@ -158,13 +158,13 @@ def _event_row(rng, number, activity, step, person):
     endings = [rng.choice([steps[index] for index in range(4) if index != step])] + [
         rng.choice(words.SCRIPTS[other]) for other in others
     ]
-    place = rng.randrange(4)
-    endings.insert(place, steps[step])
-    told = f"{name} {steps[0]}. " + "".join(f"Then {pronoun} {done}. " for done in steps[1:step])
+    right = rng.randrange(4)
+    endings.insert(right, steps[step])
+    text = f"{name} {steps[0]}. " + "".join(f"Then {pronoun} {done}. " for done in steps[1:step])
     return {
         "ind": number,
         "activity_label": activity.capitalize(),
-        "ctx": f"{told}Then {pronoun}",
+        "ctx": f"{text}Then {pronoun}",
         "endings": [ending + "." for ending in endings],
-        "label": str(place),
+        "label": str(right),
     }

@@ -110,21 +110,21 @@ _QUESTIONS = {
 
 def ask(rng, story: Story, side) -> tuple[str, str, list[str]]:
     """(question, right answer, two wrong answers): the kind of the answers tells what is asked."""
-    about = rng.choice(list(_QUESTIONS))
+    topic = rng.choice(list(_QUESTIONS))
     right = {
         "place": f"to the {story.place}",
         "friend": story.friend[0],
         "thing": f"a {story.thing}",
-    }.get(about) or getattr(story, about)
-    wrong = rng.sample([answer for answer in _answers(about, story, side) if answer != right], 2)
-    return _QUESTIONS[about].format(**_fields(story)), right, wrong
+    }.get(topic) or getattr(story, topic)
+    wrong = rng.sample([answer for answer in _answers(topic, story, side) if answer != right], 2)
+    return _QUESTIONS[topic].format(**_fields(story)), right, wrong
 
 
-def _answers(about, story, side):
-    if about == "place":
+def _answers(topic, story, side):
+    if topic == "place":
         return [f"to the {place}" for place in side.places]
-    if about == "thing":
+    if topic == "thing":
         return [f"a {thing}" for things in side.things.values() for thing in things]
-    if about == "friend":
+    if topic == "friend":
         return [name for name, _ in side.names if name != story.actor[0]]
-    return words.FEELINGS if about == "feeling" else words.TIMES + words.OTHER_TIMES
+    return words.FEELINGS if topic == "feeling" else words.TIMES + words.OTHER_TIMES

@@ -215,14 +215,14 @@ def _spread(run, backend, query, key, value, of_query, of_key):
         *[("batch", heads, None, None)] * 2,
         *[("batch", None, None)] * 2,
     ]
-    places = [
+    indices = [
         sharding.spec(names[: part.ndim], part.shape, backend.mesh)
         for names, part in zip(axes, inputs, strict=True)
     ]
     out = jax.eval_shape(run, *inputs)
-    out_places = tuple(PartitionSpec(*places[0][: part.ndim]) for part in out)
+    out_places = tuple(PartitionSpec(*indices[0][: part.ndim]) for part in out)
     return jax.shard_map(
-        run, mesh=backend.mesh, in_specs=tuple(places), out_specs=out_places, check_vma=False
+        run, mesh=backend.mesh, in_specs=tuple(indices), out_specs=out_places, check_vma=False
     )(*inputs)
 
 

@@ -60,14 +60,14 @@ def _split(run, mesh, query_BTHK, layout, blocks, window):
         return b.replace(key=key, value=key, layout=lines(b.layout), slot=PartitionSpec())
 
     query, alone = placed(query_BTHK, "batch", None, heads, None), PartitionSpec()
-    places = (
+    indices = (
         query,
         lines(layout),
         alone,
         [block(b) for b in blocks],
         None if window is None else alone,
     )
-    return jax.shard_map(run, mesh=mesh, in_specs=places, out_specs=query, check_vma=False)
+    return jax.shard_map(run, mesh=mesh, in_specs=indices, out_specs=query, check_vma=False)
 
 
 def _on_one_device(query_BTHK, layout, slot_T, blocks, window, interpret):

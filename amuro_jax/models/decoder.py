@@ -38,10 +38,10 @@ class Layer(nn.Module):
         slot = first_slot + jnp.arange(x.shape[1])
 
         def attention(y):
-            mixed, kept = Attention(c, self.dtype, self.attention, name="attention")(
+            mixed, new = Attention(c, self.dtype, self.attention, name="attention")(
                 y, layout, slot, rotary, per_layer, blocks, query_positions
             )
-            return mixed, kept if self.keep else None
+            return mixed, new if self.keep else None
 
         def wanted(y):
             if query_positions is None:
@@ -54,18 +54,18 @@ class Layer(nn.Module):
             width_norm(c, self.dtype, "mlp_norm"),
         )
         if c.norm_position == "post":
-            mixed, kept = attention(x)
+            mixed, new = attention(x)
             x = wanted(x) + norm_a(mixed)
             x = x + norm_m(mlp(x))
         elif c.parallel_residual:
-            mixed, kept = attention(norm_a(x))
+            mixed, new = attention(norm_a(x))
             x = wanted(x)
             x = mlp(norm_m(x)) + mixed + x
         else:
-            mixed, kept = attention(norm_a(x))
+            mixed, new = attention(norm_a(x))
             x = wanted(x) + mixed
             x = x + mlp(norm_m(x))
-        return x, kept
+        return x, new
 
 
 # What the backward pass computes again (`config.Remat`).
@@ -111,7 +111,7 @@ class Decoder(nn.Module):
         shared = tuple(block.replace(key=None, value=None) for block in blocks)
         first_slot = 0 if cache is None else cache.length
         rotary = rotary_tables(c, layout.position, self.dtype)
-        common, kept = (layout, rotary, shared, first_slot), []
+        common, kept_keys = (layout, rotary, shared, first_slot), []
         for number, (start, size) in enumerate(spans(self.stacks or (c.num_layers,))):
             inputs = self._inputs(blocks, number, start, size)
             if self.stacks is not None and size == 1:
@@ -119,11 +119,11 @@ class Decoder(nn.Module):
                 x, new = layer(*settings, name=stack_name(start, size))(x, inputs, *common, here)
             else:
                 x, new = self._scanned(layer, settings, start, size)(x, inputs, *common)
-            kept.append(new)
+            kept_keys.append(new)
         if query_positions is not None and x.shape[1] != query_positions.shape[1]:
             x = jnp.take_along_axis(x, query_positions[:, :, None], axis=1)
         hidden = width_norm(c, self.dtype, "final_norm")(x)
-        return hidden, KeyValues(*zip(*kept, strict=True), layout) if self.keep else None
+        return hidden, KeyValues(*zip(*kept_keys, strict=True), layout) if self.keep else None
 
     def _scanned(self, layer, settings, start, size):
         return nn.scan(

@@ -76,9 +76,9 @@ def _yarn(rope, wavelength, dim):
     ramp = (np.arange(dim // 2, dtype=np.float32) - np.float32(low)) / np.float32(
         high - low or 0.001
     )
-    kept = np.float32(1) - np.clip(ramp, 0, 1)
+    extrapolated = np.float32(1) - np.clip(ramp, 0, 1)
     interpolated = np.float32(1) / (np.float32(rope.factor) * wavelength)
-    return interpolated * (np.float32(1) - kept) + np.float32(1) / wavelength * kept
+    return interpolated * (np.float32(1) - extrapolated) + np.float32(1) / wavelength * extrapolated
 
 
 def _yarn_attention_factor(factor):

@@ -19,9 +19,9 @@ def compile_lines(programs, count: int, width: int, prefix: int, positions: int 
         positions: hidden states wanted of each line; None: all.
     """
     tokens = [_shape(programs, (count, width), jnp.int32, split=True)] * 4
-    wanted = positions and _shape(programs, (count, positions), jnp.int32, split=True)
+    queries = positions and _shape(programs, (count, positions), jnp.int32, split=True)
     return programs.lines.lower(
-        _params(programs), *tokens, wanted, _shared(programs, prefix)
+        _params(programs), *tokens, queries, _shared(programs, prefix)
     ).compile()
 
 
@@ -55,11 +55,11 @@ def compile_generation(generator, rows: int, read: int, width: int, room: int, p
     def run(name, function, *args):
         lowered = function.lower(*args)
         compiled[name] = lowered.compile()
-        places = compiled[name].output_shardings
+        shardings = compiled[name].output_shardings
         return jax.tree.map(
-            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+            lambda leaf, spec: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spec),
             lowered.out_info,
-            places,
+            shardings,
         )
 
     params, shared, seed = (
@@ -68,7 +68,7 @@ def compile_generation(generator, rows: int, read: int, width: int, room: int, p
         _shape(programs, (), jnp.uint32),
     )
     lengths = numbers(read, split=True)
-    kept, hidden = run(
+    keys, hidden = run(
         "read",
         generator._read,
         params,
@@ -101,7 +101,7 @@ def compile_generation(generator, rows: int, read: int, width: int, room: int, p
         seed,
         Sampling(),
     )
-    state |= {"cache": run("join", generator._join, [kept] * several)}
+    state |= {"cache": run("join", generator._join, [keys] * several)}
     state, _ = run(
         "steps",
         generator._more,
@@ -115,7 +115,7 @@ def compile_generation(generator, rows: int, read: int, width: int, room: int, p
         room,
         Sampling(),
     )
-    run("replace", generator._replace, state, new | {"cache": kept}, numbers(read))
+    run("replace", generator._replace, state, new | {"cache": keys}, numbers(read))
     return compiled
 
 
@@ -123,11 +123,13 @@ def _params(programs):
     tree = programs.cast(abstract_params(programs.config, stacks=programs.stacks))
     if programs.mesh is None:
         return tree
-    places = sharding.shardings(logical_axes(programs.config, programs.stacks), tree, programs.mesh)
+    shardings = sharding.shardings(
+        logical_axes(programs.config, programs.stacks), tree, programs.mesh
+    )
     return jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        lambda leaf, spec: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spec),
         tree,
-        places,
+        shardings,
     )
 
 
@@ -144,5 +146,5 @@ def _shape(programs, shape, dtype, split=False):
     mesh = programs.mesh
     if mesh is None:
         return jax.ShapeDtypeStruct(shape, dtype)
-    place = sharding.batch_sharding(mesh, len(shape)) if split else sharding.replicated(mesh)
-    return jax.ShapeDtypeStruct(shape, dtype, sharding=place)
+    spec = sharding.batch_sharding(mesh, len(shape)) if split else sharding.replicated(mesh)
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=spec)

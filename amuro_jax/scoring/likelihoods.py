@@ -65,11 +65,11 @@ class _LineRunner:
         hidden = self.programs.lines(self.params, *inputs, self.prefix)
         low, high = np.searchsorted(lines.target_line, [start, end])
         each = self.width if lines.query_positions is None else lines.query_positions.shape[1]
-        place = (lines.target_line[low:high] - start) * each + lines.target_query[low:high]
+        position = (lines.target_line[low:high] - start) * each + lines.target_query[low:high]
         output = lines.target_output[low:high]
         return [
             (output[a:b], b - a, self.programs.head(self.params, hidden, *map(put, arrays)))
-            for a, b, *arrays in head_calls(place, lines.target_id[low:high])
+            for a, b, *arrays in head_calls(position, lines.target_id[low:high])
         ]
 
     def _collect(self, start, end, calls):
@@ -90,15 +90,19 @@ class _LineRunner:
         return results
 
 
-def head_calls(place: np.ndarray, target: np.ndarray):
+def head_calls(position: np.ndarray, target: np.ndarray):
     """Cuts (place of the hidden state, target) pairs, ascending by place, into calls of the head of
     a few fixed sizes.
 
     Yields:
         (first, end, places [A], row of each pair [M], targets [M]), padded.
     """
-    fresh = np.concatenate([[True], place[1:] != place[:-1]]) if len(place) else np.zeros(0, bool)
-    bounds = [*np.flatnonzero(fresh), len(place)]
+    fresh = (
+        np.concatenate([[True], position[1:] != position[:-1]])
+        if len(position)
+        else np.zeros(0, bool)
+    )
+    bounds = [*np.flatnonzero(fresh), len(position)]
     done = 0
     for rows in buckets.cut(len(bounds) - 1, HEAD_POSITIONS):
         goal, limit = min(done + rows, len(bounds) - 1), rows * TARGETS_PER_POSITION
@@ -106,8 +110,8 @@ def head_calls(place: np.ndarray, target: np.ndarray):
             bounds[done], bounds[goal], limit
         ):  # more than one call where positions have many targets
             end = min(first + limit, bounds[goal])
-            places, row = np.unique(place[first:end], return_inverse=True)
-            padded = ((places, rows), (row, limit), (target[first:end], limit))
+            positions, row = np.unique(position[first:end], return_inverse=True)
+            padded = ((positions, rows), (row, limit), (target[first:end], limit))
             yield (
                 first,
                 end,

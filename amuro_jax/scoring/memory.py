@@ -93,13 +93,16 @@ class Memory:
 
     def batch_tokens(self, width: int, prefix: int) -> int:
         """The largest power of two of tokens per device that fits, between LEAST and `most`."""
-        kept = 3 * self.config.hidden_size * self.itemsize  # hidden states of the batches in flight
+        in_flight = (
+            3 * self.config.hidden_size * self.itemsize
+        )  # hidden states of the batches in flight
         room = self.free - self.key_bytes(prefix)
         return _halve_until(
             self.most,
             LEAST,
             lambda n: (
-                max(self.line_bytes(n, width, prefix), self.layer + self.head_bytes()) + n * kept
+                max(self.line_bytes(n, width, prefix), self.layer + self.head_bytes())
+                + n * in_flight
                 <= room
             ),
         )
@@ -184,11 +187,11 @@ def _parameter_bytes(config, mesh, dtype):
     tree = abstract_params(config, dtype)
     sizes = jax.tree.map(lambda leaf: math.prod(leaf.shape) * leaf.dtype.itemsize, tree)
     if mesh is not None:
-        places = sharding.shardings(logical_axes(config), tree, mesh)
+        shardings = sharding.shardings(logical_axes(config), tree, mesh)
         sizes = jax.tree.map(
-            lambda leaf, place: math.prod(place.shard_shape(leaf.shape)) * leaf.dtype.itemsize,
+            lambda leaf, spec: math.prod(spec.shard_shape(leaf.shape)) * leaf.dtype.itemsize,
             tree,
-            places,
+            shardings,
         )
     gathered = 1 if mesh is None else mesh.shape["fsdp"]
     return sum(jax.tree.leaves(sizes)), sum(

@@ -179,8 +179,8 @@ class _Members:
         with the one before among them.
         """
         suffix = self.length - self.group.prefix
-        kept = np.flatnonzero((suffix > low) & (suffix <= high))
-        return kept, tree.shared_between(self.shared, kept)
+        members = np.flatnonzero((suffix > low) & (suffix <= high))
+        return members, tree.shared_between(self.shared, members)
 
 
 def choose_widths(
@@ -199,8 +199,8 @@ def choose_widths(
 def _work(members, widths, cost, batch_tokens, known):
     prefix, total, low = members.group.prefix, 0.0, 0
     for width in widths:
-        kept, shared = members.within(low, width)
-        units = tree.make_units(shared, members.length[kept], prefix, width)
+        indices, shared = members.within(low, width)
+        units = tree.make_units(shared, members.length[indices], prefix, width)
         count = len(tree.pack([size for _, _, size in units], width))
         batch = buckets.lines_per_batch(batch_tokens, width)
         total += cost.lines(-(-count // batch) * batch, width, prefix) + (
@@ -213,24 +213,24 @@ def _work(members, widths, cost, batch_tokens, known):
 def _group_lines(members, widths, sequences, pairs, contexts, starts):
     low = 0
     for width in widths:
-        kept, shared = members.within(low, width)
+        indices, shared = members.within(low, width)
         low = width
-        if not len(kept):
+        if not len(indices):
             continue
-        units = tree.make_units(shared, members.length[kept], members.group.prefix, width)
+        units = tree.make_units(shared, members.length[indices], members.group.prefix, width)
         packed = tree.pack([size for _, _, size in units], width)
         builder = _Builder(len(packed), width, members.group.prefix)
-        ids = members.order[members.group.members[kept]]
+        ids = members.order[members.group.members[indices]]
         for row, items in enumerate(packed):
             builder.start(row)
             for first, end, _ in (units[item] for item in items):
-                for place in range(first, end):
-                    index, continuation = pairs[ids[place]]
+                for member in range(first, end):
+                    index, continuation = pairs[ids[member]]
                     builder.add(
-                        sequences[ids[place]],
-                        int(shared[place]) if place > first else members.group.prefix,
+                        sequences[ids[member]],
+                        int(shared[member]) if member > first else members.group.prefix,
                     )
-                    builder.predict(len(contexts[index]) - 1, continuation, starts[ids[place]])
+                    builder.predict(len(contexts[index]) - 1, continuation, starts[ids[member]])
             builder.finish()
         yield builder.lines(sequences[ids[0]][: members.group.prefix])
 
@@ -291,10 +291,10 @@ def _query_positions(line, slot, rows, width):
     first = np.searchsorted(
         line[fresh], np.arange(rows)
     )  # of each line, among the different positions
-    place = number - first[line]
-    size = next((size for size in buckets.QUERY_POSITIONS if size > place.max()), width)
+    query = number - first[line]
+    size = next((size for size in buckets.QUERY_POSITIONS if size > query.max()), width)
     if size > width // 2:
         return None, slot
     positions = np.zeros((rows, size), np.int32)
-    positions[line, place] = slot
-    return positions, place
+    positions[line, query] = slot
+    return positions, query

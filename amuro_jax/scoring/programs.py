@@ -84,10 +84,10 @@ class Programs:
 
         def one(path, leaf):
             norm = any("norm" in str(getattr(key, "key", key)) for key in path)
-            wanted = jnp.dtype(jnp.float32) if norm else self.dtype
+            target = jnp.dtype(jnp.float32) if norm else self.dtype
             if isinstance(leaf, jax.ShapeDtypeStruct):
-                return jax.ShapeDtypeStruct(leaf.shape, wanted)
-            return leaf if leaf.dtype == wanted else leaf.astype(wanted)
+                return jax.ShapeDtypeStruct(leaf.shape, target)
+            return leaf if leaf.dtype == target else leaf.astype(target)
 
         return jax.tree_util.tree_map_with_path(one, params)
 

@@ -53,15 +53,15 @@ class GenerationBatch:
 
     def lengths(self, numbers, count: int) -> np.ndarray:
         """int32 [count]: length of each context of `numbers`, then zeros."""
-        found = np.zeros(count, np.int32)
-        found[: len(numbers)] = [len(self.contexts[number]) for number in numbers]
-        return found
+        lengths = np.zeros(count, np.int32)
+        lengths[: len(numbers)] = [len(self.contexts[number]) for number in numbers]
+        return lengths
 
     def without(self, done, rows: int) -> "GenerationBatch":
         """What is left of the batch after the texts `done` (numbers in it), with fewer rows."""
-        left = [place for place in range(len(self.requests)) if place not in done]
+        left = [number for number in range(len(self.requests)) if number not in done]
         lists = {
-            name: [getattr(self, name)[place] for place in left]
+            name: [getattr(self, name)[number] for number in left]
             for name in ("requests", "contexts", "limits")
         }
         return dataclasses.replace(self, rows=rows, **lists)
@@ -80,41 +80,41 @@ class RowSchedule:
 
     def __init__(self, batch: GenerationBatch, count: int, finish):
         self.finish, self.requests, total = finish, batch.requests, len(batch.requests)
-        self.running = [place if place < total else None for place in range(count)]
+        self.running = [index if index < total else None for index in range(count)]
         self.waiting = collections.deque(range(count, total))
         self.texts: dict[int, list[int]] = {}
 
     def add(self, rows, tokens: np.ndarray) -> None:
         """New tokens [N, n] of `rows`; those whose text is finished become free."""
         for row, new in zip(rows, tokens.tolist(), strict=True):
-            place = self.running[row]
-            if place is None:
+            index = self.running[row]
+            if index is None:
                 continue
-            text = self.texts.setdefault(place, [])
+            text = self.texts.setdefault(index, [])
             if NON_FINITE in new:
-                raise NonFiniteError.at(self.requests[place], "a logit")
+                raise NonFiniteError.at(self.requests[index], "a logit")
             text += new
-            if self.finish(place, text):
-                del self.texts[place]
+            if self.finish(index, text):
+                del self.texts[index]
                 self.running[row] = None
 
     @property
     def over(self) -> bool:
         """Whether nothing is left to do."""
-        return not self.waiting and all(place is None for place in self.running)
+        return not self.waiting and all(index is None for index in self.running)
 
     def refill(self, most: int) -> list[tuple[int, int]]:
         """(row, number in the batch) of the next texts, up to `most`.
 
         None before as many rows are free as there are texts to take.
         """
-        free = [row for row, place in enumerate(self.running) if place is None]
+        free = [row for row, index in enumerate(self.running) if index is None]
         count = min(most, len(self.waiting))
         if len(free) < count:
             return []
         pairs = [(row, self.waiting.popleft()) for row in free[:count]]
-        for row, place in pairs:
-            self.running[row] = place
+        for row, index in pairs:
+            self.running[row] = index
         return pairs
 
 
@@ -193,10 +193,10 @@ def _alike(members, widths, rows):
     Where there are enough members, their widths differ by SPREAD at most.
     """
     start = 0
-    for place, width in enumerate(widths):
-        if min(place - start, len(members) - place) >= rows and width * SPREAD < widths[start]:
-            yield members[start:place]
-            start = place
+    for index, width in enumerate(widths):
+        if min(index - start, len(members) - index) >= rows and width * SPREAD < widths[start]:
+            yield members[start:index]
+            start = index
     yield members[start:]
 
 
@@ -208,11 +208,11 @@ def ending(tokens: list[int], limit: int, eos: tuple[int, ...], stopped) -> Gene
         stopped: function of the tokens so far that gives how many belong to the text at its stop
             string, or None.
     """
-    made = tokens[:limit]
-    made = made[: next((place for place, token in enumerate(made) if token in eos), limit)]
-    kept = stopped(made) if stopped else None
-    if kept is not None:
-        return Generation(tuple(made[:kept]), "stop")
-    if len(made) < min(limit, len(tokens)):
-        return Generation(tuple(made), "eos")
-    return Generation(tuple(made), "length") if len(made) == limit else None
+    text = tokens[:limit]
+    text = text[: next((index for index, token in enumerate(text) if token in eos), limit)]
+    shortened = stopped(text) if stopped else None
+    if shortened is not None:
+        return Generation(tuple(text[:shortened]), "stop")
+    if len(text) < min(limit, len(tokens)):
+        return Generation(tuple(text), "eos")
+    return Generation(tuple(text), "length") if len(text) == limit else None

@@ -144,15 +144,15 @@ def pack(sizes: list[int], width: int) -> list[list[int]]:
         by_room.setdefault(room, []).append(line)
 
     for item in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
-        place = bisect.bisect_left(rooms, sizes[item])
-        if place == len(rooms):
+        index = bisect.bisect_left(rooms, sizes[item])
+        if index == len(rooms):
             lines.append([])
             line, room = len(lines) - 1, width
         else:
-            room = rooms[place]
+            room = rooms[index]
             line = by_room[room].pop()
             if not by_room[room]:
-                del by_room[room], rooms[place]
+                del by_room[room], rooms[index]
         lines[line].append(item)
         put(line, room - sizes[item])
     return [sorted(line) for line in lines]

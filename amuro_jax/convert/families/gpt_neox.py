@@ -61,20 +61,20 @@ def write_config(c: ModelConfig) -> dict:
 def rules(c: ModelConfig) -> tuple[Rule, ...]:
     """Pythia's tensors."""
     layer = "gpt_neox.layers.{i}"
-    found = [Rule("embed/embedding", "gpt_neox.embed_in.weight", "V D -> V D")]
+    table = [Rule("embed/embedding", "gpt_neox.embed_in.weight", "V D -> V D")]
     norms = (
         ("final_norm", "gpt_neox.final_layer_norm"),
         ("layers/attention_norm", f"{layer}.input_layernorm"),
         ("layers/mlp_norm", f"{layer}.post_attention_layernorm"),
     )
     for target, source in norms:
-        found += [
+        table += [
             Rule(f"{target}/scale", f"{source}.weight", "D -> D"),
             Rule(f"{target}/bias", f"{source}.bias", "D -> D"),
         ]
     fused = f"{layer}.attention.query_key_value"
     for pick, target in enumerate(("query", "key", "value")):
-        found.append(
+        table.append(
             Rule(
                 f"layers/attention/{target}/kernel",
                 f"{fused}.weight",
@@ -83,24 +83,24 @@ def rules(c: ModelConfig) -> tuple[Rule, ...]:
             )
         )
         if c.attention_bias:
-            found.append(
+            table.append(
                 Rule(
                     f"layers/attention/{target}/bias", f"{fused}.bias", "(H 3 K) -> H K", pick=pick
                 )
             )
-    found.append(
+    table.append(
         Rule("layers/attention/out/kernel", f"{layer}.attention.dense.weight", "D (H K) -> H K D")
     )
     if c.attention_out_bias:
-        found.append(Rule("layers/attention/out/bias", f"{layer}.attention.dense.bias", "D -> D"))
+        table.append(Rule("layers/attention/out/bias", f"{layer}.attention.dense.bias", "D -> D"))
     for target, source, axes, bias in (
         ("up", "dense_h_to_4h", "F D -> D F", "F"),
         ("down", "dense_4h_to_h", "D F -> F D", "D"),
     ):
-        found.append(Rule(f"layers/mlp/{target}/kernel", f"{layer}.mlp.{source}.weight", axes))
-        found.append(
+        table.append(Rule(f"layers/mlp/{target}/kernel", f"{layer}.mlp.{source}.weight", axes))
+        table.append(
             Rule(f"layers/mlp/{target}/bias", f"{layer}.mlp.{source}.bias", f"{bias} -> {bias}")
         )
     if not c.tie_embeddings:
-        found.append(Rule("unembed/kernel", "embed_out.weight", "V D -> D V"))
-    return tuple(found)
+        table.append(Rule("unembed/kernel", "embed_out.weight", "V D -> D V"))
+    return tuple(table)

@@ -140,20 +140,20 @@ def llama_rules(c: ModelConfig, attention_norm: str, mlp_norm: str) -> tuple[Rul
     A family gives the names of its two norms and switches the rest by its config.
     """
     layer = "model.layers.{i}"
-    found = [Rule("embed/embedding", "model.embed_tokens.weight", "V D -> V D")]
+    table = [Rule("embed/embedding", "model.embed_tokens.weight", "V D -> V D")]
     norms = [
         ("final_norm", "model.norm"),
         ("layers/attention_norm", f"{layer}.{attention_norm}"),
         ("layers/mlp_norm", f"{layer}.{mlp_norm}"),
     ]
     if c.norm_scale:
-        found += [Rule(f"{target}/scale", f"{source}.weight", "D -> D") for target, source in norms]
+        table += [Rule(f"{target}/scale", f"{source}.weight", "D -> D") for target, source in norms]
     for target, source, heads in (
         ("query", "q_proj", "H"),
         ("key", "k_proj", "G"),
         ("value", "v_proj", "G"),
     ):
-        found.append(
+        table.append(
             Rule(
                 f"layers/attention/{target}/kernel",
                 f"{layer}.self_attn.{source}.weight",
@@ -161,7 +161,7 @@ def llama_rules(c: ModelConfig, attention_norm: str, mlp_norm: str) -> tuple[Rul
             )
         )
         if c.attention_bias:
-            found.append(
+            table.append(
                 Rule(
                     f"layers/attention/{target}/bias",
                     f"{layer}.self_attn.{source}.bias",
@@ -169,29 +169,29 @@ def llama_rules(c: ModelConfig, attention_norm: str, mlp_norm: str) -> tuple[Rul
                 )
             )
     if c.qk_norm:
-        found += [
+        table += [
             Rule("layers/attention/query_norm/scale", f"{layer}.self_attn.q_norm.weight", "Q -> Q"),
             Rule("layers/attention/key_norm/scale", f"{layer}.self_attn.k_norm.weight", "C -> C"),
         ]
-    found.append(
+    table.append(
         Rule("layers/attention/out/kernel", f"{layer}.self_attn.o_proj.weight", "D (H K) -> H K D")
     )
     if c.attention_out_bias:
-        found.append(Rule("layers/attention/out/bias", f"{layer}.self_attn.o_proj.bias", "D -> D"))
+        table.append(Rule("layers/attention/out/bias", f"{layer}.self_attn.o_proj.bias", "D -> D"))
     wide, narrow = ("F D -> D F", "F"), ("D F -> F D", "D")
     for target, source, (axes, bias) in (
         ("gate", "gate_proj", wide),
         ("up", "up_proj", wide),
         ("down", "down_proj", narrow),
     ):
-        found.append(Rule(f"layers/mlp/{target}/kernel", f"{layer}.mlp.{source}.weight", axes))
+        table.append(Rule(f"layers/mlp/{target}/kernel", f"{layer}.mlp.{source}.weight", axes))
         if c.mlp_bias:
-            found.append(
+            table.append(
                 Rule(f"layers/mlp/{target}/bias", f"{layer}.mlp.{source}.bias", f"{bias} -> {bias}")
             )
     if not c.tie_embeddings:
-        found.append(Rule("unembed/kernel", "lm_head.weight", "V D -> D V"))
-    return tuple(found)
+        table.append(Rule("unembed/kernel", "lm_head.weight", "V D -> D V"))
+    return tuple(table)
 
 
 def rules(c: ModelConfig) -> tuple[Rule, ...]:

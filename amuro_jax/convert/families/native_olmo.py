@@ -126,15 +126,15 @@ def _kv_heads(v):
 def rules(c: ModelConfig, prefix: str = "") -> tuple[Rule, ...]:
     """Native tensors; `prefix` is `model.` in the hf_olmo wrapper."""
     top, layer = f"{prefix}transformer", f"{prefix}transformer.blocks.{{i}}"
-    found = [Rule("embed/embedding", f"{top}.wte.weight", "V D -> V D")]
+    table = [Rule("embed/embedding", f"{top}.wte.weight", "V D -> V D")]
     for target, source in (
         ("final_norm", f"{top}.ln_f"),
         ("layers/attention_norm", f"{layer}.attn_norm"),
         ("layers/mlp_norm", f"{layer}.ff_norm"),
     ):
-        found += _norm(target, source, c)
+        table += _norm(target, source, c)
     if c.qk_norm:
-        found += [
+        table += [
             Rule("layers/attention/query_norm/scale", f"{layer}.q_norm.weight", "Q -> Q"),
             Rule("layers/attention/key_norm/scale", f"{layer}.k_norm.weight", "C -> C"),
         ]
@@ -145,7 +145,7 @@ def rules(c: ModelConfig, prefix: str = "") -> tuple[Rule, ...]:
         ("value", "G", (q + kv, q + 2 * kv)),
     )
     for target, heads, rows in spans:
-        found.append(
+        table.append(
             Rule(
                 f"layers/attention/{target}/kernel",
                 f"{layer}.att_proj.weight",
@@ -154,7 +154,7 @@ def rules(c: ModelConfig, prefix: str = "") -> tuple[Rule, ...]:
             )
         )
         if c.attention_bias:
-            found.append(
+            table.append(
                 Rule(
                     f"layers/attention/{target}/bias",
                     f"{layer}.att_proj.bias",
@@ -163,24 +163,24 @@ def rules(c: ModelConfig, prefix: str = "") -> tuple[Rule, ...]:
                 )
             )
     for target, rows in (("up", (0, f)), ("gate", (f, 2 * f))):
-        found.append(
+        table.append(
             Rule(f"layers/mlp/{target}/kernel", f"{layer}.ff_proj.weight", "F D -> D F", rows)
         )
         if c.mlp_bias:
-            found.append(Rule(f"layers/mlp/{target}/bias", f"{layer}.ff_proj.bias", "F -> F", rows))
+            table.append(Rule(f"layers/mlp/{target}/bias", f"{layer}.ff_proj.bias", "F -> F", rows))
     outs = (
         ("attention/out", "attn_out", "D (H K) -> H K D", c.attention_out_bias),
         ("mlp/down", "ff_out", "D F -> F D", c.mlp_bias),
     )
     for target, source, axes, bias in outs:
-        found.append(Rule(f"layers/{target}/kernel", f"{layer}.{source}.weight", axes))
+        table.append(Rule(f"layers/{target}/kernel", f"{layer}.{source}.weight", axes))
         if bias:
-            found.append(Rule(f"layers/{target}/bias", f"{layer}.{source}.bias", "D -> D"))
+            table.append(Rule(f"layers/{target}/bias", f"{layer}.{source}.bias", "D -> D"))
     if not c.tie_embeddings:
-        found.append(Rule("unembed/kernel", f"{top}.ff_out.weight", "V D -> D V"))
-    return tuple(found)
+        table.append(Rule("unembed/kernel", f"{top}.ff_out.weight", "V D -> D V"))
+    return tuple(table)
 
 
 def _norm(target, source, c):
-    found = [Rule(f"{target}/scale", f"{source}.weight", "D -> D")] if c.norm_scale else []
-    return found + ([Rule(f"{target}/bias", f"{source}.bias", "D -> D")] if c.norm_bias else [])
+    table = [Rule(f"{target}/scale", f"{source}.weight", "D -> D")] if c.norm_scale else []
+    return table + ([Rule(f"{target}/bias", f"{source}.bias", "D -> D")] if c.norm_bias else [])
