@@ -1,6 +1,7 @@
 """What other programs call: the library's verbs in a few functions (docs/api.md has examples).
 
-The command line does the same through the same modules; a number has one key whoever asked for it.
+The command line does the same through the same modules; a number has one key, whichever of them
+computed it.
 """
 
 import dataclasses
@@ -92,7 +93,7 @@ def score(
     """Scores a model on one set: the record of the number, and one dict per test row.
 
     Args:
-        evaluator: keeps compiled programs and prompts between calls; None: made for this one.
+        evaluator: caches compiled programs and prompts between calls; None: a new one.
 
     Raises:
         DataError: rows that cannot be read.

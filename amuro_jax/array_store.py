@@ -1,7 +1,7 @@
 """Arrays of a `params/` folder, chunk by chunk: written by tensorstore in the layout that Orbax
 restores, and read back, each chunk against its checksum.
 
-Orbax saves whole arrays; a conversion holds only some MB of a stack that may have many GB. The
+Orbax saves complete arrays; a conversion holds only some MB of a stack that may have many GB. The
 layout (zarr 2 arrays in OCDBT, `_METADATA` with the tree) is Orbax's of the 0.12 series; a test
 restores what is written here with Orbax itself.
 
@@ -49,7 +49,7 @@ def _spec(path, name):
 
 
 class Writer:
-    """Open arrays of one `params/` folder; made by `open_writer`."""
+    """Open arrays of one `params/` folder; see `open_writer`."""
 
     def __init__(self, stores):
         self._stores, self._waiting, self._bytes = stores, collections.deque(), 0
@@ -118,7 +118,7 @@ class Checksums:
         return cls(array.shape, array.dtype.name, _chunk_shape(array))
 
     def add(self, values: np.ndarray, starts: tuple[int, ...]) -> None:
-        """Records the chunks that `values`, which begin at `starts` of the array, are made of."""
+        """Records the chunks that `values`, which begin at `starts` of the array, consist of."""
         for at in itertools.product(
             *(range(0, size, step) for size, step in zip(values.shape, self.chunk, strict=True))
         ):
@@ -157,8 +157,8 @@ def checksum(values: np.ndarray) -> str:
 
 
 def write_checksums(path, checksums: dict[str, Checksums], process: int = 0) -> None:
-    """Writes what this process knows of the arrays in the folder `path`; the first process also
-    the checksums of the metadata files beside them.
+    """Writes what this process knows of the arrays in the folder `path`; the first process also the
+    checksums of the metadata files beside them.
     """
     arrays = {name: sums.to_json() for name, sums in sorted(checksums.items())}
     beside = _file_checksums(path) if process == 0 else {}

@@ -2,7 +2,7 @@
 
 A model folder holds `params/` (Orbax, OCDBT, a checksum for every chunk), `model.json`,
 `tokenizer/`, `provenance.json` (where it comes from) and, written last, `identity.json` (what it
-is); see docs/checkpoints.md. Reading is strict: names, shapes and dtypes must be those asked for,
+is); see docs/checkpoints.md. Reading is strict: names, shapes and dtypes must be the expected ones,
 bytes those that were written; nothing is filled in, skipped or cast silently.
 """
 
@@ -118,7 +118,7 @@ def save_model(
 
     Args:
         provenance: where the model comes from; never part of its identity.
-        identity: key of the training that made it; empty: the identity follows from its content.
+        identity: key of its training; empty: the identity follows from its content.
 
     Raises:
         CheckpointError: the tree is not the one that `config` declares, or no tokenizer folder.
@@ -143,8 +143,8 @@ def save_model(
 
 
 def _content_digest(folder, params, config):
-    """Digest of parameters in memory; of those that no process holds alone, from the chunks as
-    they are stored, which depend on the mesh.
+    """Digest of parameters in memory; of those that no process holds alone, from the chunks as they
+    are stored, which depend on the mesh.
     """
     flat = flatten(params)
     if not all(getattr(leaf, "is_fully_addressable", True) for leaf in flat.values()):
@@ -163,7 +163,7 @@ def _meet(what: str) -> None:
 
 @contextlib.contextmanager
 def new_folder(path):
-    """Makes an empty folder in place of what is there; removes it when the block raises.
+    """Replaces a folder by an empty one; removes it when the block raises.
 
     Nothing is renamed, so that it works in an object store: the folder is finished when the block
     has written its marker, as its last act.
@@ -326,7 +326,7 @@ def _placed(target, placement):
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         placement = jax.tree.map(lambda _: device, target)
     return jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        lambda leaf, spec: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spec),
         target,
         placement,
     )
@@ -480,7 +480,8 @@ def _contents(tree) -> dict[str, list]:
 
 @jax.jit
 def _digests(leaves):
-    """uint32 of each array: the sum of its words, each times an odd number that its place gives.
+    """uint32 of each array: the sum of its words, each times an odd number that depends on its
+    position.
 
     Computed where the array lies, exactly, on any mesh; a change within one word always shows,
     since a number that is not 0 stays so under a product with an odd one (modulo 2 ** 32).

@@ -1,4 +1,4 @@
-"""One process at a time: a claim with an owner's token and a heartbeat, kept in a storage.
+"""One process at a time: a claim with an owner's token and a heartbeat, in a storage.
 
 A claim is a folder of generations, `<name>/00000007.json`. The highest generation holds it. Who
 takes over creates the next generation, exclusively, so that one of several wins; an owner writes to
@@ -56,8 +56,8 @@ class Claim:
     ) -> "Claim":
         """Claims `name` in a storage.
 
-        A claim whose owner is a dead process of this host is taken over at once, any other after
-        `stale_seconds` without a sign of life.
+        A claim whose owner is a dead process of this host is taken over at once, any other one
+        after `stale_seconds` without a sign of life.
 
         Raises:
             AmuroError: another process holds it.
@@ -214,7 +214,7 @@ def _is_same(pid, started):
 
 
 def _start_of(pid):
-    """When a process started (seconds since the epoch), so that a number used again is not taken
+    """When a process started (seconds since the epoch), so that a reused process id is not mistaken
     for it; None where it has ended.
     """
     try:

@@ -7,10 +7,10 @@ import dataclasses
 import threading
 
 # one for every program, read from the cache or compiled
-_ASKED = "/jax/core/compile/backend_compile_duration"
-_FOUND = "/jax/compilation_cache/cache_retrieval_time_sec"
+_COMPILED = "/jax/core/compile/backend_compile_duration"
+_READ_FROM_CACHE = "/jax/compilation_cache/cache_retrieval_time_sec"
 # jax records it only where it writes the program to the cache
-_KEPT = "/jax/compilation_cache/cache_misses"
+_WRITTEN_TO_CACHE = "/jax/compilation_cache/cache_misses"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Compiles:
     """
 
     compiled: int = 0
-    kept: int = 0
+    written: int = 0
     seconds: float = 0.0
     cached: int = 0
     cache_seconds: float = 0.0
@@ -62,13 +62,14 @@ class Watch:
             self.total += Compiles(**more)
 
     def _event(self, name, **_):
-        if name == _KEPT:
-            self._add(kept=1)
+        if name == _WRITTEN_TO_CACHE:
+            self._add(written=1)
 
     def _duration(self, name, seconds, **_):
-        if name == _ASKED:
+        if name == _COMPILED:
             self._add(compiled=1, seconds=seconds)
-        elif name == _FOUND:  # comes within the program's own event, which counts it as compiled
+        elif name == _READ_FROM_CACHE:
+            # Comes within the program's own event, which counts it as compiled.
             self._add(compiled=-1, seconds=-seconds, cached=1, cache_seconds=seconds)
 
 

@@ -38,11 +38,14 @@ class Method(enum.StrEnum):
 
 
 class Role(enum.StrEnum):
-    """What an evaluation set is to the model that is scored on it."""
+    """What a set is to the model that is trained or scored on it. A set's registry entry lists the
+    roles that it may take in a study.
+    """
 
+    FINE_TUNE = "fine_tune"  # its training split is trained on
     IN_DOMAIN = "in_domain"
     OUT_OF_DOMAIN = "out_of_domain"
-    CROSS_TASK = "cross_task"  # another task's in-domain set
+    CROSS_TASK = "cross_task"  # the model was fine-tuned on another task
     MULTIPLE_CHOICE = "multiple_choice"
     EXTRA = "extra"
 
@@ -199,7 +202,7 @@ class FineTune:
     task: str = ""
     format: str | None = None
     rows: int | None = None
-    all_rows: bool = False  # the whole training split, whatever the study's `rows`
+    all_rows: bool = False  # the full training split, whatever the study's `rows`
     epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
@@ -369,7 +372,7 @@ def _adapter(kind):
 
 
 def _readable(kind, error, where) -> ConfigError:
-    """The first problem that pydantic found, in this project's words."""
+    """The first problem that pydantic reports, in this project's words."""
     first = error.errors(include_url=False)[0]
     *outer, name = first["loc"] or ("",)
     field = where + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in first["loc"])

@@ -2,7 +2,7 @@
 
 
 class AmuroError(Exception):
-    """A fault in the input, the configuration or the machine, never in the reader's patience.
+    """A fault in the input, the configuration or the machine that its user can act on.
 
     Args:
         what: what was wrong, with both sides where two things disagree.
@@ -31,7 +31,7 @@ def _rebuild(kind, what, where, hint):
 
 
 class ConfigError(AmuroError):
-    """A flag or configuration field that cannot be meant as written."""
+    """An invalid flag or configuration field."""
 
 
 class DataError(AmuroError):
@@ -39,7 +39,7 @@ class DataError(AmuroError):
 
 
 class CheckpointError(AmuroError):
-    """A checkpoint that is missing, damaged or not the model it says it is."""
+    """A checkpoint that is missing, damaged or not the model that it claims to be."""
 
 
 class TrainingError(AmuroError):

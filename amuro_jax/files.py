@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, JSON and JSONL with the line in every error,
+"""Files that are complete or absent: atomic writes, JSON and JSONL with the line in every error,
 content keys.
 
 Paths may be local or remote (gs://…): everything goes through `storage.py`.

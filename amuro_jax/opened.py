@@ -1,4 +1,4 @@
-"""A checkpoint as it is worked with: where its parameters are, what it is, and its tokenizer."""
+"""An opened checkpoint: where its parameters are, what it is, and its tokenizer."""
 
 import dataclasses
 import datetime
@@ -56,7 +56,7 @@ def open_checkpoint(name, cache_dir=None, **options) -> Checkpoint:
     folder, or a folder that `amuro convert` or `amuro train` wrote; converts it first if needed.
 
     Args:
-        cache_dir: where downloads and conversions are kept.
+        cache_dir: folder of downloads and conversions.
         options: of `convert.open_checkpoint` (offline, token, tokenizer).
 
     Raises:

@@ -1,7 +1,7 @@
 """One run of several processes (the hosts of a pod), each with devices of its own: joining them,
 and what only the first does.
 
-All processes run the same program on the same input; results are whole on each of them.
+All processes run the same program on the same input; each of them gets all results.
 """
 
 import re
@@ -21,9 +21,8 @@ def join(cluster: str) -> None:
 
     Args:
         cluster: "": it runs alone; "auto": where jax finds the others by itself (Cloud TPU, GKE,
-            Slurm, Open MPI); or
-            `HOST:PORT,COUNT,NUMBER`: address of process 0, how many there are, and which one this
-            is.
+            Slurm, Open MPI); or `HOST:PORT,COUNT,NUMBER`: address of process 0, how many there are,
+            and which one this is.
 
     Raises:
         ConfigError: a text of another form, or no such number.
@@ -35,7 +34,7 @@ def join(cluster: str) -> None:
             jax.distributed.initialize()
         except ValueError as error:
             raise ConfigError(
-                f"no cluster found: {error}",
+                f"no cluster detected: {error}",
                 where="--cluster=auto",
                 hint="name it: --cluster=HOST:PORT,COUNT,NUMBER",
             ) from error
@@ -67,7 +66,7 @@ def is_writer() -> bool:
 
 
 def alone() -> bool:
-    """Whether this process is the whole run."""
+    """Whether this is the run's only process."""
     return jax.process_count() == 1
 
 
@@ -92,7 +91,7 @@ def decide(value: bool) -> bool:
     return bool(multihost_utils.broadcast_one_to_all(np.bool_(value)))
 
 
-def place(array, sharding):
+def put(array, sharding):
     """A host array that every process holds, on the devices of `sharding`, wherever they are."""
     if alone():
         return jax.device_put(array, sharding)

@@ -22,7 +22,7 @@ class ModelRef:
         checkpoint: revision, e.g. `step1000-tokens4M`.
         step, tokens: of pre-training; None where the name does not tell.
         tuned_on: fine-tuning set; "" for a base model.
-        variant: tells models apart that were tuned on one set (`seed 43`, `lora r=8`); "" for the
+        variant: distinguishes models that were tuned on one set (`seed 43`, `lora r=8`); "" for the
             only one.
     """
 
@@ -64,7 +64,7 @@ class Cell:
 
     @property
     def identity(self) -> tuple:
-        """What tells the cells of one study apart."""
+        """What distinguishes the cells of one study."""
         model = self.model
         return (model.checkpoint, model.tuned_on, model.variant, self.task, self.format, self.shots)
 

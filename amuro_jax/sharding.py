@@ -1,4 +1,4 @@
-"""The only place that makes a mesh, and the one table from logical axis names to mesh axes."""
+"""The only module that makes a mesh, and the one table from logical axis names to mesh axes."""
 
 import math
 
@@ -59,7 +59,7 @@ def parse_mesh(text: str, devices: int, where: str = "mesh") -> dict[str, int]:
 
 
 def make_mesh(text: str = "data:-1", devices=None) -> Mesh:
-    """Mesh over all devices (or those given) with axes data, fsdp, tensor, all of Auto type."""
+    """Mesh over all devices (or `devices`) with axes data, fsdp, tensor, all of Auto type."""
     devices = list(jax.devices() if devices is None else devices)
     sizes = parse_mesh(text, len(devices))
     shape = tuple(sizes[axis] for axis in AXES)

@@ -1,8 +1,8 @@
-"""Where results are kept: a folder on a disk or a prefix in an object store (`gs://…`, any fsspec
+"""Where results are stored: a folder on a disk or a prefix in an object store (`gs://…`, any fsspec
 URL), with the same operations.
 
 Nothing is renamed and nothing is changed in place, because an object store can do neither:
-- a file is written whole (`replace`, `write_once`): a reader sees the old file or the new one;
+- a file is written atomically (`replace`, `write_once`): a reader sees the old file or the new one;
 - a unit of several files (`commit`) is there when its marker is, and the marker is written last;
 - a log grows by lines (`append`): in a folder one file, in an object store one segment per writer,
   which `read_log` merges in the order of time;
@@ -29,7 +29,9 @@ _URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
 # What `pathlib.Path("gs://bucket/x")` makes of a URL: it would become a local folder `gs:`.
 _BROKEN_URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
 _SCRATCH = ".tmp-"  # part of the names of files that are being written
-_SEGMENT_LINES = 500  # a log segment of an object store is rewritten at each append: kept small
+_SEGMENT_LINES = (
+    500  # a log segment of an object store is rewritten at each append, so it stays small
+)
 
 
 class Storage(abc.ABC):
@@ -46,7 +48,7 @@ class Storage(abc.ABC):
     def open(url: "str | os.PathLike | Storage") -> "Storage":
         """The storage at a local path (`~` is expanded), `file://…` or any URL that fsspec opens.
 
-        Nothing is made there before the first write.
+        Nothing is created before the first write.
 
         Raises:
             AmuroError: an empty or broken URL, an unknown scheme, or a missing package.
@@ -58,7 +60,7 @@ class Storage(abc.ABC):
             raise AmuroError("an empty path", hint="give a folder or a URL such as gs://bucket/x")
         if broken := _BROKEN_URL.match(text):
             raise AmuroError(
-                f"the URL has lost a slash: {broken[1]}:/ in place of {broken[1]}://",
+                f"the URL has lost a slash: {broken[1]}:/ instead of {broken[1]}://",
                 where=text,
                 hint="pass URLs as text, not as pathlib.Path",
             )
@@ -95,7 +97,7 @@ class Storage(abc.ABC):
             return epath.Path(self.url)
         except KeyError as error:  # what it raises for a scheme that it does not know
             raise AmuroError(
-                f"model parameters cannot be kept at {error.args[0]}",
+                f"model parameters cannot be stored at {error.args[0]}",
                 where=self.url,
                 hint="give a local folder, or a URL with gs:// or s3://",
             ) from error
@@ -155,7 +157,7 @@ class Storage(abc.ABC):
 
     @abc.abstractmethod
     def replace(self, name: str, data: bytes | str) -> None:
-        """Writes a file, whole or not at all for every reader, in place of one that is there."""
+        """Writes a file atomically, replacing one of that name."""
 
     @abc.abstractmethod
     def append(self, name: str, *records: dict) -> None:
@@ -169,7 +171,7 @@ class Storage(abc.ABC):
 
     @abc.abstractmethod
     def rewrite_log(self, name: str, records: list[dict]) -> None:
-        """Puts a log of these records in place of what is there; no one else may be writing it."""
+        """Replaces a log by one of these records; no other process may be writing it."""
 
     @abc.abstractmethod
     def delete(self, name: str = "") -> None:
@@ -381,11 +383,11 @@ class LocalStorage(Storage):
         """See `Storage`."""
         with self._scratch(name, data) as scratch:
             try:
-                os.link(scratch, self._at(name))  # fails where the name is taken, on NFS too
+                os.link(scratch, self._at(name))  # fails where the name exists, on NFS too
                 return True
             except FileExistsError:
                 return False
-            except OSError:  # a file system without hard links: not whole for a reader at first
+            except OSError:  # without hard links a reader may see a part of it
                 return self._create(name, data)
 
     def _create(self, name, data):
@@ -445,7 +447,7 @@ class LocalStorage(Storage):
 
 
 class ObjectStorage(Storage):
-    """A prefix of an object store, through fsspec: files are put whole and never renamed."""
+    """A prefix of an object store, through fsspec: files are put atomically and never renamed."""
 
     _FOREIGN = Exception  # each file system has its own: HTTP, credentials, time limits
     _HINT = "check the address, the network and the credentials"
@@ -618,8 +620,8 @@ def _scan(folder, prefix, listing):
 
 
 def _about(path):
-    """Size and version of a file on a disk; None where there is none. The inode tells apart files
-    that were written within one tick of the clock.
+    """Size and version of a file on a disk; None where there is none. The inode distinguishes
+    files that were written within one tick of the clock.
     """
     try:
         status = os.stat(path)

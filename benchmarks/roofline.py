@@ -124,7 +124,7 @@ def ways(given) -> tuple[list[Way], str]:
     # The planner weighs the padding of a last batch: of a subset it sees a batch as much smaller as
     # the subset is.
     batch = int(chips * given.batch_tokens / max(scale, 1))
-    plan = planner.make_plan(requests, buckets.cost_of(OLMO_1B), batch, OLMO_1B.max_length)
+    plan = planner.plan_requests(requests, buckets.cost_of(OLMO_1B), batch, OLMO_1B.max_length)
     positions = scale * sum(
         len(set(zip(part.target_line.tolist(), part.target_query.tolist(), strict=True)))
         for part in plan.lines

@@ -1,4 +1,4 @@
-"""Configurations refuse what cannot be meant, and every file under configs/ loads."""
+"""Configurations refuse invalid fields, and every file under configs/ loads."""
 
 import importlib.util
 from pathlib import Path

@@ -269,8 +269,8 @@ def test_runs_are_refused_where_parameters_cannot_be_kept(tmp_path, monkeypatch)
     object_store.register()
     monkeypatch.chdir(tmp_path)
     recipe = Recipe(task="mnli")
-    with pytest.raises(AmuroError, match="cannot be kept at objects://"):
+    with pytest.raises(AmuroError, match="cannot be stored at objects://"):
         run.run(TrainConfig(checkpoint="x", recipe=recipe, workdir="objects://bucket/run"))
-    with pytest.raises(AmuroError, match="cannot be kept at objects://"):
+    with pytest.raises(AmuroError, match="cannot be stored at objects://"):
         build.build(LabConfig(out="objects://bucket/lab"))
     assert list(tmp_path.iterdir()) == []

@@ -1,9 +1,8 @@
-"""Looks for what makes a number mean less than it seems: in a data set before it is scored, or in
-the results of a study.
+"""Looks for validity problems: in a data set before it is scored, or in the results of a study.
 
     amuro audit --task=qqp --data_root=DATA --protocol=paper \\
       --tokenizer=CHECKPOINT_OR_tokenizer.json
-    amuro audit --task=all --data_root=DATA                      every set whose rows are there
+    amuro audit --task=all --data_root=DATA                      every set with local rows
     amuro audit --workdir=work/study                             every finished cell of a study; \\
       also what `amuro score` wrote
 
@@ -17,7 +16,7 @@ from absl import flags
 
 from amuro_jax.cli.configure import split_names
 
-DESCRIPTION = "look for what makes a number mean less than it seems, in a data set or in results"
+DESCRIPTION = "look for validity problems in a data set or in results"
 FIRST = "task"
 
 
@@ -47,7 +46,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Prints the findings and what they come to."""
+    """Prints the findings and their counts."""
     from amuro_jax.errors import ConfigError
 
     args = flags.FLAGS

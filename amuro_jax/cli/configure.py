@@ -37,11 +37,11 @@ def define_cluster() -> None:
     flags.DEFINE_string("cluster", "", text)
 
 
-def given_config(kind, default=None):
+def config_from_flags(kind, default=None):
     """The configuration that file and flags make together.
 
     Args:
-        default: where no file is given; None: a file is needed.
+        default: used without a file; None: a file is needed.
 
     Raises:
         ConfigError: no file, one that cannot be loaded or makes another kind of configuration, an
@@ -50,7 +50,7 @@ def given_config(kind, default=None):
     path = flags.FLAGS.config
     if path is None and default is None:
         hint = "for example --config=configs/… ; see the files there"
-        raise ConfigError("no configuration given", where="--config", hint=hint)
+        raise ConfigError("no configuration", where="--config", hint=hint)
     config = default if path is None else load_config(path, kind)
     for text in getattr(flags.FLAGS, _FIELD):
         name, _, value = text.partition("=")

@@ -44,7 +44,7 @@ def main() -> None:
     args = flags.FLAGS
     if not args.checkpoint:
         raise ConfigError(
-            "no checkpoint given",
+            "no checkpoint",
             where="--checkpoint",
             hint="for example --checkpoint=allenai/OLMo-1B-hf@step1000-tokens4B",
         )

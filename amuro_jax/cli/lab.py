@@ -1,4 +1,4 @@
-"""Builds the laboratory: everything a study needs, made here, in minutes, with nothing to download.
+"""Builds the laboratory: everything a study needs, built in minutes, with nothing to download.
 
 A small invented world (creatures and their attributes, what words mean, what follows from what,
 short stories) is written out as a
@@ -37,4 +37,4 @@ def main() -> None:
     from amuro_jax.config import LabConfig
     from amuro_jax.lab.build import build
 
-    build(configure.given_config(LabConfig))
+    build(configure.config_from_flags(LabConfig))

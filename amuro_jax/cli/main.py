@@ -11,7 +11,7 @@ import sys
 from amuro_jax import __version__
 from amuro_jax.errors import AmuroError
 
-# verb → (module, what it does); the module is imported only when its verb is asked for.
+# verb → (module, what it does); a module is imported only for its own verb.
 VERBS = {
     "lab": (
         "lab",
@@ -28,7 +28,7 @@ VERBS = {
     "tasks": ("tasks", "list the data sets; show or dump a set's rendered prompts"),
     "train": ("train", "fine-tune one checkpoint on one data set"),
     "score": ("score", "score one model on data sets, under prompt formats"),
-    "study": ("study", "do a whole study: fine-tune and score every checkpoint, then report"),
+    "study": ("study", "run a study: fine-tune and score every checkpoint, then report"),
     "report": ("report", "make the report of a study again from its finished cells"),
     "audit": (
         "audit",
@@ -150,7 +150,7 @@ def _report_errors(verb, action):
         sys.exit(2)
     except KeyboardInterrupt:
         print(
-            f"amuro {verb}: interrupted; what is finished is kept, the same command resumes",
+            f"amuro {verb}: interrupted; finished work is saved, the same command resumes",
             file=sys.stderr,
         )
         sys.exit(1)

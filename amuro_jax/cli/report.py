@@ -24,9 +24,9 @@ def main() -> None:
     workdir = flags.FLAGS.workdir
     require(
         bool(workdir),
-        "no folder given",
+        "no folder",
         where="--workdir",
-        hint="the folder that `amuro study` worked in",
+        hint="the study's --config.workdir",
     )
     page = report.write_report(workdir)
     print(report.summary(workdir))

@@ -13,7 +13,7 @@ FIRST = "suite"  # the flag that a first word without `--` means
 def define_flags() -> None:
     """Declares the verb's flags."""
     flags.DEFINE_string(
-        "suite", "", "Hub name or folder of checkpoints; may also stand alone after the verb."
+        "suite", "", "Hub name or folder of checkpoints; may also follow the verb without the flag."
     )
     flags.DEFINE_string(
         "select",
@@ -24,11 +24,9 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "cache",
         "",
-        "Where what the Hub said is remembered; default $AMURO_CACHE or ~/.cache/amuro_jax.",
+        "Cache of the Hub's answers; default $AMURO_CACHE or ~/.cache/amuro_jax.",
     )
-    flags.DEFINE_bool(
-        "offline", False, "Ask nobody: use what is remembered or follows from the suite's rule."
-    )
+    flags.DEFINE_bool("offline", False, "No network: use the cache, or the suite's rule for names.")
     flags.DEFINE_bool("names", False, "Print names only, one a line, as --checkpoint takes them.")
 
 
@@ -40,7 +38,7 @@ def main() -> None:
     args = flags.FLAGS
     if not args.suite:
         raise ConfigError(
-            "no suite given",
+            "no suite",
             where="--suite",
             hint="for example: amuro revisions allenai/OLMo-1B-hf --select=log:8",
         )

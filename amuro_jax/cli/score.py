@@ -9,7 +9,7 @@ must be there on all of them. The workdir is a store like a study's:
 cells/<key>/{cell.json, rows.parquet}; finished scores are not computed again.
 """
 
-from amuro_jax.cli.configure import define_cluster, define_config, given_config
+from amuro_jax.cli.configure import config_from_flags, define_cluster, define_config
 
 DESCRIPTION = "score one model on data sets, under prompt formats"
 CONFIG = "ScoreConfig"
@@ -29,7 +29,7 @@ def main() -> None:
     from amuro_jax.config import ScoreConfig, validate_score
     from amuro_jax.evals import run
 
-    config = given_config(ScoreConfig, ScoreConfig())
+    config = config_from_flags(ScoreConfig, ScoreConfig())
     validate_score(config)
     processes.join(flags.FLAGS.cluster)
     say = print if processes.is_writer() else lambda *_, **__: None

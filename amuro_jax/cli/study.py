@@ -13,7 +13,7 @@ from absl import flags
 
 from amuro_jax.cli import configure
 
-DESCRIPTION = "do a whole study: fine-tune and score every checkpoint, then report"
+DESCRIPTION = "run a study: fine-tune and score every checkpoint, then report"
 CONFIG = "StudyConfig"
 
 
@@ -31,7 +31,7 @@ def main() -> None:
     from amuro_jax.errors import AmuroError
     from amuro_jax.study import grid, plan, preflight
 
-    config = configure.given_config(StudyConfig)
+    config = configure.config_from_flags(StudyConfig)
     grid.validate(config)
     revisions = list_revisions(config.suite, config.select)
     if flags.FLAGS.dry_run:
@@ -51,4 +51,4 @@ def main() -> None:
     if failures:
         what = f"{len(failures)} failed:\n  " + "\n  ".join(failures)
         where = f"{config.workdir}/cells.log"
-        raise AmuroError(what, where=where, hint="the other cells are kept; run again")
+        raise AmuroError(what, where=where, hint="the other cells are saved; run again")

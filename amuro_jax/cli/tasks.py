@@ -10,7 +10,7 @@
     amuro tasks my_set.yaml --data_root=DATA --show=1                       a set of one's own \\
       (see docs/data.md)
 
-With --tokenizer, a bar stands between tokens. Formats take perturbations:
+With --tokenizer, a bar separates tokens. Formats take perturbations:
 --format=default~sep=newline~case=upper~labels=letters.
 """
 
@@ -45,7 +45,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "shot_file",
         "",
-        "A text file of fixed shots to use as they are, one blank line between them; in place of "
+        "A text file of fixed shots to use as they are, one blank line between them; instead of "
         "--shots.",
     )
     flags.DEFINE_integer("shot_seed", 0, "Which rows are the shots.")

@@ -25,4 +25,4 @@ def main() -> None:
     from amuro_jax.config import TrainConfig
     from amuro_jax.train import run
 
-    print(run.run(configure.given_config(TrainConfig)))
+    print(run.run(configure.config_from_flags(TrainConfig)))

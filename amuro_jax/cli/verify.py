@@ -1,6 +1,6 @@
 """Checks a converted checkpoint: names, shapes, dtypes, finite values, tied embeddings, tokenizer
-and eos; and, with a reference
-(a Hugging Face folder), every tensor's bits and the logits of HF torch.
+and eos; and, with a reference (a Hugging Face folder), every tensor's bits and the logits of HF
+torch.
 
     amuro verify --checkpoint=path/to/converted --reference=path/to/hf_folder
 """
@@ -34,7 +34,7 @@ def main() -> None:
 
     args = flags.FLAGS
     if not args.checkpoint:
-        raise ConfigError("no checkpoint given", where="--checkpoint")
+        raise ConfigError("no checkpoint", where="--checkpoint")
     folder = resolver.open_checkpoint(args.checkpoint, args.cache or None)
     checks = verify.verify(folder, args.reference or None)
     marks = {True: "ok", False: "FAILED", None: "-"}

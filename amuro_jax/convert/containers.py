@@ -49,7 +49,7 @@ def weight_files(folder) -> list[Path]:
 
 
 def read_table(folder) -> dict[str, StoredTensor]:
-    """Name → place of every tensor in a folder.
+    """Name → stored tensor, for every tensor in a folder.
 
     Raises:
         CheckpointError: as `weight_files` and the readers; a shard that lacks a tensor the index
@@ -97,7 +97,7 @@ def _weight_map(index) -> dict[str, str]:
         checked.add(file)
         if Path(file).name != file or file in ("", ".", ".."):
             raise CheckpointError(
-                f"tensor {name[:200]} is said to be in {short(file)}: not a file of this folder",
+                f"the index names {short(file)} for tensor {name[:200]}: not a file of this folder",
                 where=index,
             )
         if not (index.parent / file).is_file():

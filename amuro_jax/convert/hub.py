@@ -1,5 +1,5 @@
 """Downloads from the Hugging Face Hub: resumed where they were cut, every file checked against the
-Hub's own hash, offline when asked.
+Hub's own hash, offline on request.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ def _hub_errors(where):
         ) from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         raise CheckpointError(
-            "not downloaded yet, and the Hub cannot be asked",
+            "not downloaded yet, and the Hub cannot be reached",
             where=where,
             hint="run once without --offline",
         ) from error

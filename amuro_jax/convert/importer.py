@@ -13,7 +13,7 @@ import numpy as np
 
 from amuro_jax import __version__, array_store, checkpoint, files
 from amuro_jax.convert import rules, tensors
-from amuro_jax.convert.source import Source, open_source
+from amuro_jax.convert.source import CheckpointSource, open_source
 from amuro_jax.convert.token_ids import check_token_ids
 from amuro_jax.errors import CheckpointError
 from amuro_jax.models.parameters import abstract_params, flatten
@@ -92,7 +92,7 @@ def copy_companions(folders, target) -> None:
                 shutil.copyfile(Path(folder) / name, Path(target) / name)
 
 
-def stored_dtypes(source: Source) -> dict:
+def stored_dtypes(source: CheckpointSource) -> dict:
     """{"default": the commonest dtype, source tensor name: its dtype where it differs}: what an
     export restores.
     """
@@ -104,7 +104,7 @@ def stored_dtypes(source: Source) -> dict:
     }
 
 
-def parameter_dtypes(source: Source) -> dict[str, np.dtype]:
+def parameter_dtypes(source: CheckpointSource) -> dict[str, np.dtype]:
     """Flat name → dtype in the converted tree: as stored.
 
     Fp32 where the layers of one parameter differ.
@@ -126,7 +126,7 @@ def count_non_finite(values: np.ndarray) -> int:
     return int(np.count_nonzero((bits & bits.dtype.type(exponent)) == exponent))
 
 
-def write_params(source: Source, path, *, progress=None) -> tuple[dict, dict[str, int]]:
+def write_params(source: CheckpointSource, path, *, progress=None) -> tuple[dict, dict[str, int]]:
     """Streams every tensor of the source into the `params/` folder `path`; each is read once.
 
     Returns:
@@ -180,7 +180,7 @@ def _step(rule, source, chunks) -> int:
 
 
 def blocks(
-    source: Source, tensor: rules.Tensor, chunks: dict[str, tuple[int, ...]]
+    source: CheckpointSource, tensor: rules.Tensor, chunks: dict[str, tuple[int, ...]]
 ) -> Iterator[tuple[str, tuple, np.ndarray]]:
     """(parameter, index, values) of one source tensor, each byte of it read once, in whole chunks
     of the shapes `chunks`.

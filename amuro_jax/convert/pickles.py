@@ -2,8 +2,8 @@
 results.
 
 Python's own unpickler calls what the file names. This one has no call at all: the allowed
-constructors are matched by
-name and turned into plain records, every other global is refused by its name.
+constructors are matched by name and turned into plain records, every other global is refused by its
+name.
 """
 
 import dataclasses
@@ -53,8 +53,8 @@ class Global:
 
 
 @dataclasses.dataclass(frozen=True)
-class Storage:
-    """A storage of `count` elements, kept in the archive's entry `data/{key}`."""
+class TorchStorage:
+    """A storage of `count` elements, stored in the archive's entry `data/{key}`."""
 
     key: str
     dtype: str
@@ -65,14 +65,14 @@ class Storage:
 class View:
     """A tensor: a strided view of a storage; offset and strides in elements."""
 
-    storage: Storage
+    storage: TorchStorage
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
 
 def load(data: bytes, *, where):
-    """The object in a pickle made by `torch.save` of a state dict.
+    """The object in a pickle that `torch.save` wrote of a state dict.
 
     Raises:
         CheckpointError: a global that is not on the allow-list (nothing is run), an opcode that
@@ -108,7 +108,7 @@ class _Machine:
             handler = _HANDLERS.get(opcode.name)
             if handler is None:
                 raise CheckpointError(
-                    f"opcode {opcode.name} at byte {position} has no place in a state dict; "
+                    f"opcode {opcode.name} at byte {position} does not belong in a state dict; "
                     "not read",
                     where=self.where,
                 )
@@ -150,7 +150,9 @@ class _Machine:
             return _expect(arguments[0], View)
         if name == "torch._utils._rebuild_tensor_v2":
             storage, offset, shape, strides = arguments[:4]
-            return View(_expect(storage, Storage), _size(offset), _sizes(shape), _sizes(strides))
+            return View(
+                _expect(storage, TorchStorage), _size(offset), _sizes(shape), _sizes(strides)
+            )
         raise CheckpointError(f"the pickle calls {name}; nothing was run", where=self.where)
 
     def persistent(self):
@@ -160,7 +162,7 @@ class _Machine:
             raise CheckpointError(
                 f"unknown persistent object {short(kind)} of {name}", where=self.where
             )
-        self.push(Storage(_expect(key, str), STORAGES[name], _size(count)))
+        self.push(TorchStorage(_expect(key, str), STORAGES[name], _size(count)))
 
     def set_items(self, items):
         target = _expect(self.stack[-1], dict)

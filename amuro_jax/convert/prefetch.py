@@ -18,9 +18,8 @@ class Prefetcher:
     block.
 
     `next()` releases the folder given before. An error of a checkpoint is raised when its turn
-    comes, and the iteration can go on
-    after it. Only conversions and downloads made under `cache_dir` are ever deleted, never a folder
-    that a name points to.
+    comes, and the iteration can go on after it. Only conversions and downloads made under
+    `cache_dir` are ever deleted, never a folder that a name points to.
 
     Args:
         names: what `open_checkpoint` takes, in the order of use.
@@ -87,9 +86,8 @@ class Prefetcher:
 
     def _watch(self, *_):
         if self._stopped:
-            raise AmuroError(
-                "stopped", where="prefetch"
-            )  # the conversion removes what it has written
+            # The conversion removes what it has written.
+            raise AmuroError("stopped", where="prefetch")
 
     def _make_room(self, index, name):
         """Evicts what is not needed soon; waits for the folder in use where that is not enough.

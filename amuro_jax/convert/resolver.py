@@ -13,9 +13,8 @@ from amuro_jax.convert import containers, importer
 from amuro_jax.convert.token_ids import check_token_ids
 from amuro_jax.errors import CheckpointError, ConfigError
 
-BESIDE = (
-    512 << 10
-)  # bytes of a converted folder besides the parameters: index and versions of the store, tokenizer
+# Bytes of a converted folder besides the parameters: index and versions of the store, tokenizer.
+BESIDE = 512 << 10
 LAYOUT = 3  # raised when the same source would be written otherwise
 
 
@@ -45,7 +44,7 @@ def open_checkpoint(
     Args:
         name: Hub name with optional `@revision`; an HF, native OLMo or converted folder; a folder
             of checkpoints with `@name`.
-        cache_dir: where conversions and their keys are kept; default `default_cache()`.
+        cache_dir: folder of conversions and their keys; default `default_cache()`.
         offline: use only what is already downloaded.
         tokenizer: folder of tokenizer files, for a source that has none.
         progress: called with bytes read and bytes in all.

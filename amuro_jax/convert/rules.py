@@ -1,9 +1,8 @@
 """Invertible rules between the tensors of a checkpoint and the stacked parameter tree.
 
 A rule is a line such as `(H K) D -> D H K`: the source's axes, groups in brackets, and the
-target's. The same line reads,
-writes and checks. Letters: V embedding rows, D model width, H query heads, G key/value heads, K
-head width, Q = H·K, C = G·K, F mlp width.
+target's. The same line reads, writes and checks. Letters: V embedding rows, D model width, H query
+heads, G key/value heads, K head width, Q = H·K, C = G·K, F mlp width.
 """
 
 import dataclasses
@@ -26,7 +25,7 @@ class Rule:
         target: flat name in the parameter tree; names under `layers/` are stacked over layers.
         source: tensor name, `{i}` for the layer.
         axes: `source axes -> target axes`. A number among the source's axes is an axis of that size
-            of which `pick` is taken.
+            of which `pick` is used.
         rows: (first, last) of axis 0, where several parameters lie one after the other in one
             tensor.
         pick: index along the numbered axis.

@@ -131,7 +131,7 @@ def _entry(name, value, path, start, end):
 
 
 def _check_cover(tensors, path, start, end):
-    """Each byte of the data belongs to one tensor. An overlap is told before any gap: moving a
+    """Each byte of the data belongs to one tensor. An overlap is reported before any gap: moving a
     tensor onto another leaves a gap too, and the overlap is what is wrong.
     """
     at, gap = start, None

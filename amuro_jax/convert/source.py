@@ -19,7 +19,7 @@ from amuro_jax.models.config import ModelConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class CheckpointSource:
     """An opened checkpoint folder.
 
     Attributes:
@@ -113,7 +113,7 @@ def _read_yaml(path):
     return model
 
 
-def open_source(folder) -> Source:
+def open_source(folder) -> CheckpointSource:
     """Opens a checkpoint folder and checks that its tensors are exactly those of its model.
 
     Raises:
@@ -135,7 +135,7 @@ def open_source(folder) -> Source:
                 "and bfloat16",
                 where=tensor.path,
             )
-    return Source(
+    return CheckpointSource(
         folder, form, config, table_rules, expected, {name: checked[name] for name in expected}
     )
 

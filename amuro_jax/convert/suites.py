@@ -25,7 +25,7 @@ class Suite:
         tokens_per_step: where names give no tokens; 0: unknown.
         step_unit: steps per unit of the `step` group (Amber counts chunks of data, TinyLlama
             thousands of steps).
-        first: what `step` 0 stands for, in units (Amber's ckpt_000 has seen one chunk).
+        first: steps at `step` 0, in units (Amber's ckpt_000 has seen one chunk).
         main: (step, tokens) of `main` where it is the last pre-training checkpoint; None: it is
             something else.
         members: repositories, where the series is one repository per step.

@@ -19,7 +19,7 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float16), BFLOAT16)  # what a parame
 
 @dataclasses.dataclass(frozen=True)
 class StoredTensor:
-    """Shape, dtype and place of one tensor; nothing is read until `read`.
+    """Shape, dtype and byte range of one tensor; nothing is read until `read`.
 
     Attributes:
         name: name in the container.

@@ -77,7 +77,7 @@ def read_table(path) -> dict[str, StoredTensor]:
 
 def _check_magic(path, head):
     if head.startswith(_LEGACY):
-        hint = "load it once with torch >= 1.6 in a safe place and save it again with torch.save"
+        hint = "load it once with torch >= 1.6 in a sandbox and save it again with torch.save"
         raise CheckpointError(
             "saved in torch's legacy (non-zip) format, which cannot be read without running it",
             where=path,

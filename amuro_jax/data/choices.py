@@ -14,7 +14,7 @@ UNCONDITIONAL = "Answer:"
 
 
 def without_marks(text: str) -> str:
-    """WikiHow's section marks taken out, as the published suite does for HellaSwag."""
+    """Without WikiHow's section marks, as the published suite does for HellaSwag."""
     text = text.strip().replace(" [title]", ". ")
     return re.sub(r"\[.*?\]", "", text).replace("  ", " ")
 

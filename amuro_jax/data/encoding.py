@@ -202,8 +202,8 @@ def _encode_published_chat(example: Example, tokenizer: Tokenizer, max_length: i
     tokens of the other turns, and of the header of the assistant's turn behind them, are not
     learned.
 
-    It counts them by tokenising the conversation up to the turn, so that the line end behind an
-    eos in the middle is learned.
+    It counts them by tokenising the conversation up to the turn, so that the line end behind an eos
+    in the middle is learned.
     """
     end = tokenizer.token(tokenizer.eos_id)
     turns = _turns(example)

@@ -2,8 +2,7 @@
 completion (paper.md; quirks 3, 6, 12, 13).
 
 A format's name may carry perturbations, each of which keeps the meaning:
-`default~sep=newline~case=upper~labels=letters` (see `PERTURBATIONS`
-and `LABEL_WORDS`).
+`default~sep=newline~case=upper~labels=letters` (see `PERTURBATIONS` and `LABEL_WORDS`).
 """
 
 import random
@@ -163,9 +162,8 @@ def perturbed(template: str, changes: dict[str, str]) -> str:
             for text, field, _, _ in string.Formatter().parse(template)
         )
     if (gap := PERTURBATIONS["space"].get(changes.get("space"))) is not None:
-        template = re.sub(
-            r": +(?=\S)", f":{gap}", template
-        )  # the boundary before the completion is the protocol's, not the format's
+        # The boundary before the completion is the protocol's, not the format's.
+        template = re.sub(r": +(?=\S)", f":{gap}", template)
     return template
 
 
@@ -216,8 +214,8 @@ def prompt(example: Example, task: Task, name: str, protocol: Protocol) -> str:
 
 
 def conversation(text: str, example: Example, task: Task, end_of_text: str) -> str:
-    """A prompt as the user's turn of a chat, in the layout of TULU as the released code renders
-    it: the end of text also begins it; where the gold is shown, it is the assistant's first turn.
+    """A prompt as the user's turn of a chat, in the layout of TULU as the released code renders it:
+    the end of text also begins it; where the gold is shown, it is the assistant's first turn.
     """
     answered = f"<|assistant|>\n{example.completion.strip()}{end_of_text}\n"
     turn = answered if task.gold_shown else ""

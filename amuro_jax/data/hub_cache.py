@@ -20,11 +20,8 @@ def load(*name: str | None, split: str, **options) -> list[dict]:
 
     try:
         return _rows(datasets.load_dataset(*name, split=split, **options), split)
-    except (
-        ConnectionError,
-        FileNotFoundError,
-    ):  # no such set, or no network: nothing is wrong with the cache
-        raise
+    except (ConnectionError, FileNotFoundError):
+        raise  # no such set, or no network: nothing is wrong with the cache
     except (DataError, OSError, pa.ArrowInvalid):
         fresh = datasets.DownloadMode.FORCE_REDOWNLOAD
         return _rows(

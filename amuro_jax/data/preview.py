@@ -183,7 +183,7 @@ def sizes(
     that overflow, label balance.
 
     Args:
-        max_new_tokens: kept free for generation when overflow is counted.
+        max_new_tokens: reserved for generation when overflow is counted.
     """
     uncut = dataclasses.replace(protocol, no_fitting=True)
     queries = build_queries(

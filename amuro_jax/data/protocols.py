@@ -83,9 +83,8 @@ def resolve(protocol: str, quirks: tuple[str, ...] | str = ()) -> Protocol:
 
 
 def published_averages(protocol: str, quirks: tuple[str, ...] | str = ()) -> bool:
-    """Whether a report's means over sets are the published ones, in which SciQ counts twice
-    (quirk 19): under `paper`, unless `-published_averages`; under `strict` with
-    `+published_averages`.
+    """Whether a report's means over sets are the published ones, in which SciQ counts twice (quirk
+    19): under `paper`, unless `-published_averages`; under `strict` with `+published_averages`.
 
     Raises:
         ConfigError: as `resolve`.

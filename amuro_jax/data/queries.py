@@ -36,7 +36,8 @@ def build_queries(
     Args:
         format: see `data.formats`.
         tokenizer: needed to fit contexts; None leaves them as they are.
-        max_length: tokens of the model's context; `max_new_tokens` are kept free for generation.
+        max_length: tokens of the model's context; `max_new_tokens` of them are reserved for
+        generation.
         rows: a seeded subsample of the scored rows, in the file's order; 0: all.
         shot_texts: rendered shots to use as they are.
 

@@ -334,7 +334,7 @@ def _label_of(task, label):
 def _whole(value):
     """An index that may be written as text."""
     if isinstance(value, bool) or not str(value).lstrip("-").isdigit():
-        raise ValueError(f"label {value!r} is not a whole number")
+        raise ValueError(f"label {value!r} is not an integer")
     if int(value) == -1:
         raise ValueError(UNLABELLED)
     return int(value)

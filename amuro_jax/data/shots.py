@@ -46,8 +46,8 @@ def choose_shots(
     Strict: `count` rows of the training split (of the set, or of the one named in the registry),
         drawn by seed and the set's name; where
     there is no training split under `data_root`, rows of the test split, which are then not scored.
-    Paper: the first rows of the test file, still
-    scored (quirk 1); multiple choice draws per instance (quirk 18).
+    Paper: the first rows of the test file, still scored (quirk 1); multiple choice draws per
+    instance (quirk 18).
 
     Raises:
         DataError: fewer rows than shots.

@@ -26,7 +26,7 @@ CHECKED_ROWS = 50  # of a file, before a run: enough to see its columns and its 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """A split that was found: its name, and the path or URL of its file (None: on the Hub)."""
+    """A split that exists: its name, and the path or URL of its file (None: on the Hub)."""
 
     name: str
     path: str | None
@@ -59,10 +59,11 @@ def split_path(task: Task, split: str, data_root: str) -> str | None:
 
 
 def find_split(task: Task, splits: tuple[str, ...], data_root: str) -> Split:
-    """The first of `splits` that exists; without `data_root`, the first is taken to be on the Hub.
+    """The first of `splits` that exists; without `data_root`, the first is assumed to be on the
+    Hub.
 
     Raises:
-        DataError: none of them under `data_root`, with the places looked at.
+        DataError: none of them under `data_root`, with the paths that were tried.
     """
     if not data_root and splits:
         if not task.source.hub:

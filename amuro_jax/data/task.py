@@ -6,7 +6,7 @@ import dataclasses
 import enum
 import functools
 
-from amuro_jax.config import Metric
+from amuro_jax.config import Metric, Role
 from amuro_jax.data.protocols import Protocol
 
 
@@ -32,19 +32,8 @@ class Family(enum.StrEnum):
     CHAT = "chat"
 
 
-class Use(enum.StrEnum):
-    """What a set may be used for in a study."""
-
-    FINE_TUNE = "fine_tune"
-    IN_DOMAIN = "in_domain"
-    OUT_OF_DOMAIN = "out_of_domain"
-    CROSS_TASK = "cross_task"  # scored by models that were fine-tuned on another task
-    MULTIPLE_CHOICE = "multiple_choice"
-    EXTRA = "extra"
-
-
 @dataclasses.dataclass(frozen=True)
-class Source:
+class DataSource:
     """Where rows come from.
 
     Attributes:
@@ -125,11 +114,11 @@ class Task:
     kind: Kind
     frame: str
     reader: str
-    source: Source
+    source: DataSource
     columns: tuple[str, ...]
     labels: tuple[str, ...] = ()
     metric: Metric | None = Metric.ACCURACY
-    roles: tuple[Use, ...] = ()
+    roles: tuple[Role, ...] = ()
     family: str = ""
     primary: str = "raw"
     licence: str = "unspecified"
@@ -155,8 +144,8 @@ class Task:
         return _under(self, protocol)
 
     def lacks_published(self, name: str, protocol: Protocol) -> bool:
-        """Whether published prompts are asked for in a format that the released code does not have
-        for this set of the study's.
+        """Whether the protocol wants published prompts in a format that the released code does not
+        have for this set of the study's.
         """
         choice = self.kind == Kind.MULTIPLE_CHOICE
         applies = protocol.published_choices if choice else protocol.published_templates
@@ -172,7 +161,7 @@ def _under(task, protocol):
             changes |= dict(entry.changes)
     if not changes:
         return task
-    of_source = {field.name for field in dataclasses.fields(Source)} & set(changes)
+    of_source = {field.name for field in dataclasses.fields(DataSource)} & set(changes)
     source = dataclasses.replace(task.source, **{name: changes.pop(name) for name in of_source})
     if "templates" in changes:  # a quirk's templates replace those of the same format only
         merged = dict(task.templates) | dict(changes["templates"])

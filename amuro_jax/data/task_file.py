@@ -1,4 +1,4 @@
-"""A user's own set as a small YAML file, which every verb takes in place of a task's name.
+"""A user's own set as a small YAML file, which every verb takes instead of a task's name.
 
 name: my_nli                 what reports call it; another set's name is refused
 kind: classification         generation | multiple_choice
@@ -14,9 +14,9 @@ templates: {default: "A: {premise}\\n B: {hypothesis}\\n Relation: "}
 import functools
 
 from amuro_jax import spelling
-from amuro_jax.config import Metric
+from amuro_jax.config import Metric, Role
 from amuro_jax.data import formats
-from amuro_jax.data.task import Family, Kind, Source, Task, Use
+from amuro_jax.data.task import DataSource, Family, Kind, Task
 from amuro_jax.errors import ConfigError
 from amuro_jax.storage import Storage
 
@@ -33,7 +33,7 @@ METRICS = {
 }
 PRIMARY = ("raw", "per_token", "per_char", "unconditional")
 # A set that a study fine-tunes on is scored by the other tasks' models too, unless it says else.
-ROLES = (Use.IN_DOMAIN, Use.CROSS_TASK)
+ROLES = (Role.IN_DOMAIN, Role.CROSS_TASK)
 SOURCE = ("hub", "config", "folder", "train", "test", "shots_from")
 NAMES = (
     "name",
@@ -112,13 +112,13 @@ def _require(values, where):
                 hint=f"a {kind} set needs name, fields, {', '.join(NEEDED[kind])}",
             )
     if not values.get("hub") and not values.get("folder"):
-        raise ConfigError("neither hub nor folder is given", where=where)
+        raise ConfigError("neither hub nor folder is set", where=where)
     if metric := values.get("metric"):
         _one_of(metric, METRICS[kind], "metric", f"{where}: metric")
     if primary := values.get("primary"):
         _one_of(primary, PRIMARY, "primary", f"{where}: primary")
     for role in _listed(values.get("roles")):
-        _one_of(role, tuple(Use), "role", f"{where}: roles")
+        _one_of(role, tuple(Role), "role", f"{where}: roles")
     family = values.get("family", "")
     near = spelling.nearest(family, tuple(Family))
     if family not in tuple(Family) and near:  # a new family may have any other name
@@ -135,7 +135,7 @@ def _require_prompts(values, where):
         _one_of(frame, tuple(formats.FRAMES), "frame", f"{where}: frame")
     elif not templates and values["kind"] != Kind.MULTIPLE_CHOICE:
         raise ConfigError(
-            "neither templates nor a frame is given",
+            "neither templates nor a frame is set",
             where=where,
             hint="frames: " + ", ".join(formats.FRAMES),
         )
@@ -166,7 +166,7 @@ def _task(values):
     columns = [*values["fields"].values()]
     for name in ("completion", "gold", "choices"):
         columns += _listed(mapping.get(name))
-    source = Source(
+    source = DataSource(
         hub=values.get("hub", ""),
         folder=values.get("folder") or values["name"],
         config=values.get("config", ""),
@@ -184,7 +184,7 @@ def _task(values):
         columns=tuple(dict.fromkeys(columns)),
         labels=tuple(map(str, values.get("labels") or ())),
         metric=Metric(values.get("metric") or METRICS[kind][0]),
-        roles=tuple(map(Use, _listed(values.get("roles")))) or ROLES,
+        roles=tuple(map(Role, _listed(values.get("roles")))) or ROLES,
         family=values.get("family", ""),
         primary=values.get("primary", "raw"),
         licence=values.get("licence", "unspecified"),

@@ -16,7 +16,7 @@ import tokenizers
 from amuro_jax import files
 from amuro_jax.errors import CheckpointError, DataError
 
-# One of each class of characters that pre-tokenisers tell apart: their borders at a line end are
+# One of each class of characters that pre-tokenisers distinguish: their borders at a line end are
 # tried once per tokenizer.
 LINE_ENDS = ("word\n", "7\n", "?\n", ").\n", "é\n", "語\n", "'s\n", "_\n")
 LINE_STARTS = ("word", "Word", "7", "###", '"a', "é", "語", "'s", "_x", "don't")
@@ -34,7 +34,7 @@ class Tokenizer:
         eos_ids: all ids that end a generated text, `eos_id` first: a chat model may have several.
         own_eos_id: the eos that tokenizer_config.json names; `eos_id` where it names none.
         prefix_ids: ids that stand before every text: (bos_id,) or ().
-        start_id: id that stands before an empty text: bos, even where it is not added to texts,
+        start_id: id that begins an empty text: bos, even where it is not added to texts,
             else `own_eos_id`.
         fingerprint: SHA-256 of tokenizer.json and the special ids.
     """
@@ -93,7 +93,7 @@ class Tokenizer:
         backend = _read_backend(path)
         end = _end_of_text(backend) if eos_id is None else eos_id
         if end is None:
-            raise CheckpointError("no end-of-text token found", where=path, hint="give eos_id")
+            raise CheckpointError("no end-of-text token", where=path, hint="give eos_id")
         return cls(backend, _known(backend, "eos", end, path), bos_id, pad_id)
 
     @classmethod
@@ -187,7 +187,7 @@ class Tokenizer:
         ]
 
     def _head(self, text):
-        """Ids and offsets of a shared beginning; the last one asked for is kept."""
+        """Ids and offsets of a shared beginning; the last one is cached."""
         if self._kept[0] != text:
             self._kept = (text, self.encode_with_offsets(text))
         return self._kept[1]
@@ -361,7 +361,7 @@ def render_chat(
 
     Args:
         generate: end with the beginning of an assistant's message.
-        go_on: end within the last message, which is to be continued, in place of closing it.
+        go_on: end within the last message, which is to be continued, instead of closing it.
 
     Raises:
         DataError: the tokenizer has no template, the template refuses the messages, or `go_on` with

@@ -38,17 +38,16 @@ class Query:
     Attributes:
         task, row, doc_id, format, shots: where it comes from.
         context: shots and query frame. `shared` characters at its start are the same for every row
-            of the batch
-            (the shots), so that a scorer can compute them once.
+            of the batch (the shots), so that a scorer can compute them once.
         continuations: per choice, every surface form whose probability counts for it, e.g. ("
-            yes",) in `strict`
-            or (" yes", "yes") where spaced and unspaced variants are added. Empty for generation.
+            yes",) in `strict` or (" yes", "yes") where spaced and unspaced variants are added.
+            Empty for generation.
         unconditional: context to normalise by (`Answer:`), or None.
         gold: index into `continuations`, None for generation.
         reference: the gold text.
         stop: strings at which generation stops (besides eos).
         joint: True: context + continuation are tokenised together and split by character offset;
-            False: apart.
+            False: separately.
     """
 
     task: str

@@ -1,5 +1,5 @@
-"""The auditor of results: validity problems of a number, from stored rows and metrics alone.
-No jax.
+"""The auditor of results: validity problems of a number, from stored rows and metrics alone. No
+jax.
 
 `audit_rows` looks at one cell, `audit_store` at all finished cells of a study; `evals.audit_data`
 looks at data sets before anything is scored.
@@ -11,18 +11,18 @@ import dataclasses
 import numpy as np
 
 from amuro_jax.errors import DataError
-from amuro_jax.evals.metrics import apply_primary, as_rows, kind_of, summarise
+from amuro_jax.evals.metrics import apply_primary, as_rows, kind_of, metrics_record
 from amuro_jax.results.store import Store
 
 SEVERITIES = ("note", "warning", "error")
-CONSTANT_SHARE = 0.98  # of the rows, given one and the same label
+CONSTANT_SHARE = 0.98  # of the rows, predicted as one label
 LOW_MASS = 0.01
 FEW_ROWS = 20  # below this, shares are not judged
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing found.
+    """One validity problem.
 
     Attributes:
         code: stable name, e.g. `constant_prediction`.
@@ -93,7 +93,7 @@ CODES = {
     ),
     "labels_share_token": (
         "warning",
-        "a method that looks at one token cannot tell these labels apart",
+        "a method that looks at one token cannot distinguish these labels",
     ),
     "labels_split": (
         "note",
@@ -109,8 +109,8 @@ CODES = {
         "warning",
         "they count as wrong: the score mixes ability with keeping to the form",
     ),
-    "near_majority": ("warning", "not to be told from answering always the same"),
-    "near_prior": ("note", "not to be told from answering without reading the question"),
+    "near_majority": ("warning", "indistinguishable from a constant answer"),
+    "near_prior": ("note", "indistinguishable from answering without the question"),
     "low_label_mass": (
         "warning",
         "the labels are ranked in the tail of the distribution; "
@@ -124,7 +124,7 @@ CODES = {
 }
 
 
-def found(code: str, what: str, severity: str = "", where: str = "") -> Finding:
+def flag(code: str, what: str, severity: str = "", where: str = "") -> Finding:
     """A finding of the table `CODES`; `severity` replaces the table's."""
     usual, effect = CODES[code]
     return Finding(code, severity or usual, what, where, effect)
@@ -136,7 +136,7 @@ def worst(findings: list[Finding]) -> str | None:
 
 
 def once_per_set(findings: list[Finding]) -> list[Finding]:
-    """Findings of several models, where what is said of a set for more than one of them (repeated
+    """Findings of several models, where a finding about a set that several of them share (repeated
     rows, an overflowing context) is one finding. `where` is `MODEL: SET` as `audit_cell` has it.
     """
     groups = collections.defaultdict(list)
@@ -163,15 +163,15 @@ def audit_rows(
     """Findings on one cell's rows.
 
     Args:
-        metrics: the cell's record; made from the rows where it is not given.
+        metrics: the cell's record; None: computed from the rows.
         primary: multiple choice: normalisation of the headline number.
         max_length: the model's context in tokens; 0: overflow is not judged.
         split: name of the scored split, where shots go by it and not by `test`.
     """
     rows = as_rows(rows)
     if not rows:
-        return [found("no_rows", "no rows were scored", where=where)]
-    metrics = metrics or summarise(rows, primary=primary, bootstrap=1000)
+        return [flag("no_rows", "no rows were scored", where=where)]
+    metrics = metrics or metrics_record(rows, primary=primary, bootstrap=1000)
     rows = apply_primary(rows, primary)
     findings = _shots(rows, split) + _repeated(rows) + _context(rows, max_length)
     findings += _format(rows)
@@ -187,19 +187,19 @@ def audit_rows(
 
 def _format(rows):
     first = rows[0]
-    if first.get("published") is not False:  # rows that do not say are taken to be
+    if first.get("published") is not False:  # rows without the field are assumed to be
         return []
     what = f"the released code has no {first['format']} prompts of {first['task']}"
-    return [found("format_not_published", what)]
+    return [flag("format_not_published", what)]
 
 
 def _labels(rows):
     gold = np.asarray([row["gold"] for row in rows])
     if (gold < 0).any():
-        return [found("unlabelled", f"{int((gold < 0).sum())} of {len(rows)} rows have label -1")]
+        return [flag("unlabelled", f"{int((gold < 0).sum())} of {len(rows)} rows have label -1")]
     if len(set(gold.tolist())) == 1 and len(rows) >= FEW_ROWS and kind_of(rows) == "classification":
         return [
-            found(
+            flag(
                 "single_label",
                 f"all {len(rows)} rows have the same gold label, {rows[0]['reference'].strip()!r}",
             )
@@ -219,10 +219,10 @@ def _predictions(rows):
             if kind_of(rows) == "multiple_choice"
             else repr(answer)
         )
-        findings.append(found("constant_prediction", f"{share:.1%} of the predictions are {shown}"))
+        findings.append(flag("constant_prediction", f"{share:.1%} of the predictions are {shown}"))
     silent = np.mean([row["predicted"] < 0 for row in rows])
     if silent > 0.05:
-        findings.append(found("unanswered", f"{silent:.1%} of the answers name no label"))
+        findings.append(flag("unanswered", f"{silent:.1%} of the answers name no label"))
     return findings
 
 
@@ -232,9 +232,9 @@ def _baseline(metrics):
     )
     value = f"{metrics['value']:.3f} [{low:.3f}, {high:.3f}]"
     if majority is not None and majority < 1 and low <= majority <= high:
-        return [found("near_majority", f"score {value}, majority baseline {majority:.3f}")]
+        return [flag("near_majority", f"score {value}, majority baseline {majority:.3f}")]
     if prior is not None and prior < 1 and low <= prior <= high:
-        return [found("near_prior", f"score {value}, prior-only baseline {prior:.3f}")]
+        return [flag("near_prior", f"score {value}, prior-only baseline {prior:.3f}")]
     return []
 
 
@@ -243,7 +243,7 @@ def _mass(rows):
     if kind_of(rows) != "classification" or not masses or np.median(masses) >= LOW_MASS:
         return []
     return [
-        found(
+        flag(
             "low_label_mass",
             f"median probability of all labels together is {np.median(masses):.2e}",
         )
@@ -258,7 +258,7 @@ def _shots(rows, split):
         return []
     shown = ", ".join(hit[:6]) + (", …" if len(hit) > 6 else "")
     return [
-        found("shot_scored", f"{len(hit)} of {len(rows)} scored rows also serve as shots: {shown}")
+        flag("shot_scored", f"{len(hit)} of {len(rows)} scored rows also serve as shots: {shown}")
     ]
 
 
@@ -290,7 +290,7 @@ def _repeated(rows):
     findings = []
     if extra:
         findings.append(
-            found(
+            flag(
                 "duplicate_rows",
                 f"{extra} of {len(rows)} prompts occur again",
                 "warning" if extra > 0.01 * len(rows) else "note",
@@ -298,7 +298,7 @@ def _repeated(rows):
         )
     if clash and kind_of(rows) == "classification":
         findings.append(
-            found("contradictory_labels", f"{clash} prompts occur with different labels")
+            flag("contradictory_labels", f"{clash} prompts occur with different labels")
         )
     return findings
 
@@ -308,7 +308,7 @@ def _context(rows, max_length):
     over, findings = int((sizes > max_length).sum()) if max_length else 0, []
     if over:
         findings.append(
-            found(
+            flag(
                 "context_overflow",
                 f"{over} of {len(rows)} contexts are longer than {max_length} tokens "
                 f"(longest {sizes.max()})",
@@ -319,9 +319,7 @@ def _context(rows, max_length):
     )
     if dropped or cut:
         findings.append(
-            found(
-                "context_fitted", f"of {len(rows)} rows, {dropped} lost shots and {cut} lost text"
-            )
+            flag("context_fitted", f"of {len(rows)} rows, {dropped} lost shots and {cut} lost text")
         )
     return findings
 
@@ -330,16 +328,14 @@ def _generation(rows):
     findings, ended = [], [row.get("ended") for row in rows]
     on = ended.count("length") / len(rows)
     if on > 0.5:
-        findings.append(found("runs_on", f"{on:.0%} of the texts ran to the length limit"))
+        findings.append(flag("runs_on", f"{on:.0%} of the texts ran to the length limit"))
     empty = np.mean([not row["prediction"].strip() for row in rows])
     if empty > 0.05:
-        findings.append(found("empty_texts", f"{empty:.0%} of the texts are empty"))
+        findings.append(flag("empty_texts", f"{empty:.0%} of the texts are empty"))
     text, count = collections.Counter(row["prediction"] for row in rows).most_common(1)[0]
     if count / len(rows) > 0.5 and len(rows) >= FEW_ROWS:
         findings.append(
-            found(
-                "constant_prediction", f"{count} of {len(rows)} texts are the same: {text[:60]!r}"
-            )
+            flag("constant_prediction", f"{count} of {len(rows)} texts are the same: {text[:60]!r}")
         )
     return findings
 

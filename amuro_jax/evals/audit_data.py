@@ -8,14 +8,15 @@ import re
 
 import numpy as np
 
+from amuro_jax.config import Role
 from amuro_jax.data import formats, queries, readers, sources
 from amuro_jax.data.protocols import STRICT, Protocol
 from amuro_jax.data.registry import get_task
-from amuro_jax.data.task import Kind, Task, Use
+from amuro_jax.data.task import Kind, Task
 from amuro_jax.data.tokenizer import Tokenizer, check_eos
 from amuro_jax.data.types import Example, Query
 from amuro_jax.errors import AmuroError
-from amuro_jax.evals.audit import FEW_ROWS, SEVERITIES, Finding, found, scored_shots
+from amuro_jax.evals.audit import FEW_ROWS, SEVERITIES, Finding, flag, scored_shots
 
 NGRAM = 13  # words; as in studies of contamination of pre-training data
 LEAK_MARGIN = (
@@ -73,13 +74,13 @@ def _readable(task, split, protocol) -> tuple[list[Example], list[Finding]]:
             if readers.UNLABELLED not in str(error):
                 faults.append((where, f"{error}"))
     findings = (
-        [found("unlabelled", f"{unlabelled} of {len(rows)} rows have label -1")]
+        [flag("unlabelled", f"{unlabelled} of {len(rows)} rows have label -1")]
         if unlabelled
         else []
     )
     if faults:
         findings.append(
-            found(
+            flag(
                 "unreadable",
                 f"{len(faults)} of {len(rows)} rows cannot be read; the first: {faults[0][1]}",
                 where=faults[0][0],
@@ -90,25 +91,25 @@ def _readable(task, split, protocol) -> tuple[list[Example], list[Finding]]:
 
 def _eos(tokenizer):
     warning = check_eos(tokenizer) if tokenizer else None
-    return [found("wrong_eos", warning)] if warning else []
+    return [flag("wrong_eos", warning)] if warning else []
 
 
 def _templates(task, format, protocol):
     findings = []
     if task.lacks_published(format, protocol):
         what = f"the released code has no {format} prompts of {task.name}"
-        findings.append(found("format_not_published", what))
+        findings.append(flag("format_not_published", what))
     if task.kind == Kind.MULTIPLE_CHOICE:
         return findings
     template = formats.template_of(task, format, protocol)
     if protocol.published_templates and template[-1:].isspace() and not task.chat:
-        findings.append(found("boundary_space", "the prompt ends in a space"))
+        findings.append(flag("boundary_space", "the prompt ends in a space"))
     if protocol.published_templates and re.search(r"\}[A-Za-z{]", template):
-        findings.append(found("glued_text", f"nothing stands between the parts of {template!r}"))
+        findings.append(flag("glued_text", f"nothing separates the parts of {template!r}"))
     if format != "default" and template == formats.template_of(task, "default", protocol):
-        findings.append(found("format_falls_back", f"{format} is the same as default"))
+        findings.append(flag("format_falls_back", f"{format} is the same as default"))
     if protocol.no_stop and task.kind == Kind.GENERATION:
-        findings.append(found("no_stop", "generation ends at eos or its length only"))
+        findings.append(flag("no_stop", "generation ends at eos or its length only"))
     return findings
 
 
@@ -118,7 +119,7 @@ def _labels(task, test):
     used = {example.gold for example in test}
     if len(used) == 1:
         return [
-            found(
+            flag(
                 "single_label",
                 f"all {len(test)} rows have the same gold label, {test[0].completion!r}",
             )
@@ -126,7 +127,7 @@ def _labels(task, test):
     classes = set(range(len(task.answers or task.labels)))
     if never := sorted(classes - used):
         return [
-            found(
+            flag(
                 "unused_label",
                 f"{', '.join(task.labels[index] for index in never)}: "
                 f"never the gold label of {len(test)} rows",
@@ -156,16 +157,16 @@ def _repeated(test):
         first = next(group for group in groups.values() if len(group) > 1)
         rows = f"rows {first[0].row} and {first[1].row}"
         what = f"{extra} of {len(test)} rows are duplicates, e.g. {rows}"
-        findings.append(found("duplicate_rows", what, severity))
+        findings.append(flag("duplicate_rows", what, severity))
     if clash:
-        findings.append(found("contradictory_labels", f"{clash} texts occur with different labels"))
+        findings.append(flag("contradictory_labels", f"{clash} texts occur with different labels"))
     return findings
 
 
 def _overlap(task, split, test, data_root):
     owner = get_task(task.source.shots_from) if task.source.shots_from else task
     if split.name == task.source.train and owner is task:
-        return [found("train_split_scored", f"{split.name} is the split that is trained on")]
+        return [flag("train_split_scored", f"{split.name} is the split that is trained on")]
     try:
         train = (
             sources.load_examples(owner, sources.train_split(owner, data_root), STRICT)
@@ -186,14 +187,14 @@ def _overlap(task, split, test, data_root):
         for example in test
         if _key(example) not in seen and _share(_grams(_key(example)), grams) > 0.5
     ]
-    findings, trained = [], Use.FINE_TUNE in owner.roles  # other training splits only give shots
+    findings, trained = [], Role.FINE_TUNE in owner.roles  # other training splits only give shots
     if exact:
         what = (
             f"{len(exact)} of {len(test)} rows are in the training split of {owner.name} too, "
             f"e.g. row {exact[0].row}"
         )
         findings.append(
-            found(
+            flag(
                 "train_overlap",
                 what,
                 "warning" if trained and len(exact) > 0.01 * len(test) else "note",
@@ -205,7 +206,7 @@ def _overlap(task, split, test, data_root):
             f"sequences with it, e.g. row {partly[0].row}"
         )
         findings.append(
-            found(
+            flag(
                 "ngram_overlap",
                 what,
                 "warning" if trained and len(partly) > 0.1 * len(test) else "note",
@@ -228,14 +229,14 @@ def _prompts(task, test, protocol, data_root, format, shots, tokenizer, max_leng
     try:
         built = queries.build_queries(task, format, shots, protocol, tokenizer, **options)
     except AmuroError as error:
-        return [found("unreadable", error.what, where=str(error.where or ""))]
+        return [flag("unreadable", error.what, where=str(error.where or ""))]
     findings, examples = [], {example.row: example for example in test}
     if hit := scored_shots(
         {shot for query in built for shot in query.shot_rows}, {query.row for query in built}
     ):
         shown = ", ".join(hit[:6]) + (", …" if len(hit) > 6 else "")
         findings.append(
-            found(
+            flag(
                 "shot_scored",
                 f"{len(hit)} of {len(built)} scored rows also serve as shots: {shown}",
             )
@@ -251,7 +252,7 @@ def _prompts(task, test, protocol, data_root, format, shots, tokenizer, max_leng
 
 
 def _leaks(task: Task, pairs: list[tuple[Query, Example]]) -> list[Finding]:
-    """Gold in the prompt itself (no shots), where the fields that are there to be read are taken
+    """Gold in the prompt itself (no shots), where the fields that may hold the answer are taken
     out of it.
     """
     golds, others = [], []
@@ -269,7 +270,7 @@ def _leaks(task: Task, pairs: list[tuple[Query, Example]]) -> list[Finding]:
     if share - usual <= (LEAK_MARGIN if task.kind != Kind.GENERATION else 0.05):
         return []
     return [
-        found(
+        flag(
             "gold_in_prompt",
             f"the gold is in the prompt of {share:.0%} of the rows, another option in {usual:.0%}",
         )
@@ -277,7 +278,7 @@ def _leaks(task: Task, pairs: list[tuple[Query, Example]]) -> list[Finding]:
 
 
 def _contains(text, piece):
-    """Whether `piece` stands in the text as whole words."""
+    """Whether `piece` is in the text as complete words."""
     piece = piece.strip().lower()
     return bool(piece) and re.search(rf"(?<!\w){re.escape(piece)}(?!\w)", text.lower()) is not None
 
@@ -290,7 +291,7 @@ def _sizes(queries, tokenizer, max_length, max_new_tokens):
     findings = []
     if over := int((sizes > room).sum()):
         findings.append(
-            found(
+            flag(
                 "context_overflow",
                 f"{over} of {len(queries)} contexts are longer than {room} tokens "
                 f"(longest {sizes.max()})",
@@ -302,7 +303,7 @@ def _sizes(queries, tokenizer, max_length, max_new_tokens):
     )
     if dropped or cut:
         findings.append(
-            found(
+            flag(
                 "context_fitted",
                 f"of {len(queries)} rows, {dropped} lost shots and {cut} lost text",
             )
@@ -326,7 +327,7 @@ def label_tokens(
         if shared := [group for group in firsts.values() if len(group) > 1]:
             severity = "error" if protocol.sub_token_candidates else "warning"
             findings.append(
-                found(
+                flag(
                     "labels_share_token",
                     f"{' and '.join(shared[0])} begin with the same token",
                     severity,
@@ -344,6 +345,6 @@ def label_tokens(
             pieces = [token for tokens in spaced + bare for token in tokens]
             what += f"; {len(pieces)} sub-tokens compete as answers, {len(set(pieces))} distinct"
         findings.append(
-            found("labels_split", what, "warning" if protocol.sub_token_candidates else "note")
+            flag("labels_split", what, "warning" if protocol.sub_token_candidates else "note")
         )
     return findings

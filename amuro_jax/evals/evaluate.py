@@ -67,7 +67,7 @@ def evaluate(
         raise _located(error, prepared, model) from error
     if "primary" in summary:
         rows = _by_primary(prepared, rows, summary)
-    return Evaluation(rows, metrics.summarise(rows, **summary))
+    return Evaluation(rows, metrics.metrics_record(rows, **summary))
 
 
 def rules(task, protocol) -> tuple[dict, dict]:
@@ -85,9 +85,9 @@ def rules(task, protocol) -> tuple[dict, dict]:
 def _located(error, prepared, model):
     """The error of a request as one of the first row that needs it."""
     index = error.request
-    for number, places in enumerate(prepared.places):
-        needed = [*(position for forms in places for position in forms)]
-        needed += prepared.unconditional_places[number] or []
+    for number, indices in enumerate(prepared.indices):
+        needed = [*(position for forms in indices for position in forms)]
+        needed += prepared.unconditional_indices[number] or []
         if any(request == error.request for request, _ in needed):
             index = number
             break
@@ -142,11 +142,11 @@ def _ranked(scorer, params, prepared):
     for index, query in enumerate(prepared.queries):
         forms = [
             [results[request].logprob[position] for request, position in choice]
-            for choice in prepared.places[index]
+            for choice in prepared.indices[index]
         ]
         values = [_combine(form, prepared) for form in forms]
         predicted = int(np.argmax(values))
-        unconditional = prepared.unconditional_places[index]
+        unconditional = prepared.unconditional_indices[index]
         rows.append(
             _common(prepared, index)
             | {
@@ -160,7 +160,7 @@ def _ranked(scorer, params, prepared):
                 and [
                     float(results[request].logprob[position]) for request, position in unconditional
                 ],
-                "label_mass": _mass(forms, prepared.places[index]),
+                "label_mass": _mass(forms, prepared.indices[index]),
             }
         )
     return rows
@@ -172,11 +172,11 @@ def _combine(logprobs, prepared):
     return float(max(logprobs) if best else np.logaddexp.reduce(logprobs))
 
 
-def _mass(forms, each_place):
+def _mass(forms, indices_of):
     """Probability of all distinct candidates together."""
     each = {
         index: logprob
-        for choice, indices in zip(forms, each_place, strict=True)
+        for choice, indices in zip(forms, indices_of, strict=True)
         for logprob, index in zip(choice, indices, strict=True)
     }
     return float(np.exp(np.logaddexp.reduce(list(each.values()))))

@@ -137,7 +137,7 @@ class AmuroLM(LM):
         return [*self.tokenizer.prefix_ids, *ids]
 
     def loglikelihood_rolling(self, requests, disable_tqdm: bool = False) -> list[float]:
-        """Log-probability of whole texts, from bos (or eos) on, which is not predicted itself.
+        """Log-probability of full texts after bos (or eos), which is not predicted itself.
 
         Where the tokenizer adds a bos, or the text begins with one, HFLM reads two of them and
         counts log p(bos | bos), which says nothing about the text.

@@ -2,8 +2,8 @@
 model.
 
 Rows are dicts or a pandas DataFrame. Three kinds are told apart by their columns: classification (a
-fixed set of labels), multiple choice
-(options differ by row, with unconditional log-probabilities), generation (no gold index).
+fixed set of labels), multiple choice (options differ by row, with unconditional log-probabilities),
+generation (no gold index).
 """
 
 import functools
@@ -87,7 +87,7 @@ def apply_primary(rows: list[dict], primary: str, count_space: bool = False) -> 
     return applied
 
 
-def summarise(
+def metrics_record(
     rows,
     *,
     primary: str = "raw",

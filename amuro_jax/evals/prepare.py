@@ -20,13 +20,14 @@ class Prepared:
     alone, so that a scorer can keep the plan of its requests.
 
     Attributes:
-        queries: as given.
+        queries: in order.
         method: token_prob | constrained | free | generate.
-        candidates: labels (whole forms, added in probability) | sub_tokens (of all forms, each
+        candidates: labels (complete forms, their probabilities added) | sub_tokens (of all forms,
+        each
             alone; the best names its label).
         requests: for the scorer.
-        places: per query, per choice, the (request, continuation) of each form; of the
-            unconditional contexts in `unconditional_places`.
+        indices: per query, per choice, the (request, continuation) of each form; of the
+            unconditional contexts in `unconditional_indices`.
         choice_tokens: per query and choice, tokens of its first form.
         context_tokens: per query.
         fixed_order: `free` looks for labels in the published order (`published_label_search`).
@@ -36,8 +37,8 @@ class Prepared:
     method: str
     candidates: str
     requests: list[Request]
-    places: list[list[list[tuple[int, int]]]]
-    unconditional_places: list[list[tuple[int, int]] | None]
+    indices: list[list[list[tuple[int, int]]]]
+    unconditional_indices: list[list[tuple[int, int]] | None]
     choice_tokens: list[list[int]]
     context_tokens: list[int]
     fixed_order: bool = False
@@ -80,8 +81,8 @@ def prepare(
             context = table.context(query.context)
             length = FREE_TOKENS if method == Method.FREE else query.new_tokens or max_new_tokens
             prepared.requests.append(Request(context, (), length, query.stop))
-            prepared.places.append([])
-            prepared.unconditional_places.append(None)
+            prepared.indices.append([])
+            prepared.unconditional_indices.append(None)
             prepared.choice_tokens.append([])
             prepared.context_tokens.append(len(context))
         else:
@@ -102,15 +103,15 @@ def _rank(prepared, table, query, candidates):
             [table.split(query.context, form, query.joint) for form in forms]
             for forms in query.continuations
         ]
-    prepared.places.append([[table.place(*pair) for pair in forms] for forms in pairs])
+    prepared.indices.append([[table.index(*pair) for pair in forms] for forms in pairs])
     prepared.choice_tokens.append([len(forms[0][1]) for forms in pairs])
     prepared.context_tokens.append(max(len(context) for forms in pairs for context, _ in forms))
     first_forms = [forms[0] for forms in query.continuations]
     unconditional = query.unconditional
-    prepared.unconditional_places.append(
+    prepared.unconditional_indices.append(
         None
         if unconditional is None
-        else [table.place(*table.split(unconditional, form, query.joint)) for form in first_forms]
+        else [table.index(*table.split(unconditional, form, query.joint)) for form in first_forms]
     )
 
 
@@ -122,7 +123,7 @@ class _RequestTable:
     def __init__(self, tokenizer):
         self.tokenizer = tokenizer
         self.requests: list[Request] = []
-        self.places: dict = {}  # context ids → (request, {continuation ids: its place})
+        self.contexts: dict = {}  # context ids → (request, {continuation ids: index})
         self.splits: dict = {}  # (context, continuation, joint) → ids of both
 
     def split_all(self, queries, chunk=512):
@@ -201,15 +202,15 @@ class _RequestTable:
             )
         return pair
 
-    def place(self, context, continuation):
-        """Place (request, continuation) of a pair; equal pairs have one place."""
-        request, continuations = self.places.setdefault(context, (len(self.places), {}))
+    def index(self, context, continuation):
+        """(request, continuation) of a pair; equal pairs have the same."""
+        request, continuations = self.contexts.setdefault(context, (len(self.contexts), {}))
         return request, continuations.setdefault(continuation, len(continuations))
 
     def finish(self):
         self.requests += [
             Request(context, tuple(continuations))
-            for context, (_, continuations) in self.places.items()
+            for context, (_, continuations) in self.contexts.items()
         ]
 
 

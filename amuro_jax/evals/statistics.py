@@ -10,7 +10,7 @@ DRAWS_AT_ONCE = 1 << 21  # row indices held at a time: 16 MB, and as much again 
 
 
 @dataclasses.dataclass(frozen=True)
-class Interval:
+class MeanEstimate:
     """A mean over rows with its bootstrap standard error and percentile interval."""
 
     value: float
@@ -72,7 +72,7 @@ def bootstrap_means(scores, resamples: int = 3000, seed: int = 0) -> np.ndarray:
     return np.concatenate(parts) * step / count
 
 
-def bootstrap(scores, resamples: int = 3000, seed: int = 0, level: float = 0.95) -> Interval:
+def bootstrap(scores, resamples: int = 3000, seed: int = 0, level: float = 0.95) -> MeanEstimate:
     """Mean of `scores` [N], the standard deviation of its bootstrap means, and their percentile
     interval.
 
@@ -80,14 +80,14 @@ def bootstrap(scores, resamples: int = 3000, seed: int = 0, level: float = 0.95)
     """
     scores = np.asarray(scores, np.float64)
     if not len(scores):
-        return Interval(np.nan, np.nan, np.nan, np.nan, 0)
+        return MeanEstimate(np.nan, np.nan, np.nan, np.nan, 0)
     mean = float(scores.mean())
     if resamples < 2:
         stderr = float(scores.std(ddof=1) / np.sqrt(len(scores))) if len(scores) > 1 else 0.0
-        return Interval(mean, stderr, mean - 1.96 * stderr, mean + 1.96 * stderr, len(scores))
+        return MeanEstimate(mean, stderr, mean - 1.96 * stderr, mean + 1.96 * stderr, len(scores))
     means = bootstrap_means(scores, resamples, seed)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(mean, float(means.std(ddof=1)), float(low), float(high), len(scores))
+    return MeanEstimate(mean, float(means.std(ddof=1)), float(low), float(high), len(scores))
 
 
 def paired(first, second, resamples: int = 3000, seed: int = 0, level: float = 0.95) -> Comparison:

@@ -1,4 +1,4 @@
-"""Builds the laboratory in stages, each whole or absent, so that a killed build goes on where it
+"""Builds the laboratory in stages, each complete or absent, so that a killed build resumes where it
 stood: `amuro lab`.
 """
 
@@ -101,7 +101,7 @@ def validate(config: LabConfig) -> None:
 
 
 def _settings(config):
-    """The configuration without what does not change the result: where it stands, and how often
+    """The configuration without what does not change the result: its folder, and how often
     state is saved.
     """
     return {

@@ -97,7 +97,7 @@ _SAMENESS = {relations.SAME: "Alike", relations.DIFFERENT: "Different"}
 
 
 def _reasoning(rng, world):
-    """What follows from what: said before the conclusion, or asked and answered after it."""
+    """What follows from what: a statement and its conclusion, or a question and its answer."""
     statement = relations.draw(rng, EVERYTHING, relations.INFERENCE)
     if rng.random() < 0.1:
         label = rng.choice(statement.labels)
@@ -106,7 +106,7 @@ def _reasoning(rng, world):
 
 
 def _restating(rng, world):
-    """The same said in another way, or something else: said before, or asked and answered after."""
+    """The same in other words, or something else: a statement, or a question and its answer."""
     statement = relations.draw(rng, EVERYTHING, relations.PARAPHRASE)
     if rng.random() < 0.1:
         label = rng.choice(statement.labels)
@@ -115,7 +115,7 @@ def _restating(rng, world):
     return _asked(rng, statement, _SAMENESS)
 
 
-# Ways to set out a page: marks before a heading, what stands between parts, headings of one to
+# Ways to set out a page: marks before a heading, what separates parts, headings of one to
 # three words, numbers of parts.
 # A model that has met many reads a prompt's layout as one more; the web teaches real models the
 # same. No prompt's own layout is among them.
@@ -150,7 +150,7 @@ def _story(rng, world):
     text = stories.tell(rng, story)
     kind = rng.random()
     if kind < 0.4:
-        return f"{text} In short: {stories.summarise(story)}"
+        return f"{text} In short: {stories.summary_of(story)}"
     if kind < 0.9:
         question, answer, _ = stories.ask(rng, story, EVERYTHING)
         return f"{text} {question} {answer[0].upper()}{answer[1:]}."

@@ -22,15 +22,12 @@ from amuro_jax.train.optimizer import Optimizer
 from amuro_jax.train.step import make_step
 from amuro_jax.train.training import SavePolicy, run_training
 
-HELD_OUT_ROWS = (
-    32  # rows of the corpus that are never trained on; their loss stands beside each checkpoint
-)
+# Rows of the corpus that are never trained on; each checkpoint's record has their loss.
+HELD_OUT_ROWS = 32
 LOG_EVERY = 20
 EMBEDDING_WIDTH = 0.3  # standard deviation at the start
-JOIN_EVERY, JOINED = (
-    8,
-    4,
-)  # every so many steps, so many lines are joined to one: few-shot prompts are longer than a line
+# Every so many steps, so many lines are joined to one: few-shot prompts are longer than a line.
+JOIN_EVERY, JOINED = 8, 4
 
 
 def model_config(config: LabConfig, vocabulary: int) -> ModelConfig:
@@ -155,8 +152,8 @@ def _documents(tokens_BT):
 def initial_params(model: ModelConfig, seed: int) -> dict:
     """`init_params` with wide embeddings and narrow outputs of each layer.
 
-    At this size words that stand in the same places otherwise grow alike (tied embeddings) before
-    anything tells them apart.
+    At this size words that occur in the same positions otherwise grow alike (tied embeddings)
+    before anything distinguishes them.
     """
     params = init_params(model, seed)
     params["embed"]["embedding"] *= EMBEDDING_WIDTH / 0.02

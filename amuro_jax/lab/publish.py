@@ -11,7 +11,7 @@ RECORD = "training.json"  # beside the weights: step, tokens, held-out loss
 
 def publish(out, name: str, params: dict, model: ModelConfig, record: dict) -> None:
     """Writes `out`/checkpoints/`name`: config, weights, tokenizer, and the record of the training
-    so far; whole or absent.
+    so far; complete or absent.
     """
     out = epath.Path(out)
     scratch = out / "pretraining" / "converted"

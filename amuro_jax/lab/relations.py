@@ -1,11 +1,10 @@
 """Sentence pairs and how they relate: entailment, neutral or contradiction; paraphrase or not. One
 function per family of pairs.
 
-A family makes a `Statement`, of which second sentences of each relation can be asked. Within a
-family a second sentence alone tells
-nothing about the relation: every form of it comes with every label, equally often.
-Texts are templates over a `Side`'s words; `other=True` wraps them otherwise, for out-of-domain
-tests.
+A family makes a `Statement`, which gives second sentences of each relation. Within a
+family a second sentence alone tells nothing about the relation: every form of it comes with every
+label, equally often. Texts are templates over a `Side`'s words; `other=True` wraps them otherwise,
+for out-of-domain tests.
 """
 
 import dataclasses
@@ -62,7 +61,7 @@ def _turn(families, turn):
 
 
 def draw(rng, side, families: dict) -> Statement:
-    """A statement of a family drawn by weight, of which any of its labels may be asked."""
+    """A statement of a family drawn by weight, with any of its labels."""
     family = rng.choices(list(families), weights=list(families.values()))[0]
     return family(rng, side, None)
 
@@ -83,7 +82,7 @@ def trait(rng, side, label):
     )
 
 
-# What was had, told → what follows, what may be and what cannot be: t and u are things of the
+# Statement → what follows, what may be and what cannot be: t and u are things of the
 # category c.
 _KINDS = {
     "a {t}": {

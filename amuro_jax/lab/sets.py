@@ -3,23 +3,22 @@ SocialIQa, XSum, ARC, HellaSwag).
 """
 
 from amuro_jax.errors import ConfigError
-from amuro_jax.lab import held, relations, stories, words
+from amuro_jax.lab import holdout, relations, stories, words
 from amuro_jax.lab.corpus import QUESTIONS
 from amuro_jax.lab.world import INSIDE, OUTSIDE, World, stream
 
-SHOT_ROWS = (
-    32  # rows of the training split of the multiple-choice sets, from which only shots are taken
-)
+# Rows of the training split of the multiple-choice sets, from which only shots are drawn.
+SHOT_ROWS = 32
 
 
 def make_sets(world: World, train_rows: int, test_rows: int) -> dict[str, dict[str, list[dict]]]:
-    """{set: {split: rows}}; labels are balanced, and no text of a test split stands in its training
+    """{set: {split: rows}}; labels are balanced, and no text of a test split is in its training
     split.
 
-    Tests of pairs compare words that no training row compares (`held`).
+    Tests of pairs compare words that no training row compares (`holdout`).
 
     Raises:
-        ConfigError: more rows asked for than the world has.
+        ConfigError: more rows than the world has.
     """
     sets = {}
     for name, make in {
@@ -29,13 +28,21 @@ def make_sets(world: World, train_rows: int, test_rows: int) -> dict[str, dict[s
         "lab_summary": _summary,
     }.items():
         texts = set()  # of both splits
-        test = _distinct(world.seed, name, make, (INSIDE, False), test_rows, texts, held.for_test)
+        test = _distinct(
+            world.seed, name, make, (INSIDE, False), test_rows, texts, holdout.for_test
+        )
         train = _distinct(
-            world.seed, f"{name}/train", make, (INSIDE, False), train_rows, texts, held.for_training
+            world.seed,
+            f"{name}/train",
+            make,
+            (INSIDE, False),
+            train_rows,
+            texts,
+            holdout.for_training,
         )
         sets[name] = {"train": _numbered(name, train), "test": _numbered(name, test)}
         other = _distinct(
-            world.seed, f"{name}_ood", make, (OUTSIDE, True), test_rows, set(), held.for_test
+            world.seed, f"{name}_ood", make, (OUTSIDE, True), test_rows, set(), holdout.for_test
         )
         sets[f"{name}_ood"] = {"test": _numbered(name, other)}
     sets["lab_attributes"] = _split(_attributes(world), test_rows, "lab_attributes")
@@ -91,7 +98,7 @@ def _question(rng, side, other, number):
 def _summary(rng, side, other, number):
     story = stories.make_story(rng, side)
     document = stories.tell(rng, story, other)
-    return {"document": document, "summary": stories.summarise(story)}, (document,)
+    return {"document": document, "summary": stories.summary_of(story)}, (document,)
 
 
 _IDS = {"lab_nli": ("idx", int), "lab_paraphrase": ("id", int), "lab_summary": ("id", str)}
@@ -107,7 +114,7 @@ def _numbered(name, rows):
 def _split(rows, test_rows, name):
     if len(rows) < test_rows + SHOT_ROWS:
         raise ConfigError(
-            f"{name} has {len(rows)} rows, {test_rows} + {SHOT_ROWS} are asked for",
+            f"{name} has {len(rows)} rows, {test_rows} + {SHOT_ROWS} are needed",
             where="config.test_rows",
             hint="ask for fewer",
         )

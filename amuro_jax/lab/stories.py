@@ -1,4 +1,4 @@
-"""Short stories: what happened, told in a few sentences.
+"""Short stories: an event in a few sentences.
 
 Their summary; questions about them with right and wrong answers.
 """
@@ -13,7 +13,7 @@ _PRONOUNS = {"she": ("she", "her"), "he": ("he", "him")}
 @dataclasses.dataclass(frozen=True)
 class Story:
     """What happened: `actor` went to `place`, got `thing` (a `getting` row of words), `friend` felt
-    `feeling` and was given it.
+    `feeling` and got it.
 
     Attributes:
         actor, friend: (name, pronoun).
@@ -94,7 +94,7 @@ def tell(rng, story: Story, other: bool = False, ending: bool = True) -> str:
     return " ".join(rng.choice(part) for part in parts).format(**_fields(story))
 
 
-def summarise(story: Story) -> str:
+def summary_of(story: Story) -> str:
     """One sentence with what counts."""
     return "{A} {did} a {thing} at the {place} for {B}.".format(**_fields(story))
 
@@ -109,7 +109,7 @@ _QUESTIONS = {
 
 
 def ask(rng, story: Story, side) -> tuple[str, str, list[str]]:
-    """(question, right answer, two wrong answers): the kind of the answers tells what is asked."""
+    """(question, right answer, two wrong answers): the kind of the answers shows the topic."""
     topic = rng.choice(list(_QUESTIONS))
     right = {
         "place": f"to the {story.place}",

@@ -48,7 +48,7 @@ def train_tokenizer(documents, vocab_size: int, min_frequency: int = 20) -> toke
 
 def write_tokenizer(tokenizer: tokenizers.Tokenizer, folder, max_length: int) -> None:
     """Writes the tokenizer's files, and generation_config.json with the ids that end and pad a
-    text; whole or absent.
+    text; complete or absent.
     """
     special = {"eos_token": EOS, "pad_token": PAD}
     flags = {

@@ -1,6 +1,6 @@
-"""Words of the laboratory's world. Names, things, places, times and trades are split in two: those
-of the fine-tuning sets, and others,
-kept for out-of-domain tests. Pre-training sees both halves; fine-tuning sees the first only.
+"""Words of the laboratory's world. Names, things, places, times and trades are split in two halves:
+those of the fine-tuning sets, and others, reserved for out-of-domain tests. Pre-training sees both
+halves; fine-tuning sees the first only.
 """
 
 # (name, pronoun)
@@ -32,8 +32,8 @@ OTHER_NAMES = (
     ("Freya", "she"),
     ("Rolf", "he"),
 )
-# Ways a person can be: two opposite poles, each of four words that mean the same. `held` says which
-# pairs of them only tests compare.
+# Ways a person can be: two opposite poles, each of four words that mean the same. `holdout` says
+# which pairs of them only tests compare.
 POLES = (
     (("happy", "glad", "cheerful", "merry"), ("sad", "gloomy", "downcast", "mournful")),
     (("rich", "wealthy", "prosperous", "affluent"), ("poor", "needy", "penniless", "destitute")),

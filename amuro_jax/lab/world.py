@@ -17,7 +17,7 @@ def stream(seed: int, name: str) -> random.Random:
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """The words a text may use: those of the fine-tuning sets, the ones kept out of them, or all.
+    """The words a text may use: those of the fine-tuning sets, the ones held out from them, or all.
 
     Attributes:
         names: (name, pronoun) pairs.

@@ -33,11 +33,9 @@ class Backend:
 
     Attributes:
         name: xla (all heads at once) | blocked (a few key heads at a time, so that scores stay in a
-            CPU's cache) |
-            trees (TPU kernel for every mask rule of `layout`; heads that it is not made for go to
-            splash) |
-            splash (TPU kernel for prefixes and segments) | cudnn (GPU kernel, 16-bit). A kernel
-            leaves to XLA what it is not made for.
+            CPU's cache) | trees (TPU kernel for every mask rule of `layout`; heads that it is not
+            made for go to splash) | splash (TPU kernel for prefixes and segments) | cudnn (GPU
+            kernel, 16-bit). A kernel leaves to XLA what it does not support.
         mesh: devices over which a kernel is spread; XLA's need none.
         segments: every own token sees earlier tokens of the same `enter` alone (plain, padded and
             packed layouts; no trees).
@@ -49,11 +47,11 @@ class Backend:
 
 
 def best_backend(platform: str, dtype, mesh: Mesh | None = None) -> Backend:
-    """The best way of a platform: the only place that decides.
+    """The best backend of a platform: the only function that decides.
 
     Kernels take 16-bit numbers only: a run in fp32 asks for exactness, and XLA keeps its precision
-    setting where kernels do not.
-    On CPU heads are not worked on one by one where the mesh splits them.
+    setting where kernels do not. On CPU heads are not worked on one by one where the mesh splits
+    them.
     """
     small = jnp.dtype(dtype).itemsize == 2
     if platform == "cpu":

@@ -1,5 +1,5 @@
 """Fused attention: our own kernel (`attention_trees`) and splash on TPU, cudnn on GPU. `choose`
-says what each is made for.
+says what each supports.
 
 splash knows causality and segments, not trees. So each block of keys is attended to separately, and
 the blocks are joined through the sums of their softmaxes. A shared prefix is seen by every real
@@ -25,7 +25,7 @@ LANES = 128  # of a TPU's vector unit: keys of a splash block come in multiples
 
 
 def choose(query_BTHK, blocks, window, backend):
-    """The kernel that `how` names, or one in its place that can take this; None: XLA's own."""
+    """The kernel that `how` names, or a fallback that supports this input; None: XLA's own."""
     if backend.name.startswith("trees") and not made_for(query_BTHK, blocks):
         backend = dataclasses.replace(backend, name=backend.name.replace("trees", "splash"))
     return (
@@ -69,9 +69,8 @@ def splash(query_BTHK, layout, slot_T, blocks, window, backend, interpret=False)
     parts = []
     if len(blocks) == 2:
         prefix = blocks[0]
-        keys = jnp.where(
-            prefix.layout.enter >= 0, 0, -2
-        )  # padding of queries and padding of keys do not meet either
+        # Padding of queries and padding of keys do not meet either.
+        keys = jnp.where(prefix.layout.enter >= 0, 0, -2)
         run = functools.partial(_over_prefix, interpret=interpret)
         parts.append(
             _spread(

@@ -2,12 +2,10 @@
 is computed there from the layout.
 
 The splash kernel of `attention_kernels` knows causality and equality of segments. Neither says that
-a token sees its ancestors in
-a prefix tree, nor a window that differs between the layers of a scan; so the mask rule of `layout`
-is evaluated here, per tile.
-Blocks of keys are walked one after another and never copied together: a prefix that all lines share
-stays on the chip while the
-lines of one head pass by. The rest is the online softmax of FlashAttention (arXiv 2205.14135).
+a token sees its ancestors in a prefix tree, nor a window that differs between the layers of a scan;
+so the mask rule of `layout` is evaluated here, per tile. Blocks of keys are walked one after
+another and never copied together: a prefix that all lines share stays on the chip while the lines
+of one head pass by. The rest is the online softmax of FlashAttention (arXiv 2205.14135).
 """
 
 import functools
@@ -27,7 +25,7 @@ SHORTEST = 32  # queries: a decoding step has one, and is bound by what it reads
 
 
 def suits(query_BTHK, blocks) -> bool:
-    """Whether the kernel is made for this: heads of a multiple of 128 channels, and more than a few
+    """Whether the kernel supports this: heads of a multiple of 128 channels, and more than a few
     queries.
     """
     _, length, _, width = query_BTHK.shape
@@ -192,6 +190,7 @@ def _kernel(spans, scale, window_ref, query_ref, of_query_ref, *refs):
         out_ref[0] = (mixed_ref[...] / jnp.where(total == 0, 1, total)).astype(out_ref.dtype)
 
 
+# Causality, windows and segments leave some tiles unseen.
 def _add_tile(
     scale,
     window_ref,
@@ -215,9 +214,7 @@ def _add_tile(
         & (position - position_k < window_ref[0])
     )
 
-    @pl.when(
-        jnp.max(seen.astype(jnp.int32)) > 0
-    )  # causality, windows and segments leave some tiles unseen
+    @pl.when(jnp.max(seen.astype(jnp.int32)) > 0)
     def _():
         contract_width = (((1,), (1,)), ((), ()))
         scores = (

@@ -48,7 +48,7 @@ class ModelConfig:
         norm_position: pre (on the sub-layer's input) | post (on its output, before the residual
             add).
         parallel_residual: attention and MLP read the same input (gpt_neox).
-        qk_norm: RMSNorm over the whole query and key width, before the head split.
+        qk_norm: RMSNorm over the full query and key width, before the head split.
         clip_qkv: clamp of queries, keys and values to ±value, or None.
         rotary_fraction: leading share of each head that is rotated.
         rope_in_fp32: rotate in fp32 (olmo*), else cos and sin are cast to the compute dtype first.
@@ -102,7 +102,7 @@ class ModelConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= most:
                 raise CheckpointError(
-                    f"{name} must be a whole number from 1 to {most}, got {str(value)[:80]!r}",
+                    f"{name} must be an integer from 1 to {most}, got {str(value)[:80]!r}",
                     where=f"model config: {name}",
                 )
         if self.activation not in ACTIVATIONS:

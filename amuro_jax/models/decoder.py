@@ -25,7 +25,7 @@ def stack_name(start: int, size: int) -> str:
 
 
 class Layer(nn.Module):
-    """One layer. Carries x; gives back the keys and values of its tokens where they are kept."""
+    """One layer. Carries x; returns the keys and values of its tokens where `keep` is set."""
 
     config: ModelConfig
     dtype: jnp.dtype

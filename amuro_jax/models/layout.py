@@ -36,8 +36,7 @@ def plain(length: int, batch: int = 1) -> Layout:
 
 
 def padded(mask_BT: np.ndarray) -> Layout:
-    """Layout of one sequence per line, True where a token is real; padding may be on either
-    side.
+    """Layout of one sequence per line, True where a token is real; padding may be on either side.
 
     Positions count real tokens only, so that left- and right-padded lines give the same numbers.
     """

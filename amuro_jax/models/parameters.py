@@ -45,7 +45,7 @@ def to_linen(params: dict) -> dict:
 
 
 def stack_layers(params: dict, stacks: tuple[int, ...]) -> dict:
-    """The same parameters with a tuple of `stacks` in place of the stack of all layers.
+    """The same parameters with a tuple of `stacks` instead of one stack of all layers.
 
     Args:
         stacks: layers in each: one is not stacked [...], more are [n, ...].
@@ -79,7 +79,7 @@ def unstack_layers(params: dict) -> dict:
 
 
 def stacks_of(params: dict) -> tuple[int, ...] | None:
-    """The sizes that `stack_layers` was given, or None where all layers are one stack."""
+    """The sizes passed to `stack_layers`, or None where all layers are one stack."""
     if not isinstance(params["layers"], tuple):
         return None
     kernels = [part["attention"]["query"]["kernel"] for part in params["layers"]]

@@ -41,9 +41,9 @@ def frequencies(rope: Rope, dim: int) -> tuple[np.ndarray, float]:
 def _wavelength_over_2pi(theta, dim):
     """theta ** (2i / dim), fp32 [dim // 2], to the last bit as torch has it.
 
-    At position 2,048 one unit in the last place of a frequency already moves logits by more than
-    all other rounding does, and checkpoints were trained with torch's: its exponents are rounded to
-    fp32, its power is exact to that. (numpy's fp32 power is up to 2 units off.)
+    At position 2,048 one unit in the last place (ulp) of a frequency already moves logits by more
+    than all other rounding does, and checkpoints were trained with torch's: its exponents are
+    rounded to fp32, its power is exact to that. (numpy's fp32 power is up to 2 units off.)
     """
     exponent = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
     return (np.float64(theta) ** exponent.astype(np.float64)).astype(np.float32)

@@ -133,7 +133,7 @@ class Results:
             draws = np.asarray(
                 statistic(np.stack([self.draws[cell["key"]] for cell in cells], axis=-1))
             )
-        return summarise(value, draws)
+        return estimate_from_draws(value, draws)
 
     @functools.cached_property
     def _sets(self) -> dict[str, dict]:
@@ -201,7 +201,7 @@ class Results:
         )
 
 
-def summarise(value: float, draws: np.ndarray) -> Estimate:
+def estimate_from_draws(value: float, draws: np.ndarray) -> Estimate:
     """An estimate from its value and draws [R].
 
     Undefined where a draw is (a base score of zero under a ratio).

@@ -52,7 +52,7 @@ PREFIXES = (
 # Hidden states wanted of a line.
 QUERY_POSITIONS = (8, 32, 128, 512, 2048)
 
-# `cut` takes several small pieces in place of a large one where they leave at least a quarter of it
+# `cut` takes several small pieces instead of a large one where they leave at least a quarter of it
 # out, which is worth more than the launches; with more than four of them it is not.
 WORTH_CUTTING = 0.75
 MOST_PIECES = 4
@@ -77,7 +77,7 @@ def round_up(length: int, sizes: tuple[int, ...]) -> int:
 
 
 def cut(count: int, sizes: tuple[int, ...]) -> list[int]:
-    """Splits `count` items into pieces of the given sizes (ascending), the last piece padded.
+    """Splits `count` items into pieces of the sizes `sizes` (ascending), the last piece padded.
 
     Few pieces, little padding.
     """

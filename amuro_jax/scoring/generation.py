@@ -82,19 +82,17 @@ class Generator:
         length = length_B[:, None]
         layout = begun(prefix_length + jnp.where(slot < length, slot, 0), length)
         last = jnp.maximum(length_B - 1, 0)[:, None]
-        hidden, kept = self.programs.forward(
+        hidden, new = self.programs.forward(
             params, tokens_BT, layout, cache=KVCache(prefix=prefix), keep=True, query_positions=last
         )
-        kept = kept.unstacked() if self.unstacked else kept
-        return kept.widened(capacity), hidden[:, 0]
+        new = new.unstacked() if self.unstacked else new
+        return new.widened(capacity), hidden[:, 0]
 
     def _start(self, params, last, length_B, prefix_length, request_B, seed, sampling):
-        """The state of all rows after their contexts, and the first new token of each for the
-        host.
-        """
-        made = jnp.zeros_like(length_B)
-        token = self._draw(params, jnp.concatenate(last), request_B, made, seed, sampling)
-        return {"position": prefix_length + length_B, "made": made, "token": token}, token
+        """State of all rows after their contexts, and the first new token of each for the host."""
+        count = jnp.zeros_like(length_B)
+        token = self._draw(params, jnp.concatenate(last), request_B, count, seed, sampling)
+        return {"position": prefix_length + length_B, "count": count, "token": token}, token
 
     def _steps(self, params, state, prefix, request_B, eos_E, seed, ring_slot, room, sampling):
         """STEPS more tokens of each row; keys and values go into the ring, from `ring_slot` on.
@@ -102,7 +100,7 @@ class Generator:
         They go into a small buffer of their own, and from there into the large one at once: XLA
         copies in every step what it writes to.
         """
-        past, made = state["cache"], state["made"]
+        past, count = state["cache"], state["count"]
         rows = state["token"].shape[0]
         recent = empty(self.programs.config, rows, STEPS, self.programs.dtype, self.stacks)
 
@@ -111,11 +109,11 @@ class Generator:
             zeros = jnp.zeros((rows, 1), jnp.int32)
             layout = Layout(state["position"][:, None] + number, zeros, zeros + 1)
             cache = KVCache(prefix=prefix, past=past, buffer=recent, length=number)
-            hidden, kept = self.programs.forward(
+            hidden, keys = self.programs.forward(
                 params, token[:, None], layout, cache=cache, keep=True
             )
-            recent = cache.append(kept).buffer
-            new = self._draw(params, hidden[:, 0], request_B, made + number + 1, seed, sampling)
+            recent = cache.append(keys).buffer
+            new = self._draw(params, hidden[:, 0], request_B, count + number + 1, seed, sampling)
             ended = jnp.any(token[:, None] == eos_E, axis=1)
             new = jnp.where(ended, token, new)
             return (new, recent), new
@@ -125,14 +123,14 @@ class Generator:
         return {
             "cache": cache,
             "position": state["position"] + STEPS,
-            "made": made + STEPS,
+            "count": count + STEPS,
             "token": token,
         }, tokens.T
 
     def _draw(self, params, hidden_BD, request_B, made_B, seed, sampling):
         """The next token of each row; NON_FINITE where its logits are not finite."""
         if sampling.temperature == 0:
-            normaliser, token = self.programs.summarise(params, hidden_BD)
+            normaliser, token = self.programs.logsumexp_and_best(params, hidden_BD)
             return jnp.where(jnp.isfinite(normaliser), token, NON_FINITE)
         scores = self.programs.all_columns(params, hidden_BD) / sampling.temperature
         finite = jnp.isfinite(jnp.max(scores, axis=-1))
@@ -140,7 +138,7 @@ class Generator:
             scores = _nucleus(scores, sampling.top_p)
         key = jax.random.key(seed)
         keys = jax.vmap(
-            lambda request, made: jax.random.fold_in(jax.random.fold_in(key, request), made)
+            lambda request, count: jax.random.fold_in(jax.random.fold_in(key, request), count)
         )(request_B, made_B)
         token = jax.vmap(jax.random.categorical)(keys, scores).astype(jnp.int32)
         return jnp.where(finite, token, NON_FINITE)
@@ -153,10 +151,11 @@ class Generator:
         count, step = batch.sizes(
             1 if self.programs.mesh is None else batch_divisor(self.programs.mesh)
         )
+        # Static, so that another seed is no other program.
         seed, way = (
             put(np.uint32(sampling.seed % 2**32)),
             dataclasses.replace(sampling, seed=0),
-        )  # static, so that another seed is no other program
+        )
         work = _Work(params, batch, prefix, put(np.int32(prefix_length)), seed, way)
         state, token = self._begin(work, count, step)
         layers, before = (
@@ -169,13 +168,13 @@ class Generator:
         request = pad_rows(np.asarray(batch.requests[:count], np.int32), count, 0)
         rows.add(range(count), token)
         while not rows.over:
-            if taken := rows.refill(step):
-                places, numbers = zip(*taken, strict=True)
+            if refilled := rows.refill(step):
+                slots, numbers = zip(*refilled, strict=True)
                 state, token = self._take(
-                    work, state, np.asarray(places, np.int32), numbers, count, step
+                    work, state, np.asarray(slots, np.int32), numbers, count, step
                 )
-                request[list(places)] = [batch.requests[number] for number in numbers]
-                rows.add(places, token)
+                request[list(slots)] = [batch.requests[number] for number in numbers]
+                rows.add(slots, token)
                 continue
             state, token = self._more(
                 layers,
@@ -195,7 +194,7 @@ class Generator:
         """The state of `count` rows that hold the first texts of a batch, read `step` at a time,
         and the first token of each [count, 1].
         """
-        kept, last, contexts = [], [], len(work.batch.contexts)
+        parts, last, contexts = [], [], len(work.batch.contexts)
         for first in range(0, count, step):
             if first < contexts:
                 read, hidden = self._contexts(
@@ -203,9 +202,9 @@ class Generator:
                 )
             else:  # rows that only fill the batch up hold whatever was read last
                 read = jax.tree.map(jnp.copy, read)
-            kept, last = [*kept, read], [*last, hidden]
+            parts, last = [*parts, read], [*last, hidden]
         state, token = self._first_tokens(work, last, range(min(count, contexts)), count)
-        cache = self._join(kept) if len(kept) > 1 else kept[0]
+        cache = self._join(parts) if len(parts) > 1 else parts[0]
         return state | {"cache": cache}, token
 
     def _take(self, work, state, rows, numbers, count, step):
@@ -264,12 +263,12 @@ def generate(generator, limits, params, requests, *, eos, stopped, sampling, eac
     def finish(batch, number, tokens):
         index = batch.requests[number]
         stop = stopped and functools.partial(stopped, index)
-        made = ending(tokens, batch.limits[number], eos, stop)
-        if made:
-            results[index] = made
+        ended = ending(tokens, batch.limits[number], eos, stop)
+        if ended:
+            results[index] = ended
             if each:
-                each(index, made)
-        return made
+                each(index, ended)
+        return ended
 
     rows = limits.rows(_longest(requests))
     for prefix_tokens, batches in plan_batches(
@@ -317,6 +316,6 @@ def _replaced(state, new, row_N):
     """The state with other texts in the rows that `row` names; past the last: none."""
     scalars = {
         name: state[name].at[row_N].set(new[name], mode="drop")
-        for name in ("position", "made", "token")
+        for name in ("position", "count", "token")
     }
     return scalars | {"cache": state["cache"].with_rows(new["cache"], row_N)}

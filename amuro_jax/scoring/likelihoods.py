@@ -1,6 +1,4 @@
-"""Runs a `ScoringPlan`: a few batches of packed lines are in flight, halved when memory runs
-out.
-"""
+"""Runs a `ScoringPlan`: a few batches of packed lines in flight, halved when memory runs out."""
 
 import collections
 
@@ -91,11 +89,11 @@ class _LineRunner:
 
 
 def head_calls(position: np.ndarray, target: np.ndarray):
-    """Cuts (place of the hidden state, target) pairs, ascending by place, into calls of the head of
-    a few fixed sizes.
+    """Cuts (position of the hidden state, target) pairs, in order of position, into calls of the
+    head of a few fixed sizes.
 
     Yields:
-        (first, end, places [A], row of each pair [M], targets [M]), padded.
+        (first, end, positions [A], row of each pair [M], targets [M]), padded.
     """
     fresh = (
         np.concatenate([[True], position[1:] != position[:-1]])
@@ -106,9 +104,8 @@ def head_calls(position: np.ndarray, target: np.ndarray):
     done = 0
     for rows in buckets.cut(len(bounds) - 1, HEAD_POSITIONS):
         goal, limit = min(done + rows, len(bounds) - 1), rows * TARGETS_PER_POSITION
-        for first in range(
-            bounds[done], bounds[goal], limit
-        ):  # more than one call where positions have many targets
+        # More than one call where positions have many targets.
+        for first in range(bounds[done], bounds[goal], limit):
             end = min(first + limit, bounds[goal])
             positions, row = np.unique(position[first:end], return_inverse=True)
             padded = ((positions, rows), (row, limit), (target[first:end], limit))

@@ -48,7 +48,7 @@ class Limits:
         """
         now = self.lines(width)
         if now < tried:
-            return  # a batch before this one found out
+            return  # a batch before this one has shrunk them already
         if now <= self.divisor:
             raise memory.too_large(
                 f"{now} lines of {width} tokens", error, self.estimate

@@ -1,8 +1,8 @@
 """How much of a device's memory the scorer's programs take, and so how large its batches may be.
 
 The figures are bounds from shapes, checked against the compiler's own account in
-tests/scoring/test_memory.py. What they
-miss is caught when it happens: out of memory, the work goes on in halves.
+tests/scoring/test_memory.py. What they miss is caught when it happens: out of memory, the work goes
+on in halves.
 """
 
 import dataclasses
@@ -63,9 +63,8 @@ class Memory:
         `prefix` slots.
         """
         c, size = self.config, self.itemsize
-        scores = (
-            self.heads * (width + prefix) * (8 + size)
-        )  # two fp32 copies where blocks are joined, and the weights
+        # Two fp32 copies where blocks are joined, and the weights.
+        scores = self.heads * (width + prefix) * (8 + size)
         projected = 2 * (c.num_heads + 2 * c.num_kv_heads) * c.head_dim // self.shards * size
         mlp = (2 + c.gated_mlp) * c.mlp_size // self.shards * size
         return self.layer + tokens * (max(scores + projected, mlp) + 3 * c.hidden_size * size)
@@ -93,9 +92,8 @@ class Memory:
 
     def batch_tokens(self, width: int, prefix: int) -> int:
         """The largest power of two of tokens per device that fits, between LEAST and `most`."""
-        in_flight = (
-            3 * self.config.hidden_size * self.itemsize
-        )  # hidden states of the batches in flight
+        # Hidden states of the batches in flight.
+        in_flight = 3 * self.config.hidden_size * self.itemsize
         room = self.free - self.key_bytes(prefix)
         return _halve_until(
             self.most,
@@ -126,9 +124,8 @@ class Memory:
             - self.head_bytes()
             - self.line_bytes(LEAST, capacity, prefix)
         )
-        return _halve_until(
-            most, 1, lambda n: 2 * n * self.key_bytes(capacity) <= room
-        )  # the buffer, and one that is being made from it
+        # The buffer, and one that is being built from it.
+        return _halve_until(most, 1, lambda n: 2 * n * self.key_bytes(capacity) <= room)
 
 
 def _halve_until(size, least, fits):
@@ -152,9 +149,8 @@ def memory_of(config, mesh, dtype, strategy) -> Memory:
         1 if mesh is None else mesh.shape["tensor"],
     )
     parameters, layer = _parameter_bytes(config, mesh, dtype)
-    if (
-        on_cpu and size < 4
-    ):  # XLA computes in fp32 there, with a converted copy of all layers beside the parameters
+    # XLA computes in fp32 there, with a converted copy of all layers beside the parameters.
+    if on_cpu and size < 4:
         layer, size = 3 * layer * config.num_layers, 4
     local = [device for device in devices if device.process_index == jax.process_index()] or devices
     limit, used = min((limit_of(device) for device in local), key=lambda pair: pair[0] - pair[1])

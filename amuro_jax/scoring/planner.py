@@ -2,10 +2,9 @@
 side under the tree mask. No jax.
 
 A sequence is a context with all but the last token of a continuation: what the model must read.
-Sequences with a long
-common prefix form a group; the prefix is computed once. What is left of them is laid into lines of
-a few fixed widths,
-neighbours that share more (the choices of one query) as a tree.
+Sequences with a long common prefix form a group; the prefix is computed once. What is left of them
+is laid into lines of a few fixed widths, neighbours that share more (the choices of one query) as a
+tree.
 """
 
 import dataclasses
@@ -46,12 +45,12 @@ class Lines:
 
 @dataclasses.dataclass(frozen=True)
 class ScoringPlan:
-    """Everything there is to compute for a list of requests; made once, run for every checkpoint.
+    """All that is computed for a list of requests; built once, run for every checkpoint.
 
     Attributes:
         lines: by group and width.
         request_of: request of each continuation [C]; `lengths`: its tokens [C].
-        num_requests: requests, in the order given.
+        num_requests: number of requests.
         plain_tokens: what one forward pass per continuation would read.
         new_tokens: what is read: prefixes and real tokens of lines.
         padded_tokens: prefixes and lines, padding included.
@@ -86,7 +85,7 @@ class ScoringPlan:
         ]
 
 
-def make_plan(
+def plan_requests(
     requests: list[Request],
     cost: buckets.Cost,
     batch_tokens: int = 1024,
@@ -169,7 +168,7 @@ def capacity(prefix: int) -> int:
 class _Members:
     """One group in sorted order; `shared` and `length` are by member, in tokens."""
 
-    group: tree.Group
+    group: tree.PrefixGroup
     order: np.ndarray
     shared: np.ndarray
     length: np.ndarray
@@ -285,12 +284,11 @@ class _Builder:
 
 
 def _query_positions(line, slot, rows, width):
-    """`Lines.query_positions`, and the place there of each (line, slot) [M], which ascend."""
+    """`Lines.query_positions`, and in it the index of each (line, slot) [M], in ascending order."""
     fresh = np.concatenate([[True], (line[1:] != line[:-1]) | (slot[1:] != slot[:-1])])
     number = np.cumsum(fresh) - 1
-    first = np.searchsorted(
-        line[fresh], np.arange(rows)
-    )  # of each line, among the different positions
+    # Of each line, among the different positions.
+    first = np.searchsorted(line[fresh], np.arange(rows))
     query = number - first[line]
     size = next((size for size in buckets.QUERY_POSITIONS if size > query.max()), width)
     if size > width // 2:

@@ -99,8 +99,8 @@ class Programs:
         if self.mesh is None:
             return jnp.asarray(array)
         if batch_axis is None:
-            return processes.place(array, self.replicated)
-        return processes.place(array, sharding.batch_sharding(self.mesh, array.ndim, batch_axis))
+            return processes.put(array, self.replicated)
+        return processes.put(array, sharding.batch_sharding(self.mesh, array.ndim, batch_axis))
 
     def forward(self, params, tokens, layout, **more):
         """`models.forward.forward` of this configuration."""
@@ -139,13 +139,13 @@ class Programs:
         )
         return hidden.reshape(-1, hidden.shape[-1])
 
-    def _head(self, params, hidden_ND, place_A, row_M, target_M):
+    def _head(self, params, hidden_ND, position_A, row_M, target_M):
         """Log-probability of each target [M] and whether it is the most probable token [M].
 
-        `row` points into `place`.
+        `row` points into `position`.
         """
-        hidden_AD = jnp.take(hidden_ND, place_A, axis=0)
-        normaliser, best = self.summarise(params, hidden_AD)
+        hidden_AD = jnp.take(hidden_ND, position_A, axis=0)
+        normaliser, best = self.logsumexp_and_best(params, hidden_AD)
         score = self.score(params, jnp.take(hidden_AD, row_M, axis=0), target_M)
         return score - jnp.take(normaliser, row_M), jnp.take(best, row_M) == target_M
 
@@ -161,7 +161,7 @@ class Programs:
             preferred_element_type=jnp.float32,
         )
 
-    def summarise(self, params, hidden_AD):
+    def logsumexp_and_best(self, params, hidden_AD):
         """Log-sum-exp over the vocabulary and its most probable token (the first of equals), a
         chunk of columns at a time.
         """

@@ -14,7 +14,7 @@ from amuro_jax.scoring.requests import Generation, NonFiniteError, Request
 ROWS = (1, 4, 16, 64, 256, 1024)  # of a buffer: few sizes, few programs
 # Finer than for lines: every slot of the buffer is read at every step.
 WIDTHS = tuple(sorted({48, 80, *buckets.WIDTHS}))
-NON_FINITE = -1  # in the place of a token whose logits are not finite
+NON_FINITE = -1  # instead of a token whose logits are not finite
 STEPS = 4  # new tokens between two looks at the text
 # Of widths of one batch: a row is as wide as the longest context that it holds, one after another.
 SPREAD = 2
@@ -156,9 +156,8 @@ def plan_batches(requests: list[Request], rows: int, batch_tokens: int, max_leng
                 f"do not fit a context of {max_length}"
             )
             raise DataError(what, where=f"request {index}", hint="drop shots or cut the document")
-    room = (
-        -(-max((request.max_new_tokens for request in requests), default=0) // STEPS) * STEPS
-    )  # one size for all: fewer programs
+    # One size for all: fewer programs.
+    room = -(-max((request.max_new_tokens for request in requests), default=0) // STEPS) * STEPS
     contexts = [np.asarray(request.context, np.int32) for request in requests]
     order, lcp = tree.sort_sequences(contexts)
     length = np.asarray([len(contexts[i]) for i in order], np.int64)

@@ -33,7 +33,7 @@ class Scorer:
         batch_tokens: tokens of one batch of lines; 0: what the devices' memory allows (`memory`).
         attention: a name of `models.attention.Backend`; "": the best of the platform.
         vocab_chunk: vocabulary columns of one step of the head; 0: all at once; -1: by `strategy`.
-        cache_folder: where compiled programs are kept between runs; None: not kept.
+        cache_folder: cache of compiled programs between runs; None: no cache.
 
     Attributes:
         limits: sizes of batches as used now.
@@ -76,8 +76,8 @@ class Scorer:
         return self.programs.place(params)
 
     def plan(self, requests: list[Request]) -> ScoringPlan:
-        """The work of `requests`, to be made once and run for every checkpoint."""
-        plan = planner.make_plan(
+        """The plan of `requests`, built once and run for every checkpoint."""
+        plan = planner.plan_requests(
             requests,
             self.cost,
             self.limits.batch_tokens,
@@ -90,7 +90,7 @@ class Scorer:
         return plan
 
     def plan_once(self, source) -> ScoringPlan:
-        """The plan of `source.requests`, made at the first call and forgotten with `source`, which
+        """The plan of `source.requests`, built at the first call and dropped with `source`, which
         is known by its identity.
         """
         if source not in self._plans:
@@ -98,7 +98,7 @@ class Scorer:
         return self._plans[source]
 
     def loglikelihoods(self, params, requests: list[Request] | ScoringPlan) -> list[Likelihoods]:
-        """Log-probability of every continuation given its context, in request order; takes requests
+        """Log-probability of every continuation after its context, in request order; takes requests
         or their plan.
 
         Raises:
@@ -187,6 +187,5 @@ def keep_programs(folder) -> None:
     jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
-    jax.config.update(
-        "jax_persistent_cache_enable_xla_caches", "none"
-    )  # a path in programs' keys (jax 0.10.2): a moved folder would miss
+    # A path in programs' keys (jax 0.10.2): a moved folder would miss.
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")

@@ -1,4 +1,4 @@
-"""How the scorer's programs are laid out on one kind of device: the only place that decides."""
+"""How the scorer's programs are laid out on one kind of device: the only module that decides."""
 
 import dataclasses
 

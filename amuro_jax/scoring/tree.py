@@ -12,7 +12,7 @@ import numpy as np
 
 LEVELS = (0, 16, 32, 64, 128, 256, 512, 1024)  # prefix lengths at which groups are tried
 # Neighbours go into one line as a tree where they share at least this part of what follows the
-# prefix: with less, the freedom to pack them apart saves more padding than the shared tokens.
+# prefix: with less, packing them separately saves more padding than the shared tokens.
 TREE_SHARE = 0.15
 
 
@@ -36,8 +36,8 @@ def common_prefix(left: np.ndarray, right: np.ndarray) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class Group:
-    """Members (places in sorted order) that are scored behind one prefix of `prefix` tokens."""
+class PrefixGroup:
+    """Members (indices in sorted order) that are scored behind one prefix of `prefix` tokens."""
 
     members: np.ndarray
     prefix: int
@@ -45,7 +45,7 @@ class Group:
 
 def partition(
     lcp: np.ndarray, limit: np.ndarray, length: np.ndarray, overhead: float
-) -> list[Group]:
+) -> list[PrefixGroup]:
     """Groups with a prefix each, at the level of the tree where the least work is left.
 
     Args:
@@ -67,9 +67,8 @@ def partition(
 
 
 def _new_tokens(group, lcp, limit, length):
-    own = np.where(
-        lcp > limit, length - lcp, length - group.prefix
-    )  # a further continuation of the same context adds itself only
+    # A further continuation of the same context adds itself only.
+    own = np.where(lcp > limit, length - lcp, length - group.prefix)
     return int(np.sum(own[group.members]))
 
 
@@ -92,7 +91,7 @@ def _group(members, lcp, limit, worth):
     between = shared_between(lcp, members)
     prefix = int(min(between[1:].min(initial=2**30), limit[members].min()))
     contexts = int(np.sum(between[1:] <= limit[members[1:]]))  # besides the first
-    return Group(members, prefix if prefix * contexts > worth else 0)
+    return PrefixGroup(members, prefix if prefix * contexts > worth else 0)
 
 
 def shared_between(lcp: np.ndarray, members: np.ndarray) -> np.ndarray:
@@ -132,7 +131,7 @@ def make_units(
 def pack(sizes: list[int], width: int) -> list[list[int]]:
     """Best-fit decreasing: lines of items whose sizes add to at most `width`.
 
-    Items in a line keep their given order.
+    Items in a line keep their order.
     """
     lines: list[list[int]] = []
     rooms: list[int] = []  # ascending free rooms that some line has

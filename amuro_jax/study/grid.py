@@ -6,7 +6,6 @@ from amuro_jax import config as configuration
 from amuro_jax.config import FineTune, ProtocolName, Recipe, Role, StudyConfig, require
 from amuro_jax.data import formats, protocols
 from amuro_jax.data.registry import TASKS, get_task
-from amuro_jax.data.task import Use
 from amuro_jax.errors import ConfigError
 from amuro_jax.records import Cell, ModelRef
 
@@ -72,7 +71,7 @@ def _may_be_crossed(config, task):
     """A fine-tuning set of the study, unless its own roles say otherwise."""
     tuned = {_name(entry.task) for entry in config.fine_tunes}
     registered = task in TASKS  # its roles are the published study's, whatever is tuned on
-    return Use.CROSS_TASK in get_task(task).roles and (registered or _name(task) in tuned)
+    return Role.CROSS_TASK in get_task(task).roles and (registered or _name(task) in tuned)
 
 
 def task_of(config: StudyConfig, name: str) -> str:

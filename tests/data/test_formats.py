@@ -9,7 +9,7 @@ from amuro_jax.data import formats
 from amuro_jax.data.protocols import PAPER, STRICT, published_averages, resolve
 from amuro_jax.data.queries import build_queries
 from amuro_jax.data.registry import TASKS, get_task
-from amuro_jax.data.task import Source, Task, quirk
+from amuro_jax.data.task import DataSource, Task, quirk
 from amuro_jax.data.types import Example
 from amuro_jax.errors import ConfigError
 
@@ -251,7 +251,7 @@ def test_llmbar_is_the_released_conversation(tmp_path):
 
 
 def test_every_quirk_changes_fields_that_there_are():
-    fields = {field.name for kind in (Task, Source) for field in dataclasses.fields(kind)}
+    fields = {field.name for kind in (Task, DataSource) for field in dataclasses.fields(kind)}
     for task in TASKS.values():
         for entry in task.quirks:
             assert entry.switch in STRICT.switches() and set(dict(entry.changes)) <= fields

@@ -13,7 +13,7 @@ import pytest
 from amuro_jax.data import sources
 from amuro_jax.data.protocols import PAPER, STRICT
 from amuro_jax.data.registry import TASKS, get_task
-from amuro_jax.data.task import Source, Task
+from amuro_jax.data.task import DataSource, Task
 from amuro_jax.errors import ConfigError, DataError
 from amuro_jax.storage import Storage
 
@@ -106,7 +106,7 @@ def test_rows_through_the_datasets_library(tmp_path):
         "classification",
         "nli",
         "mnli",
-        Source(str(tmp_path / "hub"), "far", test=("train",)),
+        DataSource(str(tmp_path / "hub"), "far", test=("train",)),
         MNLI.columns,
         MNLI.labels,
     )

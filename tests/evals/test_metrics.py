@@ -70,7 +70,7 @@ def text_row(index, prediction, reference, **more):
 
 def test_classification_by_hand():
     rows = [label_row(0, 0, 0.9), label_row(1, 0, 0.8), label_row(2, 1, 0.6), label_row(3, 1, 0.2)]
-    found = metrics.summarise(rows, bootstrap=500)
+    found = metrics.metrics_record(rows, bootstrap=500)
     assert (found["metric"], found["value"], found["n"], found["majority"], found["chance"]) == (
         "accuracy",
         0.75,
@@ -101,8 +101,8 @@ def test_classification_by_hand():
 def test_a_data_frame_read_back_from_parquet_gives_the_same(tmp_path):
     rows = [label_row(i, i % 2, 0.1 + 0.8 * (i % 3) / 2, group=f"g{i % 2}") for i in range(12)]
     pd.DataFrame(rows).to_parquet(tmp_path / "rows.parquet")
-    again = metrics.summarise(pd.read_parquet(tmp_path / "rows.parquet"))
-    assert again == metrics.summarise(rows)
+    again = metrics.metrics_record(pd.read_parquet(tmp_path / "rows.parquet"))
+    assert again == metrics.metrics_record(rows)
     assert {"group_g0", "group_g1"} <= set(again["extra"])
 
 
@@ -116,15 +116,15 @@ def test_multiple_choice_has_four_normalisations_and_the_primary_names_the_value
         ),  # raw right, per token right, per character wrong, unconditional wrong
     ]
     accuracies = {
-        name: metrics.summarise(rows, primary=name, bootstrap=0)["value"]
+        name: metrics.metrics_record(rows, primary=name, bootstrap=0)["value"]
         for name in metrics.NORMALISATIONS
     }
     assert accuracies == {"raw": 0.5, "per_token": 1.0, "per_char": 0.0, "unconditional": 0.5}
-    extra = metrics.summarise(rows, primary="per_token", bootstrap=0)["extra"]
+    extra = metrics.metrics_record(rows, primary="per_token", bootstrap=0)["extra"]
     assert {
         name: extra[f"accuracy_{name}"] for name in metrics.NORMALISATIONS
     } == accuracies and extra["primary"] == "per_token"
-    assert metrics.summarise(rows, bootstrap=0)["prior"] == 0.5
+    assert metrics.metrics_record(rows, bootstrap=0)["prior"] == 0.5
     assert [row["predicted"] for row in metrics.apply_primary(rows, "per_token")] == [1, 0]
 
 
@@ -142,7 +142,7 @@ def test_generation_and_its_baselines():
         text_row(1, "", "a dog", ended="length"),
         text_row(2, "a bird", "a bird"),
     ]
-    found = metrics.summarise(rows, bootstrap=200)
+    found = metrics.metrics_record(rows, bootstrap=200)
     assert found["metric"] == "rougeL" and found["majority"] is None
     assert found["value"] == pytest.approx((2 * 0.75 / 1.75 + 0 + 1) / 3)
     assert found["extra"]["empty"] == pytest.approx(1 / 3) and found["extra"][
@@ -151,14 +151,14 @@ def test_generation_and_its_baselines():
     assert found["chance"] == pytest.approx((0 + 0.5 + 0) / 3)
     assert found["prior"] == pytest.approx(0.0)
     with_bits = [row | {"reference_logprob": -8 * math.log(2)} for row in rows]
-    assert metrics.summarise(with_bits)["extra"]["bits_per_byte"] == pytest.approx(
+    assert metrics.metrics_record(with_bits)["extra"]["bits_per_byte"] == pytest.approx(
         24 / (17 + 6 + 7)
     )
 
 
 def test_midpoint_is_the_published_statistic():
     rows = [label_row(i, 0, 0.9 if i else 0.1) for i in range(20)]
-    mean, middle = metrics.summarise(rows), metrics.summarise(rows, statistic="midpoint")
+    mean, middle = metrics.metrics_record(rows), metrics.metrics_record(rows, statistic="midpoint")
     assert (
         mean["value"] == 0.95
         and middle["value"] == pytest.approx((mean["low"] + mean["high"]) / 2)
@@ -175,7 +175,7 @@ def test_free_answers_without_label():
         "prediction": "?",
     }
     rows = [label_row(i, i % 2, 0.9) | silent for i in range(4)]
-    found = metrics.summarise(rows)
+    found = metrics.metrics_record(rows)
     assert (
         found["value"] == 0
         and found["extra"]["unanswered"] == 1
@@ -186,9 +186,9 @@ def test_free_answers_without_label():
 
 def test_no_rows_is_an_error():
     with pytest.raises(DataError, match="no rows"):
-        metrics.summarise([])
+        metrics.metrics_record([])
     with pytest.raises(DataError, match="unknown normalisation"):
-        metrics.summarise([label_row(0, 0, 0.5)], primary="sideways")
+        metrics.metrics_record([label_row(0, 0, 0.5)], primary="sideways")
 
 
 def test_comparisons_align_rows_and_are_corrected_together():
@@ -221,5 +221,5 @@ def test_gsm8k_is_scored_by_its_number():
         text_row(0, "#### 4", "#### 4", metric="exact_number", score=1.0),
         text_row(1, "#### 5", "#### 6", metric="exact_number", score=0.0),
     ]
-    found = metrics.summarise(rows)
+    found = metrics.metrics_record(rows)
     assert found["metric"] == "exact_number" and found["value"] == 0.5 and found["chance"] == 0

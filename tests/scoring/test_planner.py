@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from amuro_jax.errors import DataError
 from amuro_jax.scoring import buckets, tree
-from amuro_jax.scoring.planner import make_plan
+from amuro_jax.scoring.planner import plan_requests
 from amuro_jax.scoring.requests import Request
 
 COST = buckets.Cost(2e8, 4e4)
@@ -38,7 +38,7 @@ def seen_sequence(lines, line, slot):
 @settings(max_examples=150, deadline=None)
 def test_each_target_is_predicted_from_its_own_sequence(requests, batch_tokens, shared):
     requests = [Request((7,) * shared + r.context, r.continuations) for r in requests]
-    plan = make_plan(requests, COST, batch_tokens)
+    plan = plan_requests(requests, COST, batch_tokens)
     expected = [
         ((*r.context, *continuation[:step]), target)
         for r in requests
@@ -79,7 +79,7 @@ def test_a_shared_prefix_is_read_once():
         Request((*shots, *rng.integers(0, 5000, 50).tolist()), ((1, 2), (3,), (4, 5, 6)))
         for _ in range(100)
     ]
-    plan = make_plan(requests, COST)
+    plan = plan_requests(requests, COST)
     assert [len(lines.prefix) for lines in plan.lines] == [400]
     assert plan.new_tokens == 400 + 100 * (50 + 1 + 2)
     assert plan.padded_tokens < 1.25 * plan.new_tokens
@@ -92,12 +92,12 @@ def test_two_families_of_shots_get_a_prefix_each():
     requests = [
         Request((*shots[i % 2], *rng.integers(0, 5000, 40).tolist()), ((1,),)) for i in range(120)
     ]
-    assert sorted(len(lines.prefix) for lines in make_plan(requests, COST).lines) == [300, 300]
+    assert sorted(len(lines.prefix) for lines in plan_requests(requests, COST).lines) == [300, 300]
 
 
 def test_choices_of_one_query_stand_in_one_line_as_a_tree():
     requests = [Request(tuple(range(10, 60)), ((1, 2, 3), (1, 2, 4), (5, 6)))]
-    (lines,) = make_plan(requests, COST).lines
+    (lines,) = plan_requests(requests, COST).lines
     assert (lines.enter >= 0).sum() == 50 + 2 + 1  # the context once, "1 2" once, "5" once
 
 
@@ -111,5 +111,5 @@ def test_choices_of_one_query_stand_in_one_line_as_a_tree():
 )
 def test_requests_that_cannot_be_scored_are_named(bad, words):
     with pytest.raises(DataError, match=words) as error:
-        make_plan([Request((1,), ((2,),)), bad], COST, max_length=8)
+        plan_requests([Request((1,), ((2,),)), bad], COST, max_length=8)
     assert error.value.where == "request 1"

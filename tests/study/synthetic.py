@@ -196,7 +196,7 @@ def _write_cell(store, given, cell, draws, steps, truth, weights):
         protocol="strict",
         switches={"no_stop": False},
         scoring=given.scoring,
-        metrics=metrics.summarise(rows, bootstrap=300),
+        metrics=metrics.metrics_record(rows, bootstrap=300),
         provenance=_provenance(weights),
         context=512,
         seconds=1.0,

@@ -61,7 +61,7 @@ def read_eos_ids(hf: dict) -> tuple[int, ...]:
     """The ids in `eos_token_id` of a config.json or generation_config.json: one, several or none.
 
     Raises:
-        CheckpointError: something else than whole numbers.
+        CheckpointError: not integers.
     """
     stated = hf.get("eos_token_id")
     ids = stated if isinstance(stated, list) else [] if stated is None else [stated]

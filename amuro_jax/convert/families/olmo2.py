@@ -1,4 +1,4 @@
-"""OLMo-2: RMSNorm on the sub-layers' outputs, norm of queries and keys over their whole width."""
+"""OLMo-2: RMSNorm on the sub-layers' outputs, norm of queries and keys over their full width."""
 
 from amuro_jax.convert.families import llama
 from amuro_jax.convert.families.rope import read_rope, write_rope

@@ -33,7 +33,7 @@ _KNOWN = {"rope_type", "type", "rope_theta", "partial_rotary_factor", *_FIELDS}
 
 
 def read_rope(hf: dict, default_theta: float = 10000.0, layer_type: str | None = None) -> Rope:
-    """Rope of an HF config; `layer_type` picks one where the settings are given per type of layer.
+    """Rope of an HF config; `layer_type` picks one where the settings are per type of layer.
 
     Raises:
         CheckpointError: a kind or a field of scaling that this decoder does not have.
