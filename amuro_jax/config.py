@@ -76,7 +76,8 @@ class Remat(enum.StrEnum):
     """What the backward pass computes again instead of keeping."""
 
     NONE = "none"
-    DOTS = "dots"  # all but the results of matrix products with parameters
+    DOTS = "dots"  # all but the results of matrix products with parameters, and fused attention
+    OFFLOAD = "offload"  # as dots, the products waiting in the host's memory (TPU and GPU)
     FULL = "full"  # each layer
 
 

@@ -10,6 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "amuro_jax"
 LEVELS = {
     "errors": 0,
+    "chips": 0,
     "spelling": 0,
     "files": 1,
     "claims": 1,
@@ -63,6 +64,7 @@ NO_JAX = [
     "storage.py",
     "claims.py",
     "errors.py",
+    "chips.py",
     "data",
     "evals/metrics.py",
     "evals/audit.py",

@@ -17,6 +17,7 @@ from amuro_jax.lab.tokenizer import EOS_ID, PAD_ID
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.layout import packed, plain
 from amuro_jax.models.parameters import init_params
+from amuro_jax.train.compute import Compute
 from amuro_jax.train.loss import loss_sums
 from amuro_jax.train.optimizer import Optimizer
 from amuro_jax.train.step import make_step
@@ -222,12 +223,12 @@ def pretrain(config: LabConfig, tokens: np.ndarray, vocabulary: int, out) -> Non
 def held_out_loss(params: dict, rows: np.ndarray, model: ModelConfig, dtype: str) -> float:
     """Mean loss per token, in nats, of lines that were never trained on."""
     total, (weight, _) = _loss_sums(
-        params, next_token_batch(rows), config=model, dtype=dtype, remat="none"
+        params, next_token_batch(rows), config=model, compute=Compute(dtype)
     )
     return float(total / weight)
 
 
-_loss_sums = jax.jit(loss_sums, static_argnames=("config", "dtype", "remat"))
+_loss_sums = jax.jit(loss_sums, static_argnames=("config", "compute"))
 
 
 def _mesh(config):

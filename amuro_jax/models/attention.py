@@ -39,21 +39,28 @@ class Backend:
         mesh: devices over which a kernel is spread; XLA's need none.
         segments: every own token sees earlier tokens of the same `enter` alone (plain, padded and
             packed layouts; no trees).
+        gradient: the result is differentiated: a kernel with a backward pass, of own tokens alone.
     """
 
     name: str = "xla"
     mesh: Mesh | None = None
     segments: bool = False
+    gradient: bool = False
 
 
-def best_backend(platform: str, dtype, mesh: Mesh | None = None) -> Backend:
+def best_backend(platform: str, dtype, mesh: Mesh | None = None, gradient: bool = False) -> Backend:
     """The best backend of a platform: the only function that decides.
+
+    Training asks with `gradient`: its rows are segments, and our own kernel has no backward pass.
 
     Kernels take 16-bit numbers only: a run in fp32 asks for exactness, and XLA keeps its precision
     setting where kernels do not. On CPU heads are not worked on one by one where the mesh splits
     them.
     """
     small = jnp.dtype(dtype).itemsize == 2
+    if gradient:
+        kernel = {"tpu": "splash", "gpu": "cudnn", "cuda": "cudnn"}.get(platform) if small else None
+        return Backend(kernel, mesh, segments=True, gradient=True) if kernel else Backend()
     if platform == "cpu":
         return Backend("xla" if mesh is not None and mesh.shape["tensor"] > 1 else "blocked")
     if platform == "tpu" and small:

@@ -22,6 +22,9 @@ from amuro_jax.models.attention_trees import trees
 from amuro_jax.models.layout import visible
 
 LANES = 128  # of a TPU's vector unit: keys of a splash block come in multiples
+# The kernel's result and softmax sums under a name that a remat policy may save (`decoder.REMAT`):
+# a kernel is no matrix product to it, and would be run again in the backward pass.
+RESULT = "attention_result"
 
 
 def choose(query_BTHK, blocks, window, backend):
@@ -58,7 +61,7 @@ def _suits(query_BTHK, blocks, window, backend) -> bool:
     return (
         window is None
         and length > 1
-        and (len(blocks) == 1 or prefixed)
+        and (len(blocks) == 1 or (prefixed and not backend.gradient))
         and fits
         and (prefixed or backend.segments)
     )
@@ -84,6 +87,12 @@ def splash(query_BTHK, layout, slot_T, blocks, window, backend, interpret=False)
             )
         )
     own = blocks[-1]
+    if backend.gradient:
+        # padding sees padding: no query is left without a key
+        run = functools.partial(_run_with_gradient, interpret=interpret)
+        return _spread(
+            run, backend, query_BTHK, own.key, own.value, layout.enter, own.layout.enter
+        )[0]
     if backend.segments:
         keys = jnp.where(own.layout.enter >= 0, own.layout.enter, -2)
         parts.append(
@@ -138,21 +147,49 @@ def _run(mask, query, key, value, segment, key_segment, interpret):
 
     Padded to the kernel's blocks with what nothing sees.
     """
+    length = query.shape[1]
+    inputs = _filled(query, key, value, segment, key_segment, padding_of_keys=-2)
+    kernel = _kernel(mask, inputs, save_residuals=True, interpret=interpret)
+    mixed, (total,) = jax.vmap(kernel)(*inputs)
+    return mixed.swapaxes(1, 2)[:, :length], total.swapaxes(1, 2)[:, :length]
+
+
+def _run_with_gradient(query, key, value, segment, key_segment, interpret):
+    """Causal attention within segments, [B, T, H, K] → ([B, T, H, K],); it has a backward pass."""
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+
+    length = query.shape[1]
+    inputs = _filled(query, key, value, segment, key_segment, padding_of_keys=-1)
+    rows, columns = _block(inputs[0].shape[2]), _block(inputs[1].shape[2])
+    backward = {"block_q_dkv": rows, "block_kv_dkv": columns, "block_kv_dkv_compute": columns}
+    backward |= {"block_q_dq": rows, "block_kv_dq": columns}
+    kernel = _kernel(
+        masks.CausalMask, inputs, backward, residual_checkpoint_name=RESULT, interpret=interpret
+    )
+    return (jax.vmap(kernel)(*inputs).swapaxes(1, 2)[:, :length],)
+
+
+def _filled(query, key, value, segment, key_segment, padding_of_keys):
+    """The kernel's inputs: heads before tokens, the scale in the query, whole blocks of tokens."""
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
+
+    scale = query.shape[3] ** -0.5
+    query = (query.astype(jnp.float32) * scale).astype(query.dtype).swapaxes(1, 2)
+    segments = kernels.SegmentIds(_pad(segment, 1, -1), _pad(key_segment, 1, padding_of_keys))
+    return _pad(query, 2, 0), _pad(key, 2, 0), _pad(value, 2, 0), segments
+
+
+def _kernel(mask, inputs, backward=None, **options):
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
-    length, heads, scale = query.shape[1], query.shape[2], query.shape[3] ** -0.5
-    query = (query.astype(jnp.float32) * scale).astype(query.dtype).swapaxes(1, 2)
-    query, segment = _pad(query, 2, 0), _pad(segment, 1, -1)
-    key, value, key_segment = _pad(key, 2, 0), _pad(value, 2, 0), _pad(key_segment, 1, -2)
-    rows, columns = _block(query.shape[2]), _block(key.shape[2])
-    sizes = kernels.BlockSizes(block_q=rows, block_kv=columns, block_kv_compute=columns)
-    every = masks.MultiHeadMask([mask((query.shape[2], key.shape[2]))] * heads)
-    kernel = kernels.make_splash_mha_single_device(
-        every, block_sizes=sizes, save_residuals=True, interpret=interpret
+    (_, heads, rows, _), columns = inputs[0].shape, inputs[1].shape[2]
+    every = masks.MultiHeadMask([mask((rows, columns))] * heads)
+    block = _block(columns)
+    sizes = kernels.BlockSizes(
+        block_q=_block(rows), block_kv=block, block_kv_compute=block, **(backward or {})
     )
-    mixed, (total,) = jax.vmap(kernel)(query, key, value, kernels.SegmentIds(segment, key_segment))
-    return mixed.swapaxes(1, 2)[:, :length], total.swapaxes(1, 2)[:, :length]
+    return kernels.make_splash_mha_single_device(every, block_sizes=sizes, **options)
 
 
 def _pad(array, axis, fill):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from amuro_jax.models.attention import Backend
+from amuro_jax.models.attention_kernels import RESULT
 from amuro_jax.models.cache import KeyValues
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.layers import Attention, Mlp, partitioned, width_norm
@@ -68,11 +69,25 @@ class Layer(nn.Module):
         return x, new
 
 
-# What the backward pass computes again (`config.Remat`).
-_SAVE_DOTS = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+_policies = jax.checkpoint_policies
+_save_kernel = _policies.save_only_these_names(RESULT)
+_save_dots = _policies.save_from_both_policies(
+    _policies.dots_with_no_batch_dims_saveable, _save_kernel
+)
+_move_dots = _policies.offload_dot_with_no_batch_dims("device", "pinned_host")
+
+
+def _offload(primitive, *inputs, **params):
+    if _save_kernel(primitive, *inputs, **params):  # [B, T, D] a layer: stays on the device
+        return True
+    return _move_dots(primitive, *inputs, **params)
+
+
+# What the backward pass computes again (`config.Remat`), from the fastest to the smallest.
 REMAT = {
     "none": lambda layer: layer,
-    "dots": functools.partial(nn.remat, prevent_cse=False, policy=_SAVE_DOTS),
+    "dots": functools.partial(nn.remat, prevent_cse=False, policy=_save_dots),
+    "offload": functools.partial(nn.remat, prevent_cse=False, policy=_offload),
     "full": functools.partial(nn.remat, prevent_cse=False),
 }
 
@@ -113,7 +128,7 @@ class Decoder(nn.Module):
         rotary = rotary_tables(c, layout.position, self.dtype)
         common, kept_keys = (layout, rotary, shared, first_slot), []
         for number, (start, size) in enumerate(spans(self.stacks or (c.num_layers,))):
-            inputs = self._inputs(blocks, number, start, size)
+            inputs = self._inputs(blocks, number, start, size, tokens_BT.shape[1])
             if self.stacks is not None and size == 1:
                 here = query_positions if start + size == c.num_layers else None
                 x, new = layer(*settings, name=stack_name(start, size))(x, inputs, *common, here)
@@ -136,12 +151,13 @@ class Decoder(nn.Module):
             metadata_params={nn.PARTITION_NAME: "layers"},
         )(*settings, name="layers" if self.stacks is None else stack_name(start, size))
 
-    def _inputs(self, blocks, number, start, size):
+    def _inputs(self, blocks, number, start, size, length):
         """What differs between layers, for one stack: settings, and earlier keys and values."""
         c = self.config
         kinds, rope = layer_frequencies(c)
         inputs = {"rope": jnp.asarray(rope)} if len(kinds) > 1 else {}
-        if any(c.sliding_layers):
+        # Without earlier tokens, and with fewer than the window has, it hides nothing.
+        if any(c.sliding_layers) and (blocks or length > c.window):
             everything = np.iinfo(np.int32).max
             windows = [c.window if slides else everything for slides in c.sliding_layers]
             inputs["window"] = jnp.asarray(windows, jnp.int32)

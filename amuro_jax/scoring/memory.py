@@ -14,25 +14,14 @@ import jax
 import jax.numpy as jnp
 
 from amuro_jax import processes, sharding
+from amuro_jax.chips import chip_of
 from amuro_jax.errors import AmuroError
 from amuro_jax.models.parameters import abstract_params, logical_axes
 from amuro_jax.scoring.programs import HEAD_POSITIONS, LOGITS_AT_ONCE
 
 SHARE = 0.85  # of the limit; the rest is left to fragments and to what the runtime keeps
 LEAST = 32  # tokens of a batch or of a part of a prefix
-# 10⁹ bytes by kind, for devices that do not report theirs
-HBM = {
-    "v2": 8,
-    "v3": 16,
-    "v4": 32,
-    "v5 lite": 16,
-    "v5e": 16,
-    "v5p": 95,
-    "v5": 95,
-    "v6 lite": 32,
-    "v6e": 32,
-}
-UNKNOWN = 16  # 10⁹ bytes
+UNKNOWN = 16e9  # bytes of a device that neither reports its memory nor is in the table of chips
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,9 +197,8 @@ def limit_of(device) -> tuple[int, int]:
         stats = None
     if stats and stats.get("bytes_limit"):
         return stats["bytes_limit"], stats.get("bytes_in_use", 0)
-    kind = device.device_kind.lower()
-    known = max((name for name in HBM if name in kind), key=len, default=None)
-    return int(HBM.get(known, UNKNOWN) * 1e9), 0
+    chip = chip_of(device.device_kind)
+    return int(UNKNOWN if chip is None else chip.memory), 0
 
 
 def ram() -> int:

@@ -10,31 +10,29 @@ import jax.numpy as jnp
 import optax
 
 from amuro_jax.models.config import ModelConfig
-from amuro_jax.models.forward import forward, logits
-from amuro_jax.models.layout import Layout
+from amuro_jax.models.forward import logits
+from amuro_jax.train.compute import Compute
 
 # predicted positions per row whose logits exist at once; longer rows are chunked and recomputed
 CHUNK = 128
 
 
-def loss_sums(params: dict, batch: dict, *, config: ModelConfig, dtype, remat: str):
+def loss_sums(params: dict, batch: dict, *, config: ModelConfig, compute: Compute):
     """Weighted sum of −log p(target) over a (micro-)batch, with (sum of weights, weighted hits of
     the argmax).
 
     Args:
         batch: the arrays of `train.batches.Batch`.
     """
-    layout = Layout(batch["position"], batch["enter"], batch["leave"])
-    hidden, _ = forward(params, batch["tokens"], layout, config=config, dtype=dtype, remat=remat)
+    hidden = compute.hidden(params, batch, config)
     at_BND = jnp.take_along_axis(hidden, batch["source"][:, :, None], axis=1)
     loss, hits = _chunked(params, at_BND, batch["target"], batch["weight"], config)
     return loss, (jnp.sum(batch["weight"]), hits)
 
 
-def target_losses(params: dict, batch: dict, *, config: ModelConfig, dtype, remat: str):
+def target_losses(params: dict, batch: dict, *, config: ModelConfig, compute: Compute):
     """−log p(target) and whether it is the argmax, each [B, N], of every place in `batch`."""
-    layout = Layout(batch["position"], batch["enter"], batch["leave"])
-    hidden, _ = forward(params, batch["tokens"], layout, config=config, dtype=dtype, remat=remat)
+    hidden = compute.hidden(params, batch, config)
     at_BND = jnp.take_along_axis(hidden, batch["source"][:, :, None], axis=1)
     each = functools.partial(_target_losses, params, config=config)
     if at_BND.shape[1] <= CHUNK:

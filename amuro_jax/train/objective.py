@@ -9,6 +9,7 @@ from typing import Protocol
 from amuro_jax.errors import DataError
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.train.batches import LanguageCollator, PackedCollator
+from amuro_jax.train.compute import Compute
 from amuro_jax.train.loss import loss_sums
 
 
@@ -25,7 +26,7 @@ class Objective(Protocol):
             packed: several examples per row, rows a multiple of it; None: one per row.
         """
 
-    def sums(self, params: dict, batch: dict, *, config: ModelConfig, dtype, remat: str):
+    def sums(self, params: dict, batch: dict, *, config: ModelConfig, compute: Compute):
         """(sum of losses, (sum of weights, {metric: weighted sum})) of a (micro-)batch, in fp32.
 
         The step divides each sum by the sum of weights once, after micro-batches and devices.
@@ -54,9 +55,9 @@ class LanguageModelling:
             return PackedCollator(packed, weigh_examples)
         return LanguageCollator.of(examples, weigh_examples)
 
-    def sums(self, params: dict, batch: dict, *, config: ModelConfig, dtype, remat: str):
+    def sums(self, params: dict, batch: dict, *, config: ModelConfig, compute: Compute):
         """Sums over predicted tokens; `batch` holds the arrays of `train.batches.Batch`."""
-        loss, (weight, hits) = loss_sums(params, batch, config=config, dtype=dtype, remat=remat)
+        loss, (weight, hits) = loss_sums(params, batch, config=config, compute=compute)
         return loss, (weight, {"accuracy": hits})
 
 

@@ -15,6 +15,7 @@ from amuro_jax.data.types import TrainExample
 from amuro_jax.errors import ConfigError, DataError
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.train.batches import TARGETS, fit_size, pad_batch, predicted_positions
+from amuro_jax.train.compute import Compute
 from amuro_jax.train.loss import target_losses
 from amuro_jax.train.objective import check_lengths
 
@@ -141,9 +142,9 @@ class Preference:
             raise ConfigError("pairs are not packed", where="packing")
         return _collator(examples)
 
-    def sums(self, params: dict, batch: dict, *, config: ModelConfig, dtype, remat: str):
+    def sums(self, params: dict, batch: dict, *, config: ModelConfig, compute: Compute):
         """Sums over pairs; `batch` holds the arrays of `PairBatch`."""
-        own = _answer_logprobs(params, batch, config=config, dtype=dtype, remat=remat)
+        own = _answer_logprobs(params, batch, config=config, compute=compute)
         reference = batch["reference"]
         if self.length_normalised:
             count = jnp.maximum(jnp.sum(batch["answer"], axis=-1), 1)
@@ -168,7 +169,7 @@ def with_reference(
     for start in range(0, len(pairs), REFERENCE_PAIRS):
         some = pairs[start : start + REFERENCE_PAIRS]
         batch = collate(some, REFERENCE_PAIRS).arrays()
-        logprobs = _reference(params, batch, config=config, dtype=dtype, remat="none")
+        logprobs = _reference(params, batch, config=config, compute=Compute(dtype))
         found += np.asarray(logprobs)[: len(some)].tolist()
     return [
         dataclasses.replace(pair, reference=tuple(logprobs))
@@ -181,14 +182,14 @@ def _collator(pairs):
     return PairCollator(fit_size(max(len(predicted_positions(e)) for e in answers), TARGETS))
 
 
-def _answer_logprobs(params, batch, *, config, dtype, remat):
+def _answer_logprobs(params, batch, *, config, compute):
     """float32 [B, 2]: log-probability of each answer."""
     flat = {
         name: array.reshape(-1, *array.shape[2:]) for name, array in batch.items() if name in _ROWS
     }
-    losses, _ = target_losses(params, flat, config=config, dtype=jnp.dtype(dtype), remat=remat)
+    losses, _ = target_losses(params, flat, config=config, compute=compute)
     return -jnp.sum(losses * flat["answer"], axis=-1).reshape(-1, 2)
 
 
 _ROWS = ("tokens", "position", "enter", "leave", "source", "target", "answer")
-_reference = jax.jit(_answer_logprobs, static_argnames=("config", "dtype", "remat"))
+_reference = jax.jit(_answer_logprobs, static_argnames=("config", "compute"))

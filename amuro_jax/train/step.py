@@ -3,6 +3,7 @@
 State donated.
 """
 
+import dataclasses
 import functools
 
 import flax.struct
@@ -13,7 +14,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from amuro_jax import sharding
 from amuro_jax.errors import ConfigError
+from amuro_jax.models.attention import Backend, best_backend
 from amuro_jax.models.config import ModelConfig
+from amuro_jax.train.compute import Compute
 from amuro_jax.train.objective import LanguageModelling, Objective
 from amuro_jax.train.optimizer import Optimizer
 from amuro_jax.train.trainable import AllParameters, Trainable
@@ -50,12 +53,26 @@ class Step:
         mesh=None,
         objective: Objective = LanguageModelling(),
         trainable: Trainable = AllParameters(),
+        attention: Backend | None = None,
     ):
+        """
+        Args:
+            attention: None: the best of the platform.
+
+        Raises:
+            ConfigError: `offload` on a CPU.
+        """
         self.config, self.optimizer, self.mesh, self.traces = config, optimizer, mesh, 0
         self.objective, self.trainable, self.micro_batches = objective, trainable, micro_batches
-        self._sums = functools.partial(
-            objective.sums, config=config, dtype=jnp.dtype(dtype), remat=remat
-        )
+        platform = (jax.devices() if mesh is None else list(mesh.devices.flat))[0].platform
+        if remat == "offload" and platform == "cpu":
+            raise ConfigError(
+                "a CPU has no host memory beside its own to keep activations in",
+                where="remat=offload",
+                hint="use none, dots or full",
+            )
+        attention = attention or best_backend(platform, dtype, mesh, gradient=True)
+        self.compute = Compute(str(dtype), str(remat), attention)
         shards = sharding.batch_divisor(mesh) if mesh is not None else 1
         self.row_multiple = micro_batches * shards
         self.transform = optimizer.transform()
@@ -121,9 +138,9 @@ class Step:
         )
         return State(whole, params, moments)
 
-    def _update(self, state: State, frozen, batch, learning_rate):
+    def _update(self, state: State, frozen, batch, learning_rate, compute: Compute | None = None):
         self.traces += 1
-        gradients, loss, weight, sums = self._gradients(state.params, frozen, batch)
+        gradients, loss, weight, sums = self._gradients(state.params, frozen, batch, compute)
         gradients = jax.tree.map(lambda g: g / weight, gradients)
         updates, opt_state = self.transform.update(gradients, state.opt_state, state.params)
         params = jax.tree.map(lambda p, u: p - learning_rate * u, state.params, updates)
@@ -135,13 +152,18 @@ class Step:
         }
         return State(state.step + 1, params, opt_state), metrics
 
-    def _gradients(self, trained, frozen, batch):
+    def _sums(self, params, batch, compute=None):
+        return self.objective.sums(
+            params, batch, config=self.config, compute=compute or self.compute
+        )
+
+    def _gradients(self, trained, frozen, batch, compute):
         """Sums over the whole batch, so that micro-batches of unequal weight count as one batch
         would.
         """
 
         def sums(trained, part):
-            return self._sums(self.trainable.join(trained, frozen), part)
+            return self._sums(self.trainable.join(trained, frozen), part, compute)
 
         def gradients(part):
             (loss, (weight, totals)), gradient = jax.value_and_grad(sums, has_aux=True)(
@@ -197,8 +219,13 @@ class StackedStep:
         out = None
         if step.mesh is not None:
             out = (self.state_shardings, self._leading(sharding.replicated(step.mesh)))
+        # A kernel that is spread over a mesh by hand would not see that its rows are those of one
+        # checkpoint: there XLA's attention, which the compiler splits.
+        spread = step.mesh is not None and step.mesh.size > 1
+        compute = dataclasses.replace(step.compute, attention=Backend()) if spread else step.compute
+        update = functools.partial(step._update, compute=compute)
         self.jitted = jax.jit(
-            jax.vmap(step._update, in_axes=(0, 0, None, 0)), donate_argnums=0, out_shardings=out
+            jax.vmap(update, in_axes=(0, 0, None, 0)), donate_argnums=0, out_shardings=out
         )
         self._start = jax.jit(jax.vmap(step._first_state), out_shardings=self.state_shardings)
 

@@ -12,6 +12,7 @@ from amuro_jax.data.types import TrainExample
 from amuro_jax.errors import ConfigError, DataError
 from amuro_jax.models.parameters import flatten, init_params
 from amuro_jax.train.batches import Batches
+from amuro_jax.train.compute import Compute
 from amuro_jax.train.fine_tune import fine_tune
 from amuro_jax.train.lora import Lora
 from amuro_jax.train.optimizer import Optimizer
@@ -128,7 +129,7 @@ def test_long_answers_are_chunked_to_the_same_numbers(params):
     few = jax.tree.map(np.asarray, preference.PairCollator(128)(some, 4).arrays())
     many = jax.tree.map(np.asarray, preference.PairCollator(256)(some, 4).arrays())
     one, other = (
-        preference._answer_logprobs(params, batch, config=MODEL, dtype="float32", remat="none")
+        preference._answer_logprobs(params, batch, config=MODEL, compute=Compute())
         for batch in (few, many)
     )
     assert loss.CHUNK == 128

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from amuro_jax import sharding
+from amuro_jax.errors import ConfigError
 from amuro_jax.models.parameters import (
     abstract_params,
     flatten,
@@ -149,6 +150,11 @@ def test_remat_policies_keep_less(params, batches):
         )
         kept[remat] = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(backward))
     assert kept["none"] > kept["dots"] > kept["full"]
+
+
+def test_offload_is_refused_on_a_cpu():
+    with pytest.raises(ConfigError, match="no host memory beside its own"):
+        make_step(MODEL, ADAM, remat="offload")
 
 
 def test_the_first_moment_may_be_kept_in_bfloat16(params, batches):
