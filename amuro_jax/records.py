@@ -110,6 +110,7 @@ class ScoreRecord:
         split: that was scored.
         primary: how a multiple-choice set turns log-probabilities into a choice; "" elsewhere.
         method: in effect (`generate` for sets without labels).
+        scoring: how the model was scored; None where a number was imported.
         protocol: its name with switched quirks, e.g. `strict+no_stop`.
         switches: quirk → whether it was on.
         metrics: metric, value, stderr, low, high, n, majority, chance, prior, extra.
@@ -128,7 +129,7 @@ class ScoreRecord:
     method: str
     protocol: str
     switches: dict[str, bool]
-    scoring: Scoring
+    scoring: Scoring | None
     metrics: dict
     provenance: Provenance
     context: int

@@ -32,6 +32,7 @@ LEVELS = {
     "scoring": 6,
     "evals": 7,
     "results": 7,
+    "interchange": 8,
     "lab": 8,
     "study": 8,
     "analyses": 8,

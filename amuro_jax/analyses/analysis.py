@@ -50,6 +50,8 @@ class Analysis:
         shown: the columns of the page's table and how they are headed, from the table; None: the
             table is in the CSV file only.
         note: how to read the page's table.
+        across: whether the table is over every series of the store (`Results.measurements`,
+            `Results.suites`), and not of one.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Analysis:
     sentences: Callable[[Results, "Tables"], Iterable[Sentence]] | None = None
     shown: Callable[[pd.DataFrame], pd.DataFrame] | None = None
     note: str = ""
+    across: bool = False
 
 
 class Tables(Mapping):
@@ -76,6 +79,7 @@ class Tables(Mapping):
         self.analyses = {analysis.name: analysis for analysis in analyses}
         self._made: dict[str, pd.DataFrame] = {}
         self._making: list[str] = []
+        self._others: dict[str, Tables] = {}  # of the store's other series
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         if name not in self._made:
@@ -94,9 +98,32 @@ class Tables(Mapping):
             raise AmuroError(f"analyses need each other: {cycle}", where="analyses")
         self._making.append(name)
         try:
-            return self.analyses[name].table(self.results, self)
+            made = self.analyses[name].table(self.results, self)
         finally:
             self._making.pop()
+        # Nothing to say is a table with the columns of its dictionary and no line.
+        return (
+            made if len(made.columns) else pd.DataFrame(columns=list(self.analyses[name].columns))
+        )
+
+    def across(self, name: str) -> pd.DataFrame:
+        """The table over every series of the store, with a column `suite` where there are several."""
+        suites = self.results.suites
+        if len(suites) < 2 or self.analyses[name].across:
+            return self[name]
+        made = {suite: self._of(suite)[name] for suite in suites}
+        found = [table.assign(suite=suite) for suite, table in made.items() if len(table)]
+        if not found:
+            return self[name].assign(suite=None)
+        joined = pd.concat(found, ignore_index=True)
+        return joined[["suite", *(column for column in joined.columns if column != "suite")]]
+
+    def _of(self, suite):
+        if suite == self.results.suite:
+            return self
+        if suite not in self._others:
+            self._others[suite] = Tables(self.results.suites[suite], self.analyses.values())
+        return self._others[suite]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.analyses)

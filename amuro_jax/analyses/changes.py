@@ -63,10 +63,15 @@ def uncertainty_columns(prefix: str = "", of: str = "") -> dict[str, str]:
 
 def baseline(cell) -> float:
     """What a model must beat: majority class or chance, whichever is higher (for generation the
-    score of another row's reference). 0 where neither is known.
+    score of another row's reference). NaN where neither is known (imported scores).
     """
     known = [value for value in (cell["majority"], cell["chance"]) if not pd.isna(value)]
-    return max(known, default=0.0)
+    return max(known, default=np.nan)
+
+
+def floor(height: float) -> float:
+    """A baseline as what a score is compared with: zero where it is not known."""
+    return 0.0 if np.isnan(height) else height
 
 
 def pairs_of(results: Results, checkpoints, tuned_on: str, task: str, view=None) -> list[tuple]:
@@ -117,4 +122,4 @@ def _has_ratio(results, base, every_base):
     draws = results.draws[base["key"]]
     if base["value"] <= 0 or draws.min() <= 0:
         return False
-    return every_base or float(np.quantile(draws, 0.025)) > baseline(base)
+    return every_base or float(np.quantile(draws, 0.025)) > floor(baseline(base))

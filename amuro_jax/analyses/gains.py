@@ -58,10 +58,10 @@ def _rows_changed(results, base, tuned):
     and wrong answers on the same rows alone.
     """
     unknown = {"gained": np.nan, "lost": np.nan, "p_mcnemar": np.nan}
-    if results.scores is None or base is None or base["metric"] != "accuracy":
+    if base is None or base["metric"] != "accuracy":
         return unknown
     first, second = results.scores(base["key"]), results.scores(tuned["key"])
-    if not first.index.equals(second.index):
+    if first is None or second is None or not first.index.equals(second.index):
         return unknown
     gained, lost = int((second > first).sum()), int((second < first).sum())
     return {"gained": gained, "lost": lost, "p_mcnemar": mcnemar(gained, lost)}

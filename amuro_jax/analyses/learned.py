@@ -9,6 +9,7 @@ from amuro_jax.analyses.changes import (
     PLACE_COLUMNS,
     baseline,
     change,
+    floor,
     mean,
     uncertainty,
     uncertainty_columns,
@@ -19,6 +20,7 @@ from amuro_jax.results.results import Results
 
 PRE, FINE, NEITHER = "learned in pre-training", "learned in fine-tuning", "not above the baseline"
 UNKNOWN = "unknown (cells are missing)"
+NO_INTERVALS = "unknown (no standard errors)"
 GROUPS = {"pre_training": PRE, "fine_tuning": FINE}
 OWN = ("in_domain", "multiple_choice")
 
@@ -48,8 +50,8 @@ def _tests(results, task, format):
     height = np.nan if last is None else baseline(last)
     rise = results.estimate(change, [first, last])
     gain = results.estimate(change, [cell for one in tuned for cell in (last, one)])
-    above = results.estimate(lambda score: score[..., 0] - height, [last])
-    tuned_above = results.estimate(lambda scores: mean(scores) - height, tuned)
+    above = results.estimate(lambda score: score[..., 0] - floor(height), [last])
+    tuned_above = results.estimate(lambda scores: mean(scores) - floor(height), tuned)
     return {
         "task": task,
         "format": format,
@@ -59,7 +61,7 @@ def _tests(results, task, format):
         "rise": rise.value,
         **uncertainty(rise, "rise_"),
         "rise_p": _both(rise, above),
-        "tuned": tuned_above.value + height,
+        "tuned": tuned_above.value + floor(height),
         "gain": gain.value,
         **uncertainty(gain, "gain_"),
         "gain_p": _both(gain, tuned_above),
@@ -107,7 +109,7 @@ def learned(results: Results, tables) -> pd.DataFrame:
 def _group(of_task):
     """The group, and the column of p-values that decides it."""
     if of_task["rise_p"].isna().all():
-        return UNKNOWN, None
+        return (NO_INTERVALS if of_task["rise"].notna().any() else UNKNOWN), None
     if (of_task["rise_p_holm"] < LEVEL).any():
         return PRE, "rise_p_holm"
     if (of_task["gain_p_holm"] < LEVEL).any():
@@ -121,11 +123,14 @@ def say_learned(results: Results, tables):
     tested = table[table["decided_by"] == "test"]
     if tested.empty:
         return
+    tested = tested[~tested["group"].isin([UNKNOWN, NO_INTERVALS])]
+    if tested.empty:
+        return
     before = tested[tested["group"] == PRE]
     if len(before):
         yield Sentence(
             f"Learned in pre-training: {_figures(before, 'rise')}; in that format the last base "
-            "model lies clearly above the first one and above the baseline.",
+            f"model lies clearly above the first one and above the baseline{_unknown(before)}.",
             effect=_effect(before, "rise"),
         )
     else:
@@ -139,7 +144,7 @@ def say_learned(results: Results, tables):
         yield Sentence(
             "Learned only in fine-tuning, the last checkpoint against its fine-tuned version: "
             f"{_figures(after, 'gain')}. In no format is the base model clearly above the "
-            "baseline and its start.",
+            f"baseline and its start{_unknown(after)}.",
             effect=_effect(after, "gain"),
         )
     if len(never := tested[tested["group"] == NEITHER]):
@@ -148,6 +153,12 @@ def say_learned(results: Results, tables):
             f"in any format: {listed(never['task'])}.",
             False,
         )
+
+
+def _unknown(table):
+    """The sets of which no baseline is known, for which only the other comparison is made."""
+    names = list(table.loc[table["baseline"].isna(), "task"])
+    return f" (no baseline is known of {listed(names)}: above zero)" if names else ""
 
 
 def _figures(table, name):

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from amuro_jax.analyses.analysis import Analysis, Sentence
-from amuro_jax.analyses.changes import PLACE_COLUMNS, baseline, change
+from amuro_jax.analyses.changes import PLACE_COLUMNS, baseline, change, floor
 from amuro_jax.analyses.learned import OWN
 from amuro_jax.analyses.words import listed
 from amuro_jax.results.results import Results
@@ -29,7 +29,7 @@ def turning_point(results: Results, _=None) -> pd.DataFrame:
 def _turning(results, task, tuned_on, cells, missing):
     best = max(cells, key=lambda cell: cell["value"])
     height = baseline(best)
-    above = results.estimate(lambda score: score[..., 0] - height, [best])
+    above = results.estimate(lambda score: score[..., 0] - floor(height), [best])
     line = {
         "task": task,
         "tuned_on": tuned_on,

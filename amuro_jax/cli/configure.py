@@ -93,8 +93,11 @@ def load_config(path: str, kind):
     return configuration.checked(config)
 
 
-def parse_flags(argv: list[str]) -> list[str]:
+def parse_flags(argv: list[str], files: bool = False) -> list[str]:
     """absl's parser, with a readable error for a flag that does not exist.
+
+    Args:
+        files: arguments that are no flags are names of files.
 
     Raises:
         ConfigError: an unknown flag, or a stray argument.
@@ -104,7 +107,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     except flags.Error as error:
         hint = "--help shows the flags"
         raise ConfigError(str(error).strip(), where="command line", hint=hint) from error
-    if len(rest) > 1:
+    if len(rest) > 1 and not files:
         raise ConfigError(
             f"unexpected argument {rest[1]!r}",
             where="command line",

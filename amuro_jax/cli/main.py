@@ -4,6 +4,7 @@ Imports no jax.
 """
 
 import difflib
+import functools
 import importlib
 import os
 import sys
@@ -30,6 +31,10 @@ VERBS = {
     "score": ("score", "score one model on data sets, under prompt formats"),
     "study": ("study", "run a study: fine-tune and score every checkpoint, then report"),
     "report": ("report", "make the report of a study again from its finished cells"),
+    "import": (
+        "import_results",
+        "import scores that other programs computed: published tables, lm-eval, CSV",
+    ),
     "audit": (
         "audit",
         "look for what makes a number mean less than it seems, in a data set or in results",
@@ -110,9 +115,13 @@ def _run_verb(verb: str, flags: list[str]) -> None:
         flags = [f"--{module.FIRST}={flags[0]}", *flags[1:]]
     # orbax tells of every file at `info`: only warnings, unless the flag says otherwise
     absl_flags.FLAGS.verbosity = -1
-    parse = _guarded(verb, configure.parse_flags)
+    takes_files = hasattr(module, "FILES")
+    parse = _guarded(verb, functools.partial(configure.parse_flags, files=takes_files))
+    action = _guarded(verb, module.main)
     app.run(
-        lambda _: _guarded(verb, module.main)(), argv=[f"amuro {verb}", *flags], flags_parser=parse
+        lambda rest: action(rest[1:]) if takes_files else action(),
+        argv=[f"amuro {verb}", *flags],
+        flags_parser=parse,
     )
 
 

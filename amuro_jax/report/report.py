@@ -33,9 +33,9 @@ def write_report(workdir) -> str:
     Raises:
         AmuroError: no study there, or no finished cell.
     """
-    found, storage = results.load(workdir), Storage.open(workdir)
+    found, storage = results.load(workdir, check_rows=True), Storage.open(workdir)
     tables, folder = tables_of(found), storage.child("report")
-    csv = {name: tables[name].to_csv(index=False) for name in tables}
+    csv = {name: tables.across(name).to_csv(index=False) for name in tables}
     csv[DICTIONARY] = dictionary(tables).to_csv(index=False)
     for name, text in csv.items():
         folder.replace(f"tables/{name}.csv", text)

@@ -15,7 +15,7 @@ from amuro_jax.errors import AmuroError, DataError
 from amuro_jax.results import sealed
 
 INDEX = "cells.parquet"
-SCHEMA = 1  # of the index; another one is built anew
+SCHEMA = 2  # of the index; another one is built anew
 _META = {b"amuro_index_schema": str(SCHEMA).encode()}
 _BATCH = 2_000  # cells that are read at once: bounds the memory
 
@@ -52,7 +52,14 @@ COLUMNS = {
     "identity": _TEXT,  # of the model that was scored, or fine-tuned from
     "created": _TEXT,
     "rows_sha256": _TEXT,
+    # of imported scores (`imported.py`); empty for scores that this program computed
+    "line": _WHOLE,  # of the source file, from 1
+    "source_sha256": _TEXT,
+    "role": _TEXT,
+    "of": _TEXT,  # fine-tuning sets that the set belongs to, comma-separated
+    "group": _TEXT,
 }
+SCHEMA_OF_LINES = pa.schema(COLUMNS.items())
 _ARROW = pa.schema([*COLUMNS.items(), ("stamp", _TEXT)], metadata=_META)
 
 

@@ -2,18 +2,20 @@
 pair every comparison. No jax.
 """
 
+import collections
 import dataclasses
 import functools
-import hashlib
+import re
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
 
+from amuro_jax.config import Role
 from amuro_jax.data import protocols
 from amuro_jax.errors import AmuroError
-from amuro_jax.evals.statistics import bootstrap_means
 from amuro_jax.results import plan
+from amuro_jax.results.draws import PairedDraws
 from amuro_jax.results.store import Store
 from amuro_jax.storage import Storage
 
@@ -22,6 +24,7 @@ WANTED = (
     "step",
     "tokens",
     "tuned_on",
+    "variant",
     "task",
     "role",
     "format",
@@ -57,10 +60,10 @@ TWICE_IN_PUBLISHED_MEANS = "sciq_choice"  # quirk 19
 
 @dataclasses.dataclass
 class Results:
-    """Finished cells of one study.
+    """Finished cells of one series of checkpoints: a study's, or an imported one.
 
     Attributes:
-        name: of the study.
+        name: of the study or series.
         checkpoints: names, in the order of training.
         cells: one line per finished cell that the study wants, columns of `store.COLUMNS` and of,
             group.
@@ -70,8 +73,10 @@ class Results:
             that differences are paired.
         duplicate_of: checkpoint → the latest checkpoint that serves the same weights.
         published_averages: whether means over sets repeat quirk 19 (SciQ counts twice).
-        scores: a cell's scores by row, from its key; None where there are no rows (imported
+        scores: a cell's scores by row, from its key; gives None for a cell without rows (imported
             results).
+        suite: name of the series.
+        suites: every series of the store by name, this one too; empty: this is the only one.
     """
 
     name: str
@@ -82,7 +87,17 @@ class Results:
     draws: Mapping[str, np.ndarray]
     duplicate_of: dict[str, str] = dataclasses.field(default_factory=dict)
     published_averages: bool = False
-    scores: Callable[[str], pd.Series] | None = None
+    scores: Callable[[str], pd.Series | None] = lambda key: None
+    suite: str = ""
+    suites: Mapping[str, "Results"] = dataclasses.field(default_factory=dict)
+
+    @property
+    def measurements(self) -> pd.DataFrame:
+        """Every score of the store, all series and metrics, imported ones too: a line each, columns
+        of `index.COLUMNS` (the weights' identity as `weights`). `cells` has this series' headline
+        metric of each set alone.
+        """
+        return self.cells if not self.suites else self.suites.measurements
 
     @property
     def distinct(self) -> list[str]:
@@ -95,21 +110,22 @@ class Results:
 
     @functools.cached_property
     def _at(self):
-        columns = ["checkpoint", "tuned_on", "task", "format", "shots"]
-        return dict(
-            zip(
-                self.cells[columns].itertuples(index=False, name=None),
-                range(len(self.cells)),
-                strict=True,
-            )
-        )
+        columns = ["checkpoint", "tuned_on", "task", "format", "shots", "variant"]
+        places = self.cells[columns].itertuples(index=False, name=None)
+        return {place: row for row, place in enumerate(places)}
 
     @functools.cached_property
     def _records(self) -> list[dict]:
         return self.cells.to_dict("records")
 
     def find(
-        self, checkpoint: str, tuned_on: str, task: str, format: str = "", shots: int | None = None
+        self,
+        checkpoint: str,
+        tuned_on: str,
+        task: str,
+        format: str = "",
+        shots: int | None = None,
+        variant: str = "",
     ) -> dict | None:
         """The finished cell by column, in the set's main view where no format is given.
 
@@ -117,7 +133,14 @@ class Results:
         """
         usual = self.main[task]
         place = self._at.get(
-            (checkpoint, tuned_on, task, format or usual[0], usual[1] if shots is None else shots)
+            (
+                checkpoint,
+                tuned_on,
+                task,
+                format or usual[0],
+                usual[1] if shots is None else shots,
+                variant,
+            )
         )
         return None if place is None else self._records[place]
 
@@ -137,8 +160,10 @@ class Results:
 
     @functools.cached_property
     def _sets(self) -> dict[str, dict]:
-        base = self._plan[self._plan["tuned_on"] == ""]
-        return {task: base[base["task"] == task].iloc[0].to_dict() for task in self.main}
+        base_first = self._plan.assign(tuned=self._plan["tuned_on"] != "")
+        first = base_first.sort_values("tuned", kind="stable").drop_duplicates("task")
+        about = {line["task"]: line for line in first.to_dict("records")}
+        return {task: about[task] for task in self.main}
 
     @functools.cached_property
     def _plan(self):
@@ -191,6 +216,10 @@ class Results:
 
     def fine_tuning_sets(self) -> list[str]:
         """Fine-tuning sets, in the study's order."""
+        return list(self._fine_tuning_sets)
+
+    @functools.cached_property
+    def _fine_tuning_sets(self):
         met = self._plan["tuned_on"].unique()
         return sorted(
             (name for name in met if name),
@@ -215,6 +244,7 @@ def estimate_from_draws(value: float, draws: np.ndarray) -> Estimate:
 
 
 MEASURED = (
+    "suite",
     "protocol",
     "method",
     "metric",
@@ -226,35 +256,132 @@ MEASURED = (
     "majority",
     "chance",
     "seconds",
+    "imported",
     "weights",
 )
 
 
-def load(workdir, resamples: int = 3000) -> Results:
-    """Reads a study folder. A cell that is damaged counts as missing, with the reason.
+def load(workdir, resamples: int = 3000, suite: str = "", *, check_rows: bool = False) -> Results:
+    """Reads a store: the finished cells of its study, or all of them where there is no study.
+    Imported scores are series of their own (`Results.suites`).
+
+    Rows are read when an analysis needs them. A cell that is damaged counts as missing, with the
+    reason.
+
+    Args:
+        suite: the series that the results are of; "": the study's, or the first one.
+        check_rows: compares the rows of every cell with their checksum first, so that damaged ones
+            are missing; else one raises a DataError when it is read.
 
     Raises:
-        AmuroError: no study there, or no finished cell.
+        AmuroError: nothing finished there, or no such series.
     """
     storage = Storage.open(workdir)
     asked, store = plan.read_plan(storage), Store(storage)
-    if asked is None:
+    frame = store.frame().rename(columns={"identity": "weights"})
+    damaged = store.verify() if check_rows else store.damaged
+    frame = frame[~frame["key"].isin(damaged)]
+    scores = _Scores(store, frame)
+    loose = frame if asked is None else frame[frame["imported"].fillna("") != ""]
+    suites = Suites()
+    if asked is not None:
+        name = asked.config.suite or asked.name
+        suites.add(name, lambda: _planned(asked, store, frame, damaged, scores, resamples))
+    by_suite = dict(iter(loose.groupby("suite", sort=False)))
+    for name, lines in sorted(by_suite.items(), key=lambda item: _first_line(item[1])):
+        name = f"{name} (imported)" if name in suites else name
+        suites.add(name, functools.partial(_unplanned, name, lines, scores, resamples))
+    found = _chosen(suites, suite, storage, asked)
+    planned = frame[:0] if asked is None else frame[frame["key"].isin(_keys(asked))]
+    suites.measurements = pd.concat([planned, loose], ignore_index=True) if asked else loose
+    return found
+
+
+def _first_line(lines):
+    """Series come in the order of their files."""
+    return lines["imported"].fillna("").min(), lines["line"].fillna(0).min()
+
+
+def _chosen(suites, suite, storage, asked):
+    if suite and suite not in suites:
+        hint = "series there: " + ", ".join(suites)
+        raise AmuroError(f"no series {suite!r}", where=storage.url, hint=hint)
+    if not suites:
         raise AmuroError(
-            "no study here",
+            "no results here",
             where=storage.where(plan.PLAN),
-            hint="run `amuro study` with this workdir first",
+            hint="run `amuro study` or `amuro import` with this workdir first",
         )
-    wanted = pd.DataFrame(map(_wanted, asked.cells), columns=list(WANTED))
-    measured, scores, damaged = _read_cells(store, wanted["key"].dropna().unique())
-    done = wanted["key"].isin(measured.index)
-    if not done.any():
+    found = suites[suite or next(iter(suites))]
+    if asked is not None and found.cells.empty:
         raise AmuroError(
             "no cell of the study is finished yet",
             where=storage.where("cells"),
             hint="run `amuro study` with this workdir",
         )
-    # Role, group and owner belong to the study, not to the cell: another study may have computed
-    # it.
+    return found
+
+
+class Suites(Mapping):
+    """The series of a store, each made when it is first asked for: name → `Results`.
+
+    Attributes:
+        measurements: see `Results.measurements`.
+    """
+
+    def __init__(self):
+        self._makers: dict[str, Callable[[], Results]] = {}
+        self._made: dict[str, Results] = {}
+        self.measurements: pd.DataFrame | None = None
+
+    def add(self, name: str, make: Callable[[], Results]) -> None:
+        """Adds a series."""
+        self._makers[name] = make
+
+    def __getitem__(self, name: str) -> Results:
+        if name not in self._made:
+            made = self._makers[name]()
+            self._made[name] = dataclasses.replace(made, suite=name, suites=self)
+        return self._made[name]
+
+    def __iter__(self):
+        return iter(self._makers)
+
+    def __len__(self):
+        return len(self._makers)
+
+
+class _Scores:
+    """Scores by row of the cells of a store, from their key; None for a cell without rows."""
+
+    MOST = 4096  # cells whose scores are kept
+
+    def __init__(self, store, frame):
+        self._store, self._made = store, collections.OrderedDict()
+        self._without = set(frame.loc[frame["rows_sha256"].isna(), "key"])
+
+    def __call__(self, key: str) -> pd.Series | None:
+        if key in self._without:
+            return None
+        if key not in self._made:
+            rows = self._store.rows(key, ["row", "score"])
+            self._made[key] = rows.set_index("row")["score"].sort_index()
+            if len(self._made) > self.MOST:
+                self._made.popitem(last=False)
+        return self._made[key]
+
+
+def _keys(asked):
+    return [cell.key for cell in asked.cells if cell.key]
+
+
+def _planned(asked, store, frame, damaged, scores, resamples):
+    """The study's cells; role, group and owner belong to the study, not to the cell: another study
+    may have computed it.
+    """
+    wanted = pd.DataFrame(map(_wanted, asked.cells), columns=list(WANTED))
+    measured = frame.set_index("key")[list(MEASURED)]
+    done = wanted["key"].isin(measured.index)
     cells = wanted[done].merge(measured, left_on="key", right_index=True, how="left")
     cells = cells.reset_index(drop=True)
     missing = wanted[~done].reset_index(drop=True)
@@ -268,11 +395,70 @@ def load(workdir, resamples: int = 3000) -> Results:
         cells,
         missing,
         main,
-        PairedDraws(cells.drop_duplicates("key"), scores.get, resamples),
+        PairedDraws(cells.drop_duplicates("key"), scores, resamples),
         duplicates(list(asked.checkpoints), cells),
         protocols.published_averages(asked.config.scoring.protocol, asked.config.scoring.quirks),
-        scores.__getitem__,
+        scores,
     )
+
+
+# Metrics of which less is better. Analyses are of scores; these are in `measurements` alone.
+LESS_IS_BETTER = re.compile(r"loss|ppl|perplexity|bpb|bits_per_byte|brier|nll", re.IGNORECASE)
+FIRST_METRICS = ("accuracy", "rougeL", "exact_number")  # of a set with several, the headline
+GRID_SHARE = 0.75  # a score that so many checkpoints have is missing where another lacks it
+
+
+def _unplanned(name, lines, scores, resamples):
+    """A series without a plan: its headline scores, and what is missing from their grid."""
+    lines = _headline(lines)
+    lines = lines.assign(
+        of=[tuple(filter(None, of.split(","))) for of in lines["of"].fillna("")],
+        role=lines["role"].fillna(str(Role.IN_DOMAIN)),
+        group=lines["group"].fillna(""),
+    )
+    cells = lines[[*WANTED, *(column for column in MEASURED)]].reset_index(drop=True)
+    order = cells.drop_duplicates("checkpoint")
+    by = "tokens" if order["tokens"].notna().all() else "step"
+    checkpoints = list(order.sort_values([by, "step"], na_position="last")["checkpoint"])
+    views = cells.groupby(["task", "format", "shots"], sort=False).size().reset_index(name="count")
+    views = views.assign(usual=views["format"] == "default")
+    views = views.sort_values(["count", "usual"], ascending=False, kind="stable")
+    main = {line.task: (line.format, line.shots) for line in views[::-1].itertuples()}
+    return Results(
+        name,
+        checkpoints,
+        cells,
+        _holes(cells, checkpoints),
+        {task: main[task] for task in dict.fromkeys(cells["task"])},
+        PairedDraws(cells, scores, resamples),
+        duplicates(checkpoints, cells),
+        scores=scores,
+    )
+
+
+def _headline(lines):
+    """The lines of one metric per set: more must be better; the usual ones first."""
+    metrics = lines[["task", "metric"]].drop_duplicates()
+    metrics = metrics[~metrics["metric"].str.contains(LESS_IS_BETTER)]
+    rank = metrics["metric"].map({name: place for place, name in enumerate(FIRST_METRICS)})
+    first = metrics.assign(rank=rank.fillna(len(FIRST_METRICS)))
+    first = first.sort_values("rank", kind="stable").drop_duplicates("task")
+    return lines.merge(first[["task", "metric"]], on=["task", "metric"])
+
+
+def _holes(cells, checkpoints):
+    """What the grid of a series lacks: scores that most checkpoints have and one has not."""
+    parts, lost = ["tuned_on", "variant", "task", "format", "shots"], []
+    about = cells.drop_duplicates("checkpoint").set_index("checkpoint")[["step", "tokens"]]
+    for _, group in cells.groupby(parts, sort=False):
+        absent = set(checkpoints) - set(group["checkpoint"])
+        if absent and len(group) >= GRID_SHARE * len(checkpoints):
+            for checkpoint in (name for name in checkpoints if name in absent):
+                place = about.loc[checkpoint]
+                where = {"checkpoint": checkpoint, "step": place["step"], "tokens": place["tokens"]}
+                lost.append(group.iloc[0][list(WANTED)].to_dict() | where | {"key": None})
+    missing = pd.DataFrame(lost, columns=list(WANTED))
+    return missing.assign(why="not in the imported results")
 
 
 def _wanted(cell):
@@ -281,32 +467,15 @@ def _wanted(cell):
     return {**dataclasses.asdict(cell.model), **named, **words}
 
 
-def _read_cells(store, keys):
-    """The measured values by key, the scores by row, and why a cell cannot be read."""
-    found = store.frame().rename(columns={"identity": "weights"}).set_index("key")
-    scores, reasons = {}, {key: store.damaged[key] for key in keys if key in store.damaged}
-    for key in found.index.intersection(keys):
-        try:
-            scores[key] = _scores(store.rows(key, ["row", "score"]))
-        except AmuroError as error:
-            reasons[key] = str(error).splitlines()[0]
-    damaged = {
-        key: f"damaged, run the study again to compute it: {reason}"
-        for key, reason in reasons.items()
-    }
-    return found.loc[list(scores), list(MEASURED)], scores, damaged
-
-
-def _scores(rows):
-    return rows.set_index("row")["score"].sort_index()
-
-
 def _reasons(store, missing, damaged):
     failed = {
         line["key"]: line.get("error", "") for line in store.read_log() if line["event"] == "failed"
     }
+    again = "damaged, run the study again to compute it: "
     return [
-        (damaged.get(key) or failed.get(key) or "not computed yet").splitlines()[0]
+        (again + damaged[key] if key in damaged else failed.get(key) or "not computed yet")
+        .strip()
+        .splitlines()[0]
         for key in missing["key"].fillna("")
     ]
 
@@ -323,51 +492,4 @@ def duplicates(checkpoints: list[str], cells: pd.DataFrame) -> dict[str, str]:
         name: latest[weights[name]]
         for name in checkpoints
         if name in weights and latest[weights[name]] != name
-    }
-
-
-class PairedDraws(Mapping):
-    """Bootstrap means [R] per cell key, made at the first use of a cell of their set;
-    `scores(key)` gives a cell's scores by row.
-
-    Cells of the same set and the same rows are resampled with the same rows, so that any function
-    of several cells is paired.
-    """
-
-    def __init__(self, cells: pd.DataFrame, scores, resamples: int):
-        self._scores, self._resamples, self._made = scores, resamples, {}
-        self._task = dict(zip(cells["key"], cells["task"], strict=True))
-        self._keys = cells.groupby("task", sort=False)["key"].agg(list).to_dict()
-
-    def __getitem__(self, key: str) -> np.ndarray:
-        if key not in self._made:
-            self._make(self._task[key])
-        return self._made[key]
-
-    def __iter__(self):
-        return iter(self._task)
-
-    def __len__(self):
-        return len(self._task)
-
-    def _make(self, task):
-        by_rows: dict[tuple, list] = {}
-        for key in self._keys[task]:
-            series = self._scores(key)
-            by_rows.setdefault(tuple(series.index), []).append((key, series.to_numpy(np.float64)))
-        for rows, members in by_rows.items():
-            seed = int.from_bytes(hashlib.sha256(f"{task} {rows}".encode()).digest()[:8], "big")
-            values = np.stack([values for _, values in members], axis=1)
-            means = bootstrap_means(values, self._resamples, seed)
-            self._made |= {key: means[:, place] for place, (key, _) in enumerate(members)}
-
-
-def normal_draws(cells: pd.DataFrame, resamples: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Draws for results without rows (published tables): normal around the value with its standard
-    error, nothing paired.
-    """
-    rng = np.random.default_rng(seed)
-    return {
-        line.key: rng.normal(line.value, line.stderr or 0.0, resamples)
-        for line in cells.itertuples()
     }

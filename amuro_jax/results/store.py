@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from amuro_jax.claims import Claim
 from amuro_jax.errors import AmuroError, DataError
 from amuro_jax.records import ScoreRecord, TrainRecord, from_json, to_json
-from amuro_jax.results import index, sealed
+from amuro_jax.results import imported, index, sealed
 from amuro_jax.storage import Storage
 
 LOG = "cells.log"
@@ -38,7 +38,7 @@ class Store:
 
     def __init__(self, storage: Storage, claim: Claim | None = None):
         self.storage, self.claim, self.damaged = storage, claim, {}
-        self._table = None
+        self._table = self._lines = self._places = None
 
     @classmethod
     def open(cls, url, claim: Claim | None = None) -> "Store":
@@ -92,11 +92,14 @@ class Store:
         self._table = None
 
     def read(self, key: str) -> ScoreRecord | TrainRecord:
-        """The record of a cell.
+        """The record of a cell; of an imported score what its source says.
 
         Raises:
             DataError: there is none, or it is damaged.
         """
+        stored = self._stored(key)
+        if stored is None and (line := self._imported_line(key)) is not None:
+            return imported.record_of(line)
         return from_json(self._present(key).record, where=self._where(key, sealed.RECORD))
 
     def rows(self, key: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -104,14 +107,22 @@ class Store:
 
         Raises:
             DataError: they are missing, cut off or changed by a single byte; it names the file.
+                Or the score was imported and has none.
         """
-        stored, where = self._present(key), self._where(key, sealed.ROWS)
+        stored, where = self._stored(key), self._where(key, sealed.ROWS)
+        if stored is None and (line := self._imported_line(key)) is not None:
+            source = f"{line['imported']}:{line['line']}"
+            raise DataError("the score was imported, it has no rows", where=source)
+        stored = stored or self._present(key)
         data = sealed.check_rows(stored, self.cell(key).get(sealed.ROWS), where)
         return pd.read_parquet(io.BytesIO(data), columns=columns and list(columns))
 
     def refresh(self) -> None:
         """Looks at the storage again; `frame` and `query` do so at first and after a commit."""
-        self._table, self.damaged = index.refresh(self.storage)
+        own, self.damaged = index.refresh(self.storage)
+        self._lines, self._places = imported.read(self.storage), None
+        own = own.drop_columns(["stamp"]).replace_schema_metadata(None)
+        self._table = pa.concat_tables([own, self._lines])
 
     def keys(self) -> set[str]:
         """Keys of all finished cells."""
@@ -155,7 +166,7 @@ class Store:
     def verify(self) -> dict[str, str]:
         """Reads the rows of every cell and compares checksums; what is damaged, why by key."""
         self.refresh()
-        for key in sorted(self.keys()):
+        for key in sorted(self.keys() - self._imported_places().keys()):
             where = self._where(key, sealed.ROWS)
             try:
                 stored = self._present(key)
@@ -182,6 +193,17 @@ class Store:
         if self._table is None:
             self.refresh()
         return self._table
+
+    def _imported_line(self, key) -> dict | None:
+        """The line of an imported score, from its key."""
+        place = self._imported_places().get(key)
+        return None if place is None else self._lines.slice(place, 1).to_pylist()[0]
+
+    def _imported_places(self):
+        self._index()
+        if self._places is None:
+            self._places = {key: at for at, key in enumerate(self._lines["key"].to_pylist())}
+        return self._places
 
     def _where(self, key, name):
         return self.cell(key).where(name)

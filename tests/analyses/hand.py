@@ -23,6 +23,7 @@ def cell(
         "step": int(checkpoint[1:]),
         "tokens": None,
         "tuned_on": tuned_on,
+        "variant": "",
         "task": task,
         "role": role,
         "format": format,

@@ -15,11 +15,8 @@ TABLE_6 = {
 
 
 @pytest.fixture(scope="module")
-def results(shared):
-    folder = shared / "paper_results"
-    if not folder.is_dir():
-        pytest.skip(f"no published tables at {folder}")
-    return published.results(folder)
+def results(shared, tmp_path_factory):
+    return published.imported(shared, tmp_path_factory.mktemp("published"))
 
 
 def test_gain_by_group_is_table_6(results):

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
-from amuro_jax.results import results
-from amuro_jax.results.results import PairedDraws
+from amuro_jax.errors import DataError
+from amuro_jax.results import draws, results
+from amuro_jax.results.draws import PairedDraws
 from amuro_jax.results.store import Store
 from tests.study import synthetic
 
@@ -19,6 +21,32 @@ def test_draws_are_made_for_a_set_when_it_is_asked_for():
     assert draws["b"].shape == (50,) and asked == ["a", "c", "b"]
 
 
+def test_draws_are_the_same_in_chunks_and_after_they_were_let_go(monkeypatch):
+    cells = pd.DataFrame({"key": list("abcde"), "task": "one"})
+    rows = {key: pd.Series(np.random.default_rng(at).random(9)) for at, key in enumerate("abcde")}
+    whole = {key: value for key, value in PairedDraws(cells, rows.get, 40).items()}
+    monkeypatch.setattr(draws, "CHUNK", 2)
+    small = PairedDraws(cells, rows.get, 40, most_bytes=1)
+    for key in "abcdea":
+        assert (small[key] == whole[key]).all()
+    assert len(small._made) == 1
+
+
+def test_a_cell_without_rows_has_normal_draws_and_none_without_a_standard_error():
+    cells = pd.DataFrame(
+        {
+            "key": ["a", "b", "c"],
+            "task": "one",
+            "value": [0.5, 0.5, 0.5],
+            "stderr": [0.1, 0.1, None],
+        }
+    )
+    made = PairedDraws(cells, lambda key: None, 4000)
+    assert abs(made["a"].mean() - 0.5) < 0.01 and abs(made["a"].std() - 0.1) < 0.01
+    assert abs(np.corrcoef(made["a"], made["b"])[0, 1]) < 0.06  # nothing is paired
+    assert np.isnan(made["c"]).all() and (made["a"] == made["a"]).all()
+
+
 def test_damaged_cells_are_missing_by_name_and_the_others_are_there(tmp_path):
     synthetic.make_store(tmp_path, rows=12, steps=(16, 1600))
     whole, store = results.load(tmp_path, 20), Store.open(tmp_path)
@@ -28,7 +56,11 @@ def test_damaged_cells_are_missing_by_name_and_the_others_are_there(tmp_path):
     store.cell(cut).replace("rows.parquet", rows[:-9])
     rows = store.cell(flipped).read_bytes("rows.parquet")
     store.cell(flipped).replace("rows.parquet", rows[:40] + bytes([rows[40] ^ 1]) + rows[41:])
-    found = results.load(tmp_path, 20)
+    late = results.load(tmp_path, 20)  # reads no rows before they are needed
+    assert set(late.missing["key"]) == {emptied, cut}
+    with pytest.raises(DataError, match="checksum"):
+        late.draws[flipped]
+    found = results.load(tmp_path, 20, check_rows=True)
     lost = found.missing.set_index("key")["why"]
     assert set(lost.index) == {emptied, cut, flipped} and lost.str.startswith("damaged").all()
     assert "empty" in lost[emptied] and "bytes" in lost[cut] and "checksum" in lost[flipped]
