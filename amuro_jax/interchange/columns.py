@@ -13,7 +13,6 @@ import pandas as pd
 from amuro_jax.config import Metric, Role
 from amuro_jax.data import label_counts
 from amuro_jax.data.registry import TASKS
-from amuro_jax.data.task import Use
 from amuro_jax.errors import ConfigError, DataError
 from amuro_jax.interchange.text_table import TextTable, read_table
 from amuro_jax.results import imported
@@ -206,8 +205,8 @@ def _role(task, is_accuracy):
     known = TASKS.get(task)
     if known is None or (known.metric == Metric.ACCURACY) != is_accuracy:
         return str(Role.MULTIPLE_CHOICE if is_accuracy else Role.IN_DOMAIN)
-    roles = {Use.MULTIPLE_CHOICE: Role.MULTIPLE_CHOICE, Use.OUT_OF_DOMAIN: Role.OUT_OF_DOMAIN}
-    return next((str(roles[use]) for use in known.roles if use in roles), str(Role.IN_DOMAIN))
+    of_set = (use for use in known.roles if use in (Role.MULTIPLE_CHOICE, Role.OUT_OF_DOMAIN))
+    return str(next(of_set, Role.IN_DOMAIN))
 
 
 def _check_range(table, column, lines):
