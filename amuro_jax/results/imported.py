@@ -1,5 +1,5 @@
-"""Scores that other programs computed: one Parquet file per source, `imported/<key>.parquet`, with a
-line per score in the columns of the index. No jax.
+"""Scores of other programs: one Parquet file per source, `imported/<key>.parquet`, with a line per
+score in the columns of the index. No jax.
 
 An imported score has no rows, so that nothing about it is paired, and it says where it comes from:
 `imported` (name of the file), `source_sha256` and `line`. Its key is a hash of what it is a number
