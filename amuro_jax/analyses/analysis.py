@@ -107,7 +107,7 @@ class Tables(Mapping):
         )
 
     def across(self, name: str) -> pd.DataFrame:
-        """The table over every series of the store, with a column `suite` where there are several."""
+        """The table over every series of the store; a column `suite` where there are several."""
         suites = self.results.suites
         if len(suites) < 2 or self.analyses[name].across:
             return self[name]
