@@ -62,7 +62,7 @@ NO_JAX = [
     "config.py",
     "records.py",
     "files.py",
-    "storage.py",
+    "storage",
     "claims.py",
     "errors.py",
     "chips.py",

@@ -128,7 +128,7 @@ def test_a_log_of_several_writers_is_read_in_time(storage):
 
 
 def test_a_long_log_goes_into_several_segments(storage, monkeypatch):
-    monkeypatch.setattr("amuro_jax.storage._SEGMENT_LINES", 3)
+    monkeypatch.setattr("amuro_jax.storage.objects.SEGMENT_LINES", 3)
     for at in range(10):
         storage.append("log", {"time": float(at), "at": at})
     assert [record["at"] for record in storage.read_log("log")] == list(range(10))
