@@ -1,4 +1,4 @@
-"""Checkpoints on disk: model folders and training states. The only importer of orbax.
+"""Model folders on disk.
 
 A model folder holds `params/` (Orbax, OCDBT, a checksum for every chunk), `model.json`,
 `tokenizer/`, `provenance.json` (where it comes from) and, written last, `identity.json` (what it
@@ -11,7 +11,6 @@ import dataclasses
 import math
 import os
 import shutil
-import warnings
 
 import jax
 import jax.numpy as jnp
@@ -279,8 +278,8 @@ def save_tree(path, tree) -> None:
     """Writes a tree of arrays in chunks of some MB, then the checksums of the chunks."""
     with ocp.StandardCheckpointer() as writer:
         arguments = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), tree)
-        writer.save(_absolute(path), tree, save_args=arguments)
-    array_store.record_checksums(path, _named(tree))
+        writer.save(absolute(path), tree, save_args=arguments)
+    array_store.record_checksums(path, named_leaves(tree))
 
 
 def stored_tree(path):
@@ -294,7 +293,7 @@ def stored_tree(path):
         raise CheckpointError("no checkpoint there", where=path)
     try:
         with ocp.StandardCheckpointer() as reader:
-            metadata = reader.metadata(_absolute(path))
+            metadata = reader.metadata(absolute(path))
         tree = metadata.item_metadata.tree
     except (ValueError, KeyError, AttributeError, FileNotFoundError) as error:
         raise CheckpointError(f"cannot be read as a checkpoint: {error}", where=path) from error
@@ -308,8 +307,8 @@ def restore_tree(path, target, placement=None):
     Raises:
         CheckpointError: another tree, or bytes that are not those that were written.
     """
-    placed = _placed(target, placement)
-    named, checksums = _named(placed), array_store.read_checksums(path)
+    specs = placed(target, placement)
+    named, checksums = named_leaves(specs), array_store.read_checksums(path)
     for name, leaf in named.items():
         stored = checksums.get(name)
         if stored is None or (stored.shape, stored.dtype) != (tuple(leaf.shape), leaf.dtype.name):
@@ -318,10 +317,11 @@ def restore_tree(path, target, placement=None):
                 f"{name} is {leaf.dtype.name} {tuple(leaf.shape)}, stored is {has}", where=path
             )
     read = array_store.read_arrays(path, named, {n: leaf.sharding for n, leaf in named.items()})
-    return jax.tree.unflatten(jax.tree.structure(placed), list(read.values()))
+    return jax.tree.unflatten(jax.tree.structure(specs), list(read.values()))
 
 
-def _placed(target, placement):
+def placed(target, placement):
+    """`target` (ShapeDtypeStruct) with the shardings of `placement`; None: on the first device."""
     if placement is None:
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         placement = jax.tree.map(lambda _: device, target)
@@ -332,7 +332,8 @@ def _placed(target, placement):
     )
 
 
-def _absolute(path) -> str:
+def absolute(path) -> str:
+    """The path as orbax takes it: absolute, or a URL."""
     return os.fspath(path) if "://" in os.fspath(path) else os.path.abspath(path)
 
 
@@ -367,134 +368,7 @@ def remove(path) -> None:
         epath.Path(path).rmtree()
 
 
-class TrainingStates:
-    """The newest resumable states of a training run, in one folder; written in the background.
-
-    A state that a kill cut off is never seen. One whose bytes changed on disk is skipped with a
-    warning, and the one before it is used.
-    """
-
-    def __init__(self, folder, keep: int = 2):
-        """`keep`: how many of the newest states stay."""
-        self.folder = epath.Path(folder)
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, step_prefix="step", cleanup_tmp_directories=True
-        )
-        handlers = {
-            "state": ocp.StandardCheckpointHandler(),
-            "contents": ocp.JsonCheckpointHandler(),
-        }
-        self._manager = ocp.CheckpointManager(
-            _absolute(folder), options=options, item_handlers=handlers
-        )
-
-    def newest(self) -> int | None:
-        """Step of the newest state, None where there is none."""
-        return self._manager.latest_step()
-
-    def save(self, step: int, tree) -> None:
-        """Writes a state: returns when its arrays are read from the devices."""
-        save_args = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), tree)
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(tree, save_args),
-                contents=ocp.args.JsonSave(_contents(tree)),
-            ),
-            force=True,
-        )
-
-    def restore_newest(self, target, placement=None):
-        """(tree, step) of the newest state that holds what was written, None where there is none.
-
-        Newer ones that do not are deleted: the run is about to write their steps again.
-
-        Args:
-            target, placement: as in `restore_tree`.
-
-        Raises:
-            CheckpointError: the newest state is of another tree than `target`.
-        """
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            try:
-                contents = self._read(step, "contents", ocp.args.JsonRestore())
-                self._check_same(step, contents, target)
-                tree = self._read(
-                    step, "state", ocp.args.StandardRestore(_placed(target, placement))
-                )
-                if _contents(tree) != contents:
-                    raise DamagedState("its bytes are not those that were written")
-            except DamagedState as fault:
-                warnings.warn(
-                    f"the state of step {step} in {self.folder} is skipped: {fault}", stacklevel=2
-                )
-                self._manager.delete(step)
-                continue
-            return tree, step
-        return None
-
-    def _read(self, step, item, arguments):
-        try:
-            return self._manager.restore(step, args=ocp.args.Composite(**{item: arguments}))[item]
-        except Exception as error:  # orbax raises bare exceptions for what tensorstore cannot read
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise DamagedState(f"it cannot be read ({first})") from error
-
-    def _check_same(self, step, contents, target):
-        for name, leaf in _named(target).items():
-            stored, mine = contents.get(name, [])[:2], [list(leaf.shape), str(leaf.dtype)]
-            if stored != mine:
-                raise CheckpointError(
-                    f"{name}: the run has {mine}, the state of step {step} has {stored or 'none'}",
-                    where=self.folder,
-                    hint="the folder holds another run; choose another workdir",
-                )
-
-    def wait(self) -> None:
-        """Returns when all states are on disk."""
-        self._manager.wait_until_finished()
-
-    def close(self) -> None:
-        """Waits for the states that are being written."""
-        self._manager.close()
-
-
-class DamagedState(Exception):
-    """A state on disk that is not what was written; never leaves this module."""
-
-
-def _named(tree) -> dict:
+def named_leaves(tree) -> dict:
+    """Flat name (`layers/mlp/up/kernel`) → leaf, for any tree."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-
-
-def _contents(tree) -> dict[str, list]:
-    """Name → [shape, dtype, digest] of each array."""
-    named = _named(tree)
-    digests = jax.device_get(_digests(list(named.values())))
-    return {
-        name: [list(leaf.shape), str(leaf.dtype), int(digest)]
-        for (name, leaf), digest in zip(named.items(), digests, strict=True)
-    }
-
-
-@jax.jit
-def _digests(leaves):
-    """uint32 of each array: the sum of its words, each times an odd number that depends on its
-    position.
-
-    Computed where the array lies, exactly, on any mesh; a change within one word always shows,
-    since a number that is not 0 stays so under a product with an odd one (modulo 2 ** 32).
-    """
-
-    def digest(leaf):
-        size = leaf.dtype.itemsize * 8
-        words = jax.lax.bitcast_convert_type(leaf, f"uint{size}").astype(jnp.uint32)
-        position = jnp.zeros(leaf.shape, jnp.uint32)
-        for axis, count in enumerate(leaf.shape):
-            position = position * jnp.uint32(count) + jax.lax.broadcasted_iota(
-                jnp.uint32, leaf.shape, axis
-            )
-        return jnp.sum(words * (2 * position + 1), dtype=jnp.uint32)
-
-    return [digest(leaf) for leaf in leaves]

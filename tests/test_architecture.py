@@ -51,7 +51,7 @@ SIBLINGS_APART = [
     ("study", "lab"),
 ]
 CONFINED = {
-    "orbax": ["checkpoint.py"],
+    "orbax": ["checkpoint.py", "train/states.py"],
     "tensorstore": ["array_store.py"],
     "flax.linen": ["models"],
     "huggingface_hub": ["convert/hub.py", "data/sources.py"],

@@ -15,11 +15,11 @@ import jax
 import numpy as np
 from absl import logging
 
-from amuro_jax import checkpoint
 from amuro_jax.errors import TrainingError
 from amuro_jax.logs import MetricsWriter, progress_bar, read_metrics
 from amuro_jax.storage import Storage
 from amuro_jax.train.batches import BatchSource
+from amuro_jax.train.states import TrainingStates
 from amuro_jax.train.step import StackedStep, State, Step
 
 PREEMPTED = 143  # 128 + SIGTERM, what a shell and the schedulers report for it
@@ -178,7 +178,7 @@ def _opened(workdir, save):
     with contextlib.ExitStack() as stack:
         states = None
         if workdir:
-            states = checkpoint.TrainingStates(Storage.open(workdir).epath() / "state", save.keep)
+            states = TrainingStates(Storage.open(workdir).epath() / "state", save.keep)
             stack.enter_context(contextlib.closing(states))
         yield states, stack.enter_context(_catch_sigterm())
 

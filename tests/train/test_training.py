@@ -21,6 +21,7 @@ from amuro_jax.train import training
 from amuro_jax.train.batches import Batches
 from amuro_jax.train.fine_tune import fine_tune
 from amuro_jax.train.optimizer import Optimizer
+from amuro_jax.train.states import TrainingStates, contents_of
 from amuro_jax.train.step import Step, make_step
 from amuro_jax.train.training import PREEMPTED, Preempted, SavePolicy, run_training
 from tests.train.tiny import MODEL, RECIPE, RUN, examples
@@ -69,7 +70,7 @@ def stopped_run(monkeypatch, params, workdir, at):
 @pytest.mark.parametrize("at", [1, 4, 5])
 def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, params, whole, at):
     stopped_run(monkeypatch, params, tmp_path, at)
-    states = checkpoint.TrainingStates(tmp_path / "state")
+    states = TrainingStates(tmp_path / "state")
     assert (states.newest() or 0) == at // 2 * 2
     resumed = fine_tune(params, MODEL, examples(), RECIPE, SAVING, workdir=tmp_path)
     equal(whole.params, resumed.params)
@@ -118,11 +119,11 @@ def test_a_flipped_bit_of_stored_numbers_is_seen(params):
     """What decompresses without a complaint is still compared with what was written."""
     step = make_step(MODEL, Optimizer())
     state = step.init(params)
-    contents = checkpoint._contents(state)
+    contents = contents_of(state)
     changed = jax.tree.map(np.array, state)
     words = changed.params["layers"]["mlp"]["up"]["kernel"].view(np.uint32)
     words[1, 3, 5] ^= 1 << 31
-    other = checkpoint._contents(changed)
+    other = contents_of(changed)
     assert [name for name in contents if contents[name] != other[name]] == [
         "params/layers/mlp/up/kernel"
     ]
@@ -145,7 +146,7 @@ def test_states_are_kept_in_number_and_hold_their_own_step(tmp_path, params):
         save=SavePolicy(1, at=frozenset([batches.total]), keep=3),
         on_step=keep,
     )
-    states = checkpoint.TrainingStates(tmp_path / "state", keep=3)
+    states = TrainingStates(tmp_path / "state", keep=3)
     state, newest = states.restore_newest(step.abstract_state())
     assert newest == batches.total == 8
     assert sorted(p.name for p in (tmp_path / "state").iterdir() if p.is_dir()) == [
@@ -207,7 +208,7 @@ def test_a_signal_at_any_moment_and_go_on(tmp_path, root, how):
     assert 10 <= len(logged) < 48
     if how == signal.SIGTERM:
         assert process.returncode == PREEMPTED == 143
-        newest = checkpoint.TrainingStates(workdir / "state").newest()
+        newest = TrainingStates(workdir / "state").newest()
         assert newest == logged[-1]["step"] and f"state of step {newest} saved" in said
     again()
     recipe = dataclasses.replace(RECIPE, epochs=6)
