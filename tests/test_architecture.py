@@ -59,7 +59,7 @@ CONFINED = {
     "transformers": ["convert/verify.py"],
 }
 NO_JAX = [
-    "config.py",
+    "config",
     "records.py",
     "files.py",
     "storage",

@@ -63,7 +63,7 @@ def test_a_reader_who_has_seen_enough_is_no_error(root):
 
 def test_a_configuration_takes_an_argument(root):
     done = amuro(root, "train", "--config=configs/train/olmo1b.py:pows")
-    assert done.returncode == 2 and "did you mean paws" in done.stderr
+    assert done.returncode == 2 and "did you mean 'paws'" in done.stderr
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_a_bad_row_is_named_by_file_and_line(root, workshop, line, expected):
         (["tasks", "paws", "--show=1", "--format=fancy"], "unknown format 'fancy'"),
         (
             ["train", "--config=configs/train/olmo1b.py:paws", "--config.recipe.epoch=3"],
-            "did you mean epochs",
+            "did you mean 'epochs'",
         ),
         (
             ["train", "--config=configs/train/olmo1b.py:paws", "--config.recipe.epochs=many"],

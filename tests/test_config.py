@@ -73,7 +73,7 @@ def test_dictionaries_round_trip_and_unknown_fields_show_the_known_ones():
         fine_tunes=(FineTune("x", epochs=2),), evals=(EvalSet("x", shots=(1,)),), shots=(0, 4)
     )
     assert from_dict(StudyConfig, to_dict(config)) == config == checked(config)
-    with pytest.raises(ConfigError, match="(?s)unknown field 'epoch'.*did you mean epochs"):
+    with pytest.raises(ConfigError, match="(?s)unknown field 'epoch'.*did you mean 'epochs'"):
         from_dict(StudyConfig, {"recipe": {"epoch": 3}})
 
 
@@ -109,9 +109,9 @@ def test_overrides_are_typed():
 @pytest.mark.parametrize(
     "path,text,says",
     [
-        ("recipe.learnin_rate", "1", "did you mean learning_rate"),
+        ("recipe.learnin_rate", "1", "did you mean 'learning_rate'"),
         ("recipe.epochs", "many", "expected int, got 'many'"),
-        ("scoring.method", "tokenprob", "did you mean token_prob"),
+        ("scoring.method", "tokenprob", "did you mean 'token_prob'"),
         ("recipe", "1", "is a block of fields"),
         ("name.first", "1", "has no fields"),
         ("fine_tunes", "z", "no entry of the file"),

@@ -148,7 +148,7 @@ def describe_fields(kind, prefix: str = "--config") -> list[str]:
             default = ",".join(map(str, default))
         kind_of = getattr(hints[field.name], "__name__", str(hints[field.name]))
         if kind_of == "tuple" or "[" in str(hints[field.name]):
-            kind_of = str(hints[field.name]).replace("amuro_jax.config.", "")
+            kind_of = str(hints[field.name]).replace("amuro_jax.config.blocks.", "")
         lines.append(f"  {name}={'' if default is None else default}  ({kind_of})")
     return lines
 

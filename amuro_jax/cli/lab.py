@@ -15,7 +15,7 @@ It writes   OUT/data/SET/SPLIT.jsonl   OUT/checkpoints/stepN-tokensM/   OUT/toke
 and, last, OUT/lab.json.
 Stopped at any moment, the same command goes on where it stood; when all is there it does nothing.
 Every size can be changed, for example --config.steps=2000 --config.model.hidden_size=192 (see
-amuro_jax/config.py, LabConfig).
+amuro_jax/config/blocks.py, LabConfig).
 """
 
 from amuro_jax.cli import configure

@@ -3,13 +3,12 @@
 Imports no jax.
 """
 
-import difflib
 import functools
 import importlib
 import os
 import sys
 
-from amuro_jax import __version__
+from amuro_jax import __version__, spelling
 from amuro_jax.errors import AmuroError
 
 # verb → (module, what it does); a module is imported only for its own verb.
@@ -78,8 +77,8 @@ def _run(argv):
         print(__version__)
         sys.exit(0)
     if argv[1] not in VERBS:
-        near = difflib.get_close_matches(argv[1], VERBS, n=1)
-        guess = f"; did you mean {near[0]}?" if near else ""
+        near = spelling.nearest(argv[1], VERBS)
+        guess = f"; did you mean {near}?" if near else ""
         print(f"amuro: unknown verb {argv[1]!r}{guess}\n\n{usage()}", file=sys.stderr)
         sys.exit(2)
     _run_verb(argv[1], argv[2:])
@@ -139,7 +138,10 @@ def _help(verb, module) -> str:
         default = "" if flag.default in (None, [], "") else f" (default: {flag.default})"
         lines.append(f"  --{flag.name}: {flag.help}{default}")
     if name := getattr(module, "CONFIG", ""):
-        lines += ["", f"fields of the configuration ({name} in amuro_jax/config.py says more):"]
+        lines += [
+            "",
+            f"fields of the configuration ({name} in amuro_jax.config.blocks):",
+        ]
         lines += configure.describe_fields(getattr(configuration, name))
     return "\n".join(lines)
 

@@ -36,8 +36,8 @@ def build_queries(
     Args:
         format: see `data.formats`.
         tokenizer: needed to fit contexts; None leaves them as they are.
-        max_length: tokens of the model's context; `max_new_tokens` of them are reserved for
-        generation.
+        max_length: tokens of the model's context; of these, `max_new_tokens` are reserved for
+            generation.
         rows: a seeded subsample of the scored rows, in the file's order; 0: all.
         shot_texts: rendered shots to use as they are.
 
@@ -47,11 +47,10 @@ def build_queries(
     task = task.under(protocol)
     split = sources.test_split(task, protocol, data_root)
     test = sources.load_examples(task, split, protocol)
-    chosen = (
-        Shots((), (), task)
-        if shot_texts is not None
-        else choose_shots(task, shots, protocol, shot_seed, data_root, test)
-    )
+    if shot_texts is None:
+        chosen = choose_shots(task, shots, protocol, shot_seed, data_root, test)
+    else:
+        chosen = Shots((), (), task)
     end_of_text = tokenizer.token(tokenizer.eos_id) if tokenizer else END_OF_TEXT
     frame = _Frame(task, format, protocol, shots, end_of_text)
     scored = _subsample([example for example in test if example.row not in chosen.left_out], rows)
@@ -59,25 +58,28 @@ def build_queries(
         raise DataError(
             f"every row of {task.name} serves as a shot", where=split.path or task.source.hub
         )
-    texts = (
-        list(shot_texts)
-        if shot_texts is not None
-        else [frame.shot(example, chosen.task) for example in chosen.examples]
-    )
+    queries, each = _render(frame, scored, chosen, shot_texts)
+    if tokenizer is None or protocol.no_fitting:
+        return queries
+    return _fit(queries, scored, frame, each, tokenizer, max_length, max_new_tokens)
+
+
+def _render(frame, scored, chosen, shot_texts):
+    """(queries, texts of the shots of each): the same shots for all rows, or each row's own."""
+    if shot_texts is None:
+        texts = [frame.shot(example, chosen.task) for example in chosen.examples]
+    else:
+        texts = list(shot_texts)
     names = chosen.names or tuple(f"given:{number}" for number in range(len(texts)))
     queries, each = [], []
     for example in scored:
         if chosen.pool:
-            own = instance_shots(chosen, example.row, shots, example)
-            texts, names = (
-                [frame.shot(shot, chosen.task) for shot in own],
-                tuple(f"{chosen.pool_split}:{shot.row}" for shot in own),
-            )
+            own = instance_shots(chosen, example.row, frame.shots, example)
+            texts = [frame.shot(shot, chosen.task) for shot in own]
+            names = tuple(f"{chosen.pool_split}:{shot.row}" for shot in own)
         each.append(texts)
         queries.append(frame.query(example, texts, names, shared=not chosen.pool))
-    if tokenizer is None or protocol.no_fitting:
-        return queries
-    return _fit(queries, scored, frame, each, tokenizer, max_length, max_new_tokens)
+    return queries, each
 
 
 def _subsample(examples, rows):

@@ -6,7 +6,20 @@ import dataclasses
 
 from amuro_jax import spelling
 from amuro_jax.config import Metric, Role
-from amuro_jax.data.formats import FORMATS, FRAMES
+from amuro_jax.data.formats import FORMATS
+from amuro_jax.data.published import (
+    BOOLQ_TEMPLATES,
+    CNN_QUIRK,
+    HELLASWAG_QUIRK,
+    HELLASWAG_TEMPLATES,
+    LLMBAR_QUIRKS,
+    SCIQ_QUIRK,
+    SCIQ_TEMPLATES,
+    SOCIAL_QUIRK,
+    TWEETQA_QUIRK,
+    UNLABELLED_IS_NO,
+    templates,
+)
 from amuro_jax.data.task import DataSource, Family, Kind, Task, quirk
 from amuro_jax.errors import ConfigError
 
@@ -27,80 +40,6 @@ _READ = ("context", "A", "B", "C", "D")  # question generation: all its fields a
 # Formats that the released code writes files of. It has no IO of the sets of `_NO_IO`, and of
 # multiple choice only what the evaluation suite renders.
 _NO_IO, _DEFAULT_ONLY, _NONE = ("default", "instruct"), ("default",), ()
-
-
-def _templates(**templates):
-    return tuple(templates.items())
-
-
-# Quirk 12: the released formatter's own bytes; nothing is between two pieces unless it is written.
-_SOCIAL_QUIRK = quirk(
-    "published_templates",
-    templates=_templates(
-        default="### Input: {context}\n ### Answer: Answer A: {A} Answer B: {B}Answer C: {C}\n"
-        " ### Question: ",
-        instruct="Given the context: {context} And the answer: Answer A: {A} Answer B: {B}"
-        "Answer C: {C}Generate a suitable question: ",
-        io="{context}{A}{B}{C}",
-    ),
-)
-_SCIQ_QUIRK = quirk(
-    "published_templates",
-    templates=_templates(
-        default="### Input: {context}\n ### Answer: Answer A: {A} Answer B: {B} Answer C: {C}"
-        "Answer D: {D}\n ### Question: ",
-        instruct="Given the context: {context} And the answer: Answer A: {A} Answer B: {B}"
-        "Answer C: {C}Answer D: {D}Generate a suitable question: ",
-    ),
-)
-_TWEETQA_QUIRK = quirk(
-    "published_templates",
-    templates=_templates(
-        default="### Input: {context}\n ### Answer: {A}\n ### Question: ",
-        instruct="Given the context: {context} And the answer: {A}Generate a suitable question: ",
-    ),
-)
-_CNN_QUIRK = quirk(  # quirk 13: no IO variant
-    "published_templates", templates=_templates(io=FRAMES["summary"]["default"])
-)
-_UNLABELLED_IS_NO = quirk("published_splits", unlabelled="no")  # quirk 4
-
-_HELLASWAG_TEMPLATES = _templates(
-    default="{activity}: {context}",
-    instruct="Please continue the following text about {activity}.\n{context}",
-    io="{context}",
-)
-_HELLASWAG_QUIRK = quirk(
-    "published_choices",
-    reader="hellaswag_parts",
-    clean_prompt="without_marks",
-    clean_choices="without_marks",
-)
-_BOOLQ_TEMPLATES = _templates(
-    default="{passage}\nQuestion: {question}?\nAnswer:",
-    instruct="Please read the following text and answer the question with yes or no.\n{passage}\n"
-    "{question}?\nThe answer is:",
-    io="{passage} {question}?",
-)
-_SCIQ_TEMPLATES = _templates(
-    default="{support}\nQuestion: {question}\nAnswer:",
-    instruct="Please read the following text and answer the question.\n{support}\n{question}\n"
-    "The answer is:",
-    io="{support} {question}",
-)
-# Quirk 6: a chat in which the assistant has answered before the question; rows in a random order.
-_LLMBAR_QUIRKS = (
-    quirk(
-        "published_templates",
-        templates=_templates(
-            default="### Instruction: {instruction}### Output_1: {first}\n ### Output_2: {second}\n"
-            " ### Instruction Following: "
-        ),
-        chat=True,
-    ),
-    quirk("published_splits", order_seed=42),
-    quirk("gold_in_prompt", gold_shown=True),
-)
 
 
 def _summary(name, source, columns, roles, **fields):
@@ -155,7 +94,7 @@ def _nli(name, source, columns, roles, **fields):
 
 
 def _paraphrase(name, source, columns, roles, **fields):
-    fields = {"reader": "pair", "quirks": (_UNLABELLED_IS_NO,)} | fields
+    fields = {"reader": "pair", "quirks": (UNLABELLED_IS_NO,)} | fields
     return _classes(name, "paraphrase", source, columns, roles, YES_NO, **fields)
 
 
@@ -193,7 +132,7 @@ _LAB_SETS = [
         SOCIAL,
         _TUNED,
         reader="social_i_qa",
-        quirks=(_SOCIAL_QUIRK,),
+        quirks=(SOCIAL_QUIRK,),
         **_OWN,
     ),
     _summary(
@@ -225,7 +164,7 @@ _ALL = [
         _OTHER,
         licence="Apache-2.0",
         published_formats=_NO_IO,
-        quirks=(_CNN_QUIRK,),
+        quirks=(CNN_QUIRK,),
     ),
     # Question generation
     _question(
@@ -239,7 +178,7 @@ _ALL = [
         SOCIAL,
         _TUNED,
         reader="social_i_qa",
-        quirks=(_SOCIAL_QUIRK,),
+        quirks=(SOCIAL_QUIRK,),
     ),
     _question(
         "sciq",
@@ -250,7 +189,7 @@ _ALL = [
         reader="sciq_question",
         shuffle_options=True,
         published_formats=_NO_IO,
-        quirks=(quirk("published_splits", test=("test",)), _SCIQ_QUIRK),
+        quirks=(quirk("published_splits", test=("test",)), SCIQ_QUIRK),
     ),
     _question(
         "tweetqa",
@@ -259,7 +198,7 @@ _ALL = [
         _OTHER,
         licence="CC-BY-SA-4.0",
         published_formats=_NO_IO,
-        quirks=(quirk("published_splits", test=("train",)), _TWEETQA_QUIRK),
+        quirks=(quirk("published_splits", test=("train",)), TWEETQA_QUIRK),
     ),
     # Natural language inference
     _nli(
@@ -372,7 +311,7 @@ _ALL = [
         "unconditional",
         quirks=(
             quirk("published_splits", test=("validation",)),
-            quirk("published_choices", templates=_templates(default="{question}")),
+            quirk("published_choices", templates=templates(default="{question}")),
         ),
     ),
     _choice(
@@ -381,8 +320,8 @@ _ALL = [
         HELLASWAG,
         "per_token",
         licence="MIT",
-        templates=_HELLASWAG_TEMPLATES,
-        quirks=(_HELLASWAG_QUIRK,),
+        templates=HELLASWAG_TEMPLATES,
+        quirks=(HELLASWAG_QUIRK,),
     ),
     _choice(
         "boolq",
@@ -392,7 +331,7 @@ _ALL = [
         licence="CC-BY-SA-3.0",
         evidence=("passage",),
         labels=("yes", "no"),
-        templates=_BOOLQ_TEMPLATES,
+        templates=BOOLQ_TEMPLATES,
         quirks=(quirk("published_choices", labels=("no", "yes")),),
     ),
     _choice(
@@ -402,7 +341,7 @@ _ALL = [
         "raw",
         licence="CC-BY-NC-3.0",
         evidence=("support",),
-        templates=_SCIQ_TEMPLATES,
+        templates=SCIQ_TEMPLATES,
         quirks=(
             quirk("published_splits", test=("validation",)),
             quirk("published_choices", clean_prompt="strip"),
@@ -418,7 +357,7 @@ _ALL = [
         ("1", "2"),
         licence="MIT",
         published_formats=_DEFAULT_ONLY,
-        quirks=_LLMBAR_QUIRKS,
+        quirks=LLMBAR_QUIRKS,
     ),
     _choice(
         "mmlu",
@@ -480,8 +419,8 @@ _ALL = [
         HELLASWAG,
         "per_token",
         reader="hellaswag",
-        templates=_HELLASWAG_TEMPLATES,
-        quirks=(_HELLASWAG_QUIRK,),
+        templates=HELLASWAG_TEMPLATES,
+        quirks=(HELLASWAG_QUIRK,),
         **_OWN,
     ),
 ]

@@ -23,8 +23,7 @@ class Prepared:
         queries: in order.
         method: token_prob | constrained | free | generate.
         candidates: labels (complete forms, their probabilities added) | sub_tokens (of all forms,
-        each
-            alone; the best names its label).
+            each alone; the best names its label).
         requests: for the scorer.
         indices: per query, per choice, the (request, continuation) of each form; of the
             unconditional contexts in `unconditional_indices`.

@@ -53,70 +53,37 @@ def compile_generation(generator, rows: int, read: int, width: int, room: int, p
         return _shape(programs, shape, jnp.int32, split)
 
     def run(name, function, *args):
-        lowered = function.lower(*args)
-        compiled[name] = lowered.compile()
-        shardings = compiled[name].output_shardings
-        return jax.tree.map(
-            lambda leaf, spec: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spec),
-            lowered.out_info,
-            shardings,
-        )
+        compiled[name], out = _compiled(function, args)
+        return out
 
-    params, shared, seed = (
-        _params(programs),
-        _shared(programs, prefix),
-        _shape(programs, (), jnp.uint32),
-    )
-    lengths = numbers(read, split=True)
-    keys, hidden = run(
-        "read",
-        generator._read,
-        params,
-        numbers(read, width, split=True),
-        lengths,
-        numbers(),
-        shared,
-        width + room,
-    )
-    new, _ = run(
-        "first of few",
-        generator._first,
-        params,
-        [hidden],
-        lengths,
-        numbers(),
-        lengths,
-        seed,
-        Sampling(),
-    )
-    several, lengths = rows // read, numbers(rows, split=True)
-    state, _ = run(
-        "first",
-        generator._first,
-        params,
-        [hidden] * several,
-        lengths,
-        numbers(),
-        lengths,
-        seed,
-        Sampling(),
-    )
+    def first(name, hidden, lengths):
+        start = (params, hidden, lengths, numbers(), lengths, seed, Sampling())
+        return run(name, generator._first, *start)[0]
+
+    params, shared = _params(programs), _shared(programs, prefix)
+    seed, several = _shape(programs, (), jnp.uint32), rows // read
+    few, all_rows = numbers(read, split=True), numbers(rows, split=True)
+    texts = (numbers(read, width, split=True), few, numbers(), shared, width + room)
+    keys, hidden = run("read", generator._read, params, *texts)
+    new = first("first of few", [hidden], few)
+    state = first("first", [hidden] * several, all_rows)
     state |= {"cache": run("join", generator._join, [keys] * several)}
-    state, _ = run(
-        "steps",
-        generator._more,
-        params,
-        state,
-        shared,
-        lengths,
-        numbers(1),
-        seed,
-        numbers(),
-        room,
-        Sampling(),
-    )
+    step = (shared, all_rows, numbers(1), seed, numbers(), room, Sampling())
+    state, _ = run("steps", generator._more, params, state, *step)
     run("replace", generator._replace, state, new | {"cache": keys}, numbers(read))
     return compiled
+
+
+def _compiled(function, args):
+    """A jitted function compiled for `args`, and the shapes and shardings of what it returns."""
+    lowered = function.lower(*args)
+    program = lowered.compile()
+    out = jax.tree.map(
+        lambda leaf, spec: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spec),
+        lowered.out_info,
+        program.output_shardings,
+    )
+    return program, out
 
 
 def _params(programs):

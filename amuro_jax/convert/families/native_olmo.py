@@ -59,31 +59,7 @@ def read_config(values: dict) -> ModelConfig:
         CheckpointError: a setting this decoder does not have, named with its value.
     """
     v = {**_DEFAULTS, **values}
-    for name, known in _FIXED.items():
-        if v.get(name, known[0]) not in known:
-            raise CheckpointError(
-                f"{name} is {short(v[name])}; converted are: {', '.join(map(str, known))}",
-                where=f"config.yaml: model.{name}",
-            )
-    if v["attention_layer_norm"] and (
-        v["layer_norm_type"] != "rms"
-        or not v["attention_layer_norm_with_affine"]
-        or v.get("clip_qkv")
-    ):
-        raise CheckpointError(
-            "norm of queries and keys is converted for RMSNorm with scale and without clip_qkv "
-            "only",
-            where="config.yaml: model",
-        )
-    if v["attention_layer_norm"] and (
-        v["include_bias"] if v["bias_for_layer_norm"] is None else v["bias_for_layer_norm"]
-    ):
-        name = "include_bias" if v["bias_for_layer_norm"] is None else "bias_for_layer_norm"
-        raise CheckpointError(
-            f"norm of queries and keys with a bias ({name} with attention_layer_norm) is not "
-            "converted",
-            where=f"config.yaml: model.{name}",
-        )
+    _check_settings(v)
     heads, width, after = v["n_heads"], v["d_model"], bool(v["norm_after"])
     affine = bool(v["layer_norm_with_affine"])
     bias = bool(v["include_bias"] if v["bias_for_layer_norm"] is None else v["bias_for_layer_norm"])
@@ -115,6 +91,35 @@ def read_config(values: dict) -> ModelConfig:
         eos_ids=llama.read_eos_ids(v),
         pad_id=v["pad_token_id"],
     )
+
+
+def _check_settings(v):
+    """Refuses settings that the decoder does not have."""
+    for name, known in _FIXED.items():
+        if v.get(name, known[0]) not in known:
+            raise CheckpointError(
+                f"{name} is {short(v[name])}; converted are: {', '.join(map(str, known))}",
+                where=f"config.yaml: model.{name}",
+            )
+    if v["attention_layer_norm"] and (
+        v["layer_norm_type"] != "rms"
+        or not v["attention_layer_norm_with_affine"]
+        or v.get("clip_qkv")
+    ):
+        raise CheckpointError(
+            "norm of queries and keys is converted for RMSNorm with scale and without clip_qkv "
+            "only",
+            where="config.yaml: model",
+        )
+    if v["attention_layer_norm"] and (
+        v["include_bias"] if v["bias_for_layer_norm"] is None else v["bias_for_layer_norm"]
+    ):
+        name = "include_bias" if v["bias_for_layer_norm"] is None else "bias_for_layer_norm"
+        raise CheckpointError(
+            f"norm of queries and keys with a bias ({name} with attention_layer_norm) is not "
+            "converted",
+            where=f"config.yaml: model.{name}",
+        )
 
 
 def _kv_heads(v):

@@ -1,0 +1,106 @@
+"""What the type of a field cannot say: each check raises a `ConfigError` that names the field."""
+
+from amuro_jax.config.blocks import Recipe, ScoreConfig, ScoreRun, Scoring, TrainConfig, TrainRun
+from amuro_jax.errors import ConfigError
+
+
+def require(condition: bool, what: str, *, where: str, hint: str | None = None) -> None:
+    """Raises a `ConfigError` unless `condition` holds."""
+    if not condition:
+        raise ConfigError(what, where=where, hint=hint)
+
+
+def require_fields(config, *names: str) -> None:
+    """Raises a `ConfigError` on the first of these fields that is empty."""
+    for name in names:
+        hint = f"give --config.{name}=…"
+        require(bool(getattr(config, name)), f"{name} is empty", where=f"config.{name}", hint=hint)
+
+
+def validate_recipe(recipe: Recipe, where: str = "config.recipe") -> None:
+    """Raises a `ConfigError` on the first invalid field of a recipe."""
+    for name in (
+        "rows",
+        "epochs",
+        "batch_size",
+        "max_length",
+        "clip_norm",
+        "learning_rate",
+        "lora_rank",
+    ):
+        value = getattr(recipe, name)
+        valid = value is None or value > 0
+        require(valid, f"{name} must be positive, got {value}", where=f"{where}.{name}")
+    fraction = recipe.warmup_fraction
+    require(
+        0 <= fraction < 1,
+        f"warmup_fraction must be in [0, 1), got {fraction}",
+        where=f"{where}.warmup_fraction",
+    )
+    for name in ("lora_alpha", "lora_targets", "lora_rank_stabilised"):
+        require(
+            recipe.lora_rank is not None or getattr(recipe, name) is None,
+            f"{name} has no effect where all parameters are trained",
+            where=f"{where}.{name}",
+            hint="set lora_rank",
+        )
+
+
+def validate_train_run(run: TrainRun, recipe: Recipe, where: str = "config.run") -> None:
+    """Raises a `ConfigError` where a run does not fit the recipe that it is to carry out."""
+    for name in ("micro_batch_size", "save_every", "log_every"):
+        value = getattr(run, name)
+        valid = value is None or value > 0
+        require(valid, f"{name} must be positive, got {value}", where=f"{where}.{name}")
+    require(
+        recipe.batch_size % (run.micro_batch_size or 1) == 0,
+        f"batch_size {recipe.batch_size} is not a multiple of micro_batch_size "
+        f"{run.micro_batch_size}",
+        where=f"{where}.micro_batch_size",
+    )
+
+
+def validate_scoring(scoring: Scoring, where: str = "config.scoring") -> None:
+    """Raises a `ConfigError` on the first invalid field of how models are scored."""
+    for name in ("rows", "max_new_tokens"):
+        value = getattr(scoring, name)
+        valid = value is None or value > 0
+        require(valid, f"{name} must be positive, got {value}", where=f"{where}.{name}")
+    require(
+        scoring.bootstrap >= 0,
+        f"bootstrap must not be negative, got {scoring.bootstrap}",
+        where=f"{where}.bootstrap",
+    )
+
+
+def validate_score_run(run: ScoreRun, where: str = "config.run") -> None:
+    """Raises a `ConfigError` on the first invalid field of how fast models are scored."""
+    value = run.batch_tokens
+    require(
+        value is None or value > 0,
+        f"batch_tokens must be positive, got {value}",
+        where=f"{where}.batch_tokens",
+    )
+
+
+def validate_train(config: TrainConfig) -> None:
+    """Raises a `ConfigError` on the first invalid field of a training run."""
+    require_fields(config, "checkpoint", "workdir")
+    hint = "give --config.recipe.task=…"
+    require(bool(config.recipe.task), "task is empty", where="config.recipe.task", hint=hint)
+    validate_recipe(config.recipe)
+    validate_train_run(config.run, config.recipe)
+
+
+def validate_score(config: ScoreConfig) -> None:
+    """Raises a `ConfigError` on the first invalid field of a scoring run."""
+    require_fields(config, "checkpoint", "tasks", "workdir", "shots")
+    validate_shots(config.shots, "config.shots")
+    validate_scoring(config.scoring)
+    validate_score_run(config.run)
+
+
+def validate_shots(shots: tuple[int, ...], where: str) -> None:
+    """Raises a `ConfigError` on a negative number of shots."""
+    for count in shots:
+        require(count >= 0, f"shots must not be negative, got {count}", where=where)
