@@ -59,6 +59,8 @@ EXTRAS = {
         "libtpu",
         "ruff>=0.6",
         "peft>=0.19",  # adapters are read from and written in its format
+        "playwright>=1.50",  # drives the browser that the report's page is tested in
+        "axe-playwright-python>=0.1.8",  # carries axe-core, which looks for barriers in the page
         "accelerate>=1",  # lm-evaluation-harness's own HF model, which ours is compared with
     ],
 }

@@ -6,6 +6,7 @@ import collections
 import itertools
 import math
 import urllib.parse
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -23,7 +24,8 @@ from amuro_jax.report import svg
 from amuro_jax.results.results import Results
 
 EXAMPLES = 40  # cells listed under one kind of flag
-FIRST_FINDINGS = 4  # shown before the others
+FIRST_FINDINGS = 5  # shown before the others
+CURVES = "scores"  # the analysis whose figure the page's script draws itself
 LARGEST_EMBEDDED = 300_000  # bytes of a table that the page carries along
 
 
@@ -42,38 +44,74 @@ def facts(results: Results, flags: dict) -> list[tuple[str, str]]:
     ]
 
 
-def findings(tables: Tables) -> tuple[list[dict], list[tuple[str, list[dict]]]]:
-    """The first findings, and all of them by question.
+ARTEFACTS = "What is an artefact"
 
-    The first are the clear ones with the largest effect in standard errors, at most one of each
-    analysis, so that one kind of finding does not hide the others.
+
+def findings(tables: Tables, flagged: Sequence[dict] = ()) -> list[dict]:
+    """The questions that the study answers, each with its findings.
+
+    The questions with the clearest findings come first, by effect in standard errors; `first` is
+    that finding, of at most FIRST_FINDINGS questions, so that one kind of finding does not hide the
+    others. What the auditor finds answers a question of its own, behind them.
+
+    Args:
+        flagged: lines of `flag_table`.
     """
-    said = [
-        (analysis, sentence)
-        for analysis in tables.analyses.values()
-        if analysis.sentences
-        for sentence in analysis.sentences(tables.results, tables)
-    ]
-    strongest: dict[str, tuple[Analysis, Sentence]] = {}
-    for analysis, sentence in said:
-        known = strongest.get(analysis.name)
-        if sentence.clear and sentence.effect > (known[1].effect if known else 0.0):
-            strongest[analysis.name] = (analysis, sentence)
-    first = sorted(strongest.values(), key=lambda pair: -pair[1].effect)[:FIRST_FINDINGS]
     by_question: dict[str, list[dict]] = {}
-    for analysis, sentence in said:
-        by_question.setdefault(analysis.question, []).append(_finding(analysis, sentence))
-    return [_finding(*pair) for pair in first], list(by_question.items())
+    for analysis in tables.analyses.values():
+        if analysis.sentences:
+            for sentence in analysis.sentences(tables.results, tables):
+                by_question.setdefault(analysis.question, []).append(_finding(analysis, sentence))
+    ranked = sorted(by_question.items(), key=lambda item: -_strongest(item[1])["effect"])
+    leading = [(name, ones) for name, ones in ranked if _strongest(ones)["effect"] > 0]
+    leading = leading[:FIRST_FINDINGS]
+    questions = [_question(name, ones, _strongest(ones)) for name, ones in leading]
+    if flagged:
+        artefacts = [_artefact(line) for line in flagged]
+        questions.append(_question(ARTEFACTS, artefacts, artefacts[0]))
+    later = [name for name in by_question if name not in dict(leading)]
+    return questions + [_question(name, by_question[name], None) for name in later]
+
+
+def _question(name, sentences, first):
+    return {
+        "question": name,
+        "first": first,
+        "sentences": sentences,
+        "counted": words.count(len(sentences), "finding"),
+    }
+
+
+def _strongest(sentences):
+    """The clear finding of the largest effect; the first one where none is clear."""
+    clear = [one for one in sentences if one["clear"] and one["effect"] > 0]
+    return max(clear, key=lambda one: one["effect"]) if clear else {**sentences[0], "effect": 0.0}
 
 
 def _finding(analysis, sentence):
-    return {"text": sentence.text, "clear": sentence.clear, "anchor": analysis.name}
+    return {
+        "text": sentence.text,
+        "clear": sentence.clear,
+        "effect": sentence.effect,
+        "anchor": analysis.name,
+    }
+
+
+def _artefact(line):
+    """What the auditor finds, as a finding."""
+    return {
+        "text": f"{line['code'].capitalize()}: {line['counted']}. {line['effect']}",
+        "clear": line["severity"] != "note",
+        "anchor": f"flag-{line['id']}",
+    }
 
 
 def sections(tables: Tables, figures: dict[str, FigureSpec]) -> list[dict]:
-    """The analyses that have something to show, grouped by question."""
+    """The analyses that have something to show, but for the curves, grouped by question."""
     shown = []
     for analysis in tables.analyses.values():
+        if analysis.name == CURVES:
+            continue
         spec = figures.get(analysis.name)
         table = tables[analysis.name]
         rows = analysis.shown(table) if analysis.shown and len(table) else None
@@ -81,6 +119,11 @@ def sections(tables: Tables, figures: dict[str, FigureSpec]) -> list[dict]:
             shown.append(_section(analysis, spec, rows))
     groups = itertools.groupby(shown, key=lambda section: section["question"])
     return [{"question": question, "parts": list(parts)} for question, parts in groups]
+
+
+def curves(tables: Tables, figures: dict[str, FigureSpec]) -> dict:
+    """The curves of all sets as a section, for readers without a script and for print."""
+    return _section(tables.analyses[CURVES], figures.get(CURVES), None)
 
 
 def _section(analysis, spec, rows):

@@ -3,24 +3,18 @@ short table for the terminal. What is in it follows from the analyses (`analyses
 jax.
 """
 
-import base64
-import hashlib
 import tempfile
-from importlib import resources
 from pathlib import Path
 
-import jinja2
 import pandas as pd
 
-from amuro_jax import __version__
 from amuro_jax.analyses import words
 from amuro_jax.analyses.analysis import Tables
-from amuro_jax.analyses.figures import PALETTE, FigureSpec
+from amuro_jax.analyses.figures import FigureSpec
 from amuro_jax.analyses.registry import tables_of
 from amuro_jax.analyses.scores import scores
-from amuro_jax.evals import audit
-from amuro_jax.report import page, plots
-from amuro_jax.results import plan, results
+from amuro_jax.report import plots, render
+from amuro_jax.results import results
 from amuro_jax.results.store import Store
 from amuro_jax.storage import Storage
 
@@ -44,7 +38,7 @@ def write_report(workdir) -> str:
         for name, spec in figures.items():
             plots.save(spec, name, Path(drawn))
         folder.upload(drawn, "figures")
-    folder.replace("index.html", _render(Store(storage), tables, figures, csv))
+    folder.replace("index.html", render.page(Store(storage), tables, figures, csv))
     return folder.where("index.html")
 
 
@@ -70,43 +64,6 @@ def dictionary(tables: Tables) -> pd.DataFrame:
         for column in tables[name].columns
     ]
     return pd.DataFrame(lines)
-
-
-def _render(store, tables, figures, csv):
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("amuro_jax.report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found = tables.results
-    flags = page.duplicate_flags(found)
-    for key in found.cells["key"].unique():
-        audited = audit.audit_cell(store, key)
-        flags[key] = [*flags.get(key, []), *audited]
-    first, by_question = page.findings(tables)
-    scored = [store.read(key) for key in found.cells["key"].unique()]
-    script = resources.files("amuro_jax.report").joinpath("templates/report.js").read_text()
-    return environment.get_template("report.html").render(
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        tasks=found.tasks(),
-        name=found.name,
-        facts=page.facts(found, flags),
-        first=first,
-        findings=by_question,
-        scores=page.score_table(found, flags),
-        steps=page.steps(found),
-        sections=page.sections(tables, figures),
-        flags=page.flag_table(found, flags),
-        missing=page.missing_table(found.missing),
-        provenance=page.provenance(
-            scored, store.records("train"), plan.read_plan(store.storage).config
-        ),
-        tables=page.table_links(tables, csv),
-        palette=PALETTE,
-        version=__version__,
-    )
 
 
 def summary(workdir) -> str:

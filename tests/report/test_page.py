@@ -204,9 +204,21 @@ def test_ticks_are_few_and_inside(low, high):
     assert np.allclose(np.diff(found), found[1] - found[0])
 
 
-def test_first_findings_are_the_strongest_of_their_kind(three):
-    first, by_question = page.findings(tables_of(three))
-    assert len(first) <= page.FIRST_FINDINGS
-    assert len({one["anchor"] for one in first}) == len(first)
-    every = [one["text"] for _, ones in by_question for one in ones]
-    assert {one["text"] for one in first} <= set(every)
+def test_questions_are_ordered_by_their_clearest_finding(three):
+    questions = page.findings(tables_of(three))
+    leading = [one["first"] for one in questions if one["first"]]
+    assert 0 < len(leading) <= page.FIRST_FINDINGS
+    effects = [one["effect"] for one in leading]
+    assert effects == sorted(effects, reverse=True) and all(one["clear"] for one in leading)
+    for question in questions:
+        texts = [one["text"] for one in question["sentences"]]
+        assert question["first"] is None or question["first"]["text"] in texts
+        assert question["counted"].startswith(str(len(texts)))
+
+
+def test_what_the_auditor_finds_is_a_question(three):
+    flags = {key: [finding()] for key in three.cells["key"]}
+    questions = page.findings(tables_of(three), page.flag_table(three, flags))
+    (artefacts,) = [one for one in questions if one["question"] == page.ARTEFACTS]
+    assert artefacts["first"]["text"].startswith("Duplicate rows: 6 scores of 1 set.")
+    assert artefacts["first"]["anchor"] == "flag-duplicate_rows"

@@ -16,7 +16,7 @@ from tests.study import synthetic
 
 STEPS = (16, 160, 1600)
 LOST = ("step160", "lab_nli", "", "lab_nli", "default", 4)
-PARTS = """findings score-table scores learned learned_by_format gain_by_group turning_point
+PARTS = """findings questions scores score-table learned learned_by_format gain_by_group turning_point
 ood_change
 task_transfer transfer_by_kind transfer_by_checkpoint mrc_by_kind format_sensitivity format_spread
 flags missing provenance tables"""
@@ -72,6 +72,7 @@ def test_page_is_sound_and_self_contained(text, study):
             assert link.startswith("data:text/csv"), link
     assert not re.search(r"url\((?!#)|@import|<script src", text)
     assert text.count("<script>") == 1 and "script-src 'sha256-" in text
+    assert "connect-src" not in text  # it may ask for nothing, of its own folder neither
 
 
 def test_every_part_is_there(text):
