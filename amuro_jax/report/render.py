@@ -9,6 +9,7 @@ import jinja2
 from amuro_jax import __version__
 from amuro_jax.analyses.analysis import Tables
 from amuro_jax.analyses.figures import PALETTE, FigureSpec
+from amuro_jax.config import StudyConfig
 from amuro_jax.evals import audit
 from amuro_jax.report import page as shown
 from amuro_jax.report import payload, rows
@@ -21,7 +22,8 @@ SCRIPTS = ("base", "data", "view", "curves", "scores", "cell", "main")  # in the
 
 def page(store: Store, tables: Tables, figures: dict[str, FigureSpec], csv: dict[str, str]) -> str:
     """The page: one file, which asks the network for nothing."""
-    found, config = tables.results, plan.read_plan(store.storage).config
+    found, asked = tables.results, plan.read_plan(store.storage)
+    config = asked.config if asked else StudyConfig()  # imported results have no plan
     flags = _flags(store, found)
     scored = {key: store.read(key) for key in found.cells["key"].unique()}
     trained = store.records("train")

@@ -162,6 +162,18 @@ def test_groups_and_turning_points_by_hand(tables):
     assert points.loc[("lab_nli", ""), "reached"] == ""
 
 
+def test_questions_are_ordered_by_their_clearest_finding(tables):
+    questions = page.findings(tables)
+    leading = [one["first"] for one in questions if one["first"]]
+    assert 0 < len(leading) <= page.FIRST_FINDINGS
+    effects = [one["effect"] for one in leading]
+    assert effects == sorted(effects, reverse=True) and all(one["clear"] for one in leading)
+    for question in questions:
+        texts = [one["text"] for one in question["sentences"]]
+        assert question["first"] is None or question["first"]["text"] in texts
+        assert question["counted"].startswith(str(len(texts)))
+
+
 def test_the_findings_word_by_word(tables):
     said = [one["text"] for question in page.findings(tables) for one in question["sentences"]]
     assert sorted(said) == sorted(FINDINGS)

@@ -204,18 +204,6 @@ def test_ticks_are_few_and_inside(low, high):
     assert np.allclose(np.diff(found), found[1] - found[0])
 
 
-def test_questions_are_ordered_by_their_clearest_finding(three):
-    questions = page.findings(tables_of(three))
-    leading = [one["first"] for one in questions if one["first"]]
-    assert 0 < len(leading) <= page.FIRST_FINDINGS
-    effects = [one["effect"] for one in leading]
-    assert effects == sorted(effects, reverse=True) and all(one["clear"] for one in leading)
-    for question in questions:
-        texts = [one["text"] for one in question["sentences"]]
-        assert question["first"] is None or question["first"]["text"] in texts
-        assert question["counted"].startswith(str(len(texts)))
-
-
 def test_what_the_auditor_finds_is_a_question(three):
     flags = {key: [finding()] for key in three.cells["key"]}
     questions = page.findings(tables_of(three), page.flag_table(three, flags))

@@ -121,7 +121,7 @@ def test_cells_of_another_configuration_stay_out(study, tmp_path):
 
 
 def test_no_study_is_a_readable_error(tmp_path):
-    with pytest.raises(AmuroError, match="no study here"):
+    with pytest.raises(AmuroError, match="no results here"):
         report.write_report(tmp_path)
 
 
