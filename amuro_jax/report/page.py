@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from amuro_jax.analyses import words
-from amuro_jax.analyses.analysis import Analysis, Sentence, Tables
+from amuro_jax.analyses.analysis import Tables
 from amuro_jax.analyses.figures import (
     FigureSpec,
     HeatPanel,

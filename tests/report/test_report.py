@@ -16,7 +16,8 @@ from tests.study import synthetic
 
 STEPS = (16, 160, 1600)
 LOST = ("step160", "lab_nli", "", "lab_nli", "default", 4)
-PARTS = """findings questions scores score-table learned learned_by_format gain_by_group turning_point
+PARTS = """findings questions scores score-table learned learned_by_format gain_by_group
+turning_point
 ood_change
 task_transfer transfer_by_kind transfer_by_checkpoint mrc_by_kind format_sensitivity format_spread
 flags missing provenance tables"""
