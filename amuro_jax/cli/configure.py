@@ -37,6 +37,25 @@ def define_cluster() -> None:
     flags.DEFINE_string("cluster", "", text)
 
 
+def define_cache() -> None:
+    """Declares `--cache`."""
+    text = "Cache of downloads and conversions; default $AMURO_CACHE or ~/.cache/amuro_jax."
+    flags.DEFINE_string("cache", "", text)
+
+
+def define_checkpoint() -> None:
+    """Declares `--checkpoint` of a verb that works on a converted folder."""
+    text = "Converted or fine-tuned folder (or any name that `amuro convert` takes)."
+    flags.DEFINE_string("checkpoint", "", text)
+
+
+def require_flags(*names: str, hint: str | None = None) -> None:
+    """Raises a `ConfigError` on the first of these flags that is empty."""
+    for name in names:
+        if not flags.FLAGS[name].value:
+            raise ConfigError(f"{name} is empty", where=f"--{name}", hint=hint)
+
+
 def config_from_flags(kind, default=None):
     """The configuration that file and flags make together.
 

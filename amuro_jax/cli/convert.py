@@ -6,6 +6,8 @@ amuro convert --checkpoint=path/to/hf_folder --out=path/to/converted
 
 from absl import flags
 
+from amuro_jax.cli import configure
+
 DESCRIPTION = "turn a checkpoint (Hub, HF folder, native OLMo) into Flax parameters"
 
 
@@ -25,11 +27,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "tokenizer", "", "Folder with tokenizer files, for a source that has none (native OLMo)."
     )
-    flags.DEFINE_string(
-        "cache",
-        "",
-        "Cache of downloads and conversions; default $AMURO_CACHE or ~/.cache/amuro_jax.",
-    )
+    configure.define_cache()
     flags.DEFINE_bool("offline", False, "Use only what is already downloaded.")
 
 
@@ -39,15 +37,10 @@ def main() -> None:
 
     from amuro_jax import checkpoint
     from amuro_jax.convert import resolver
-    from amuro_jax.errors import ConfigError
 
     args = flags.FLAGS
-    if not args.checkpoint:
-        raise ConfigError(
-            "no checkpoint",
-            where="--checkpoint",
-            hint="for example --checkpoint=allenai/OLMo-1B-hf@step1000-tokens4B",
-        )
+    example = "for example --checkpoint=allenai/OLMo-1B-hf@step1000-tokens4B"
+    configure.require_flags("checkpoint", hint=example)
     with tqdm.tqdm(total=0, unit="B", unit_scale=True, desc="convert", disable=None) as bar:
 
         def progress(done, total):

@@ -6,14 +6,14 @@ amuro export --checkpoint=path/to/model --out=path/to/hf_folder --dtype=bfloat16
 
 from absl import flags
 
+from amuro_jax.cli import configure
+
 DESCRIPTION = "turn a converted or fine-tuned checkpoint back into a Hugging Face folder"
 
 
 def define_flags() -> None:
     """Declares the verb's flags."""
-    flags.DEFINE_string(
-        "checkpoint", "", "Converted or fine-tuned folder (or any name that `amuro convert` takes)."
-    )
+    configure.define_checkpoint()
     flags.DEFINE_string("out", "", "Folder to write.")
     flags.DEFINE_string(
         "dtype",
@@ -22,11 +22,7 @@ def define_flags() -> None:
         "trained since.",
     )
     flags.DEFINE_float("shard_gb", 5.0, "Largest weight file, in GB (10**9 bytes).")
-    flags.DEFINE_string(
-        "cache",
-        "",
-        "Cache of downloads and conversions; default $AMURO_CACHE or ~/.cache/amuro_jax.",
-    )
+    configure.define_cache()
 
 
 def main() -> None:
@@ -35,9 +31,7 @@ def main() -> None:
     from amuro_jax.errors import ConfigError
 
     args = flags.FLAGS
-    for name in ("checkpoint", "out"):
-        if not args[name].value:
-            raise ConfigError(f"{name} is empty", where=f"--{name}")
+    configure.require_flags("checkpoint", "out")
     if args.shard_gb <= 0:
         raise ConfigError(f"must be positive, got {args.shard_gb}", where="--shard_gb")
     folder = resolver.open_checkpoint(args.checkpoint, args.cache or None)

@@ -9,7 +9,7 @@ Needs the extra `lm-eval`.
 
 from absl import flags
 
-from amuro_jax.cli.configure import define_cluster
+from amuro_jax.cli import configure
 
 DESCRIPTION = "run lm-evaluation-harness tasks on a checkpoint"
 
@@ -31,7 +31,7 @@ def define_flags() -> None:
         "apply_chat_template", False, "Render prompts with the tokenizer's chat template."
     )
     flags.DEFINE_string("out", "", "File for the results as JSON.")
-    define_cluster()
+    configure.define_cluster()
 
 
 def main() -> None:
@@ -40,9 +40,7 @@ def main() -> None:
     from amuro_jax.errors import ConfigError
 
     args = flags.FLAGS
-    for name in ("checkpoint", "tasks"):
-        if not args[name].value:
-            raise ConfigError(f"{name} is empty", where=f"--{name}", hint="amuro lm-eval --help")
+    configure.require_flags("checkpoint", "tasks", hint="amuro lm-eval --help")
     try:
         import lm_eval
         from lm_eval.tasks import TaskManager

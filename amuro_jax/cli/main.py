@@ -11,35 +11,27 @@ import sys
 from amuro_jax import __version__, spelling
 from amuro_jax.errors import AmuroError
 
-# verb → (module, what it does); a module is imported only for its own verb.
+# Verb → module of this package, in the order of a first day's work.
 VERBS = {
-    "lab": (
-        "lab",
-        "build the laboratory: a synthetic world, its data sets, and a series of pre-training "
-        "checkpoints",
-    ),
-    "revisions": ("revisions", "list the pre-training checkpoints of a model, and select some"),
-    "convert": ("convert", "turn a checkpoint (Hub, HF folder, native OLMo) into Flax parameters"),
-    "verify": ("verify", "check a converted checkpoint, against its reference where there is one"),
-    "export": (
-        "export",
-        "turn a converted or fine-tuned checkpoint back into a Hugging Face folder",
-    ),
-    "tasks": ("tasks", "list the data sets; show or dump a set's rendered prompts"),
-    "train": ("train", "fine-tune one checkpoint on one data set"),
-    "score": ("score", "score one model on data sets, under prompt formats"),
-    "study": ("study", "run a study: fine-tune and score every checkpoint, then report"),
-    "report": ("report", "make the report of a study again from its finished cells"),
-    "import": (
-        "import_results",
-        "import scores that other programs computed: published tables, lm-eval, CSV",
-    ),
-    "audit": (
-        "audit",
-        "look for what makes a number mean less than it seems, in a data set or in results",
-    ),
-    "lm-eval": ("lm_eval", "run lm-evaluation-harness tasks on a checkpoint"),
+    "lab": "lab",
+    "revisions": "revisions",
+    "convert": "convert",
+    "verify": "verify",
+    "export": "export",
+    "tasks": "tasks",
+    "train": "train",
+    "score": "score",
+    "study": "study",
+    "report": "report",
+    "import": "import_results",
+    "audit": "audit",
+    "lm-eval": "lm_eval",
 }
+
+
+def module_of(verb: str):
+    """The module of a verb: `DESCRIPTION`, `define_flags()` and `main()`; cheap to import."""
+    return importlib.import_module(f"amuro_jax.cli.{VERBS[verb]}")
 
 
 def usage() -> str:
@@ -50,7 +42,7 @@ def usage() -> str:
         "usage: amuro VERB [--flags]",
         "",
     ]
-    lines += [f"  {verb:<10} {text}" for verb, (_, text) in VERBS.items()]
+    lines += [f"  {verb:<10} {module_of(verb).DESCRIPTION}" for verb in VERBS]
     lines += [
         "",
         "amuro VERB --help shows the flags of a verb. New here? Start with: amuro lab --help",
@@ -104,7 +96,7 @@ def _run_verb(verb: str, flags: list[str]) -> None:
     from amuro_jax.cli.machine import quiet_without_tpu
 
     quiet_without_tpu()
-    module = importlib.import_module(f"amuro_jax.cli.{VERBS[verb][0]}")
+    module = module_of(verb)
     module.define_flags()
     if {"-h", "--help", "-help"} & set(flags):
         print(_help(verb, module))

@@ -6,6 +6,8 @@ amuro revisions --suite=lab/checkpoints --select=1000,18000,main
 
 from absl import flags
 
+from amuro_jax.cli import configure
+
 DESCRIPTION = "list the pre-training checkpoints of a model, and select some"
 FIRST = "suite"  # the flag that a first word without `--` means
 
@@ -21,11 +23,7 @@ def define_flags() -> None:
         "List of revisions or steps, all, every:K, log:N, tokens:N; filters before it: "
         "'stage=1;log:8'.",
     )
-    flags.DEFINE_string(
-        "cache",
-        "",
-        "Cache of the Hub's answers; default $AMURO_CACHE or ~/.cache/amuro_jax.",
-    )
+    configure.define_cache()
     flags.DEFINE_bool("offline", False, "No network: use the cache, or the suite's rule for names.")
     flags.DEFINE_bool("names", False, "Print names only, one a line, as --checkpoint takes them.")
 
@@ -33,15 +31,10 @@ def define_flags() -> None:
 def main() -> None:
     """Prints the table."""
     from amuro_jax.convert import revisions
-    from amuro_jax.errors import ConfigError
 
     args = flags.FLAGS
-    if not args.suite:
-        raise ConfigError(
-            "no suite",
-            where="--suite",
-            hint="for example: amuro revisions allenai/OLMo-1B-hf --select=log:8",
-        )
+    example = "for example: amuro revisions allenai/OLMo-1B-hf --select=log:8"
+    configure.require_flags("suite", hint=example)
     listed = revisions.list_revisions(
         args.suite, args.select, args.cache or None, offline=args.offline
     )
