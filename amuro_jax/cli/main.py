@@ -23,7 +23,10 @@ VERBS = {
     "score": "score",
     "study": "study",
     "report": "report",
+    "results": "results",
     "import": "import_results",
+    "merge": "merge",
+    "diff": "diff",
     "audit": "audit",
     "lm-eval": "lm_eval",
 }

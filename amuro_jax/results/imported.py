@@ -87,6 +87,21 @@ def write(
     return Import(table.num_rows, new, repeated)
 
 
+def copy(source: Storage, into: Storage) -> None:
+    """Adds the imported scores of one store to another; where both have one, the source's stays."""
+    for name in _names(source):
+        table = read_file(source, name)
+        keys = pa.array(table["key"].to_pylist())
+        for other in _names(into):
+            old = read_file(into, other)
+            kept = old.filter(pc.invert(pc.is_in(old["key"], keys)))
+            if other == name:
+                table = pa.concat_tables([table, kept])
+            elif kept.num_rows < old.num_rows:
+                _write(into, other, kept)
+        _write(into, name, table)
+
+
 def read(storage: Storage) -> pa.Table:
     """Every imported score of a store, columns `index.COLUMNS`; a score of several files once.
 

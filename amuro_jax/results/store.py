@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from amuro_jax.claims import Claim
 from amuro_jax.errors import AmuroError, DataError
@@ -109,13 +110,19 @@ class Store:
             DataError: they are missing, cut off or changed by a single byte; it names the file.
                 Or the score was imported and has none.
         """
+        return pd.read_parquet(io.BytesIO(self._rows_bytes(key)), columns=columns and list(columns))
+
+    def rows_table(self, key: str) -> pa.Table:
+        """`rows` as an Arrow table."""
+        return pq.read_table(io.BytesIO(self._rows_bytes(key)))
+
+    def _rows_bytes(self, key):
         stored, where = self._stored(key), self._where(key, sealed.ROWS)
         if stored is None and (line := self._imported_line(key)) is not None:
             source = f"{line['imported']}:{line['line']}"
             raise DataError("the score was imported, it has no rows", where=source)
         stored = stored or self._present(key)
-        data = sealed.check_rows(stored, self.cell(key).get(sealed.ROWS), where)
-        return pd.read_parquet(io.BytesIO(data), columns=columns and list(columns))
+        return sealed.check_rows(stored, self.cell(key).get(sealed.ROWS), where)
 
     def refresh(self) -> None:
         """Looks at the storage again; `frame` and `query` do so at first and after a commit."""
@@ -123,6 +130,10 @@ class Store:
         self._lines, self._places = imported.read(self.storage), None
         own = own.drop_columns(["stamp"]).replace_schema_metadata(None)
         self._table = pa.concat_tables([own, self._lines])
+
+    def is_imported(self, key: str) -> bool:
+        """Whether a score came in by a table of another program: then it has no files here."""
+        return key in self._imported_places()
 
     def keys(self) -> set[str]:
         """Keys of all finished cells."""
@@ -162,6 +173,14 @@ class Store:
             table = table.filter(pc.is_in(table[name], value_set=wanted))
         table = table.sort_by([(name, "ascending") for name in _ORDER])
         return table.select(list(columns) or list(index.COLUMNS)).to_pandas()
+
+    def table(self) -> pa.Table:
+        """Every finished score as an Arrow table, columns `index.COLUMNS`, in the order of
+        `query`.
+        """
+        found = self._index()
+        found = found.filter(pc.equal(found["kind"], "score"))
+        return found.sort_by([(name, "ascending") for name in _ORDER])
 
     def verify(self) -> dict[str, str]:
         """Reads the rows of every cell and compares checksums; what is damaged, why by key."""
@@ -217,70 +236,3 @@ class Store:
         if stored is None:
             raise DataError(f"no cell {key}", where=self._where(key, sealed.RECORD))
         return stored
-
-
-def merge(first: Store, second: Store, into: Store) -> int:
-    """Copies the finished cells of two stores into a third, which may be one of them; returns the
-    number of cells that it gained. Logs and plans are not merged.
-
-    A cell that several have must have the same numbers in all. Nothing is written before that is
-    known of every cell. Rows are compared with their checksums on the way.
-
-    Raises:
-        DataError: numbers of one cell differ, or rows are damaged.
-    """
-    values, sources = _values(into), {}
-    for store in (first, second):
-        for key, value in _values(store).items():
-            if not _same(values.setdefault(key, value), value):
-                what = f"cell {key} is {value} here and {values[key]} in the other store"
-                raise DataError(what, where=store.storage, hint="see `diff`; delete the wrong one")
-            sources.setdefault(key, store)
-    gained = sorted(set(sources) - into.keys())
-    for key in gained:
-        store = sources[key]
-        stored, where = store._present(key), store._where(key, sealed.ROWS)
-        files = {sealed.RECORD: store.cell(key).read_bytes(sealed.RECORD)}
-        if stored.rows_sha256 is not None:
-            data = store.cell(key).get(sealed.ROWS)
-            files[sealed.ROWS] = sealed.check_rows(stored, data, where)
-        into.cell(key).commit(files, sealed.RECORD, into.claim)
-    into.refresh()
-    return len(gained)
-
-
-def diff(first: Store, second: Store) -> pd.DataFrame:
-    """One line per score that is in one store only, or in both with another value.
-
-    Cells are paired by key, those that are left by what they are a number of (another protocol or
-    other data make another key). Columns: IDENTITY, key_a, key_b, value_a, value_b, difference
-    (b − a) and `found_in`: a, b or both.
-    """
-    columns = ["key", "value", *IDENTITY]
-    a, b = (store.frame()[columns] for store in (first, second))
-    shared = a.merge(b[["key", "value"]], on="key", suffixes=("_a", "_b"))
-    shared = shared.rename(columns={"key": "key_a"}).assign(key_b=shared["key"])
-    alone = [frame[~frame["key"].isin(set(shared["key_a"]))].copy() for frame in (a, b)]
-    for frame in alone:  # several of one identity are paired in the order of their keys
-        frame["at"] = frame.sort_values("key").groupby(IDENTITY).cumcount()
-    rest = alone[0].merge(alone[1], on=[*IDENTITY, "at"], how="outer", suffixes=("_a", "_b"))
-    found = pd.concat([shared, rest.drop(columns="at")], ignore_index=True)
-    found["difference"] = found["value_b"] - found["value_a"]
-    found["found_in"] = "both"
-    found.loc[found["key_b"].isna(), "found_in"] = "a"
-    found.loc[found["key_a"].isna(), "found_in"] = "b"
-    same = (found["value_a"] == found["value_b"]) & (found["found_in"] == "both")
-    order = ["key_a", "key_b", "value_a", "value_b", "difference", "found_in"]
-    found = found.loc[~same, [*IDENTITY, *order]]
-    return found.sort_values(IDENTITY, ignore_index=True)
-
-
-def _values(store):
-    """Per key of a finished cell the value it is: the score, or the loss of a training."""
-    frame = store.query(columns=["key", "value", "loss"])
-    values = frame["value"].fillna(frame["loss"])
-    return dict(zip(frame["key"], values.astype(float), strict=True))
-
-
-def _same(one, other):
-    return one == other or (one != one and other != other)  # NaN is NaN

@@ -3,62 +3,18 @@ an object store.
 """
 
 import concurrent.futures
-import dataclasses
 import json
 import re
 
 import pandas as pd
 import pytest
 
-from amuro_jax.config import Recipe, Scoring
 from amuro_jax.errors import AmuroError, DataError
-from amuro_jax.records import ModelRef, Provenance, ScoreRecord, TrainRecord, to_json
-from amuro_jax.results import index, sealed, store
+from amuro_jax.records import to_json
+from amuro_jax.results import index, sealed
+from amuro_jax.results.merge import merge
 from amuro_jax.results.store import Store
-
-FROM = Provenance("m" * 16, {"source": "x"}, "t", {"test": "d"}, "0", "0", "cpu", "2026-01-01")
-ROWS = [{"row": row, "score": row / 4, "prediction": f"é {row}"} for row in range(4)]
-
-
-def score(key="a" * 16, value=0.25, step=1, task="lab_nli", **more):
-    """A record of a score."""
-    model = ModelRef("suite", f"step{step}", step, 1000 * step, more.pop("tuned_on", ""))
-    found = {"metric": "accuracy", "value": value, "stderr": 0.1, "n": 4, "extra": {"x": [1, None]}}
-    record = ScoreRecord(
-        key, model, task, "default", 1, "test", "", "token_prob", "strict", {"no_stop": False},
-        Scoring(), found, FROM, 128, 1.5,
-    )  # fmt: skip
-    return dataclasses.replace(record, **more)
-
-
-def training(key="f" * 16):
-    """A record of a training."""
-    model = ModelRef("suite", "step1", 1, 1000, "lab_nli")
-    metrics = {"loss": 0.5, "steps": 7}
-    return TrainRecord(key, model, Recipe(task="lab_nli"), "strict", {}, metrics, FROM, 2.0)
-
-
-@pytest.fixture
-def cells(storage_url):
-    """A store with three scores and a training."""
-    made = Store.open(storage_url)
-    made.commit(score("a" * 16, 0.25, 2, tuned_on="lab_nli"), ROWS)
-    made.commit(score("b" * 16, 0.5, 1), pd.DataFrame(ROWS))
-    made.commit(score("c" * 16, 0.75, 10, "lab_sum"), ROWS)
-    made.commit(training())
-    return made
-
-
-def harm(cells, key, name, change):
-    """Changes the bytes of a file of a cell."""
-    cell = cells.storage.child("cells", key)
-    cell.replace(name, change(cell.read_bytes(name)))
-
-
-def flip(data, at=None):
-    """The bytes with one changed."""
-    at = len(data) // 2 if at is None else at
-    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+from tests.results.made import ROWS, flip, harm, score, training
 
 
 def test_a_cell_is_read_as_it_was_written(cells):
@@ -225,42 +181,6 @@ def test_a_process_that_lost_its_claim_writes_nothing(storage_url):
     assert storage.listing() == before and [line["cell"] for line in mine.read_log()] == ["one"]
 
 
-def test_stores_are_merged(cells, tmp_path):
-    other, into = Store.open(tmp_path / "other"), Store.open(tmp_path / "into")
-    other.commit(score("b" * 16, 0.5, 1), ROWS)
-    other.commit(score("d" * 16, 1.0, 3), ROWS)
-    assert store.merge(cells, other, into) == 5 and store.merge(cells, other, into) == 0
-    assert sorted(into.frame()["value"]) == [0.25, 0.5, 0.75, 1.0] and not into.verify()
-    assert into.rows("d" * 16).to_dict("records") == ROWS
-    assert store.merge(cells, other, cells) == 1
-
-
-def test_stores_that_disagree_are_not_merged(cells, tmp_path):
-    other, into = Store.open(tmp_path / "other"), Store.open(tmp_path / "into")
-    other.commit(score("a" * 16, 0.26, 2), ROWS)
-    with pytest.raises(DataError, match=r"0.26 here and 0.25"):
-        store.merge(cells, other, into)
-    assert len(into.keys()) == 0
-    harm(cells, "c" * 16, "rows.parquet", flip)
-    with pytest.raises(DataError, match="checksum"):
-        store.merge(cells, into, into)
-
-
-def test_a_difference_names_what_only_one_has_and_what_is_another_number(cells, tmp_path):
-    other = Store.open(tmp_path / "other")
-    other.commit(score("a" * 16, 0.25, 2, tuned_on="lab_nli"), ROWS)  # the same
-    other.commit(score("9" * 16, 0.625, 1), ROWS)  # b's, under another protocol
-    other.commit(score("8" * 16, 1.0, 99), ROWS)
-    found = store.diff(cells, other).set_index("checkpoint")
-    assert dict(found["found_in"]) == {"step1": "both", "step10": "a", "step99": "b"}
-    changed = found.loc["step1"]
-    assert changed["difference"] == 0.125 and (changed["key_a"], changed["key_b"]) == (
-        "b" * 16,
-        "9" * 16,
-    )
-    assert len(store.diff(cells, cells)) == 0
-
-
 def test_a_record_is_sealed_with_all_its_fields():
     text = sealed.seal(to_json(score()), b"rows")
     plain = json.loads(json.dumps(to_json(score())))
@@ -273,7 +193,7 @@ def test_the_examples_of_the_documentation_run(root, cells, tmp_path, monkeypatc
     text = (root / "docs/storage.md").read_text()
     examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    store.merge(cells, cells, Store.open("work/study"))
+    merge(cells, cells, Store.open("work/study"))
     for example in examples:
         exec(example.replace("gs://bucket/study", f"{cells.storage}-new"), {})
     assert len(examples) == 2 and len(Store.open("work/both").frame()) == 3

@@ -1,0 +1,47 @@
+"""Says which scores of two stores differ, by how much, and what was made differently.
+
+  amuro diff work/before work/after
+  amuro diff work/before work/after --out=changes.csv
+
+The uncertainty of a difference is paired where both stores have the same rows. The last column
+names what differs of weights, data, tokenizer, protocol, scoring, code and source.
+"""
+
+from absl import flags
+
+DESCRIPTION = "say which scores of two stores differ, by how much, and in what"
+FILES = "stores"
+SHOWN = ("checkpoint", "tuned_on", "task", "format", "shots", "value_a", "value_b")
+
+
+def define_flags() -> None:
+    """Declares the verb's flags."""
+    flags.DEFINE_string("out", "", "CSV file for the whole table.")
+    flags.DEFINE_integer("resamples", 1000, "Bootstrap resamples.", lower_bound=2)
+
+
+def main(stores: list[str]) -> None:
+    """Prints the differences."""
+    from amuro_jax import files
+    from amuro_jax.config import require
+    from amuro_jax.results.difference import diff
+    from amuro_jax.results.store import Store
+
+    given = flags.FLAGS
+    require(len(stores) == 2, f"two stores are compared, {len(stores)} given", where="command line")
+    found = diff(Store.open(stores[0]), Store.open(stores[1]), given.resamples)
+    if given.out:
+        files.write_text(given.out, found.to_csv(index=False))
+    for name, text in (("a", f"only in {stores[0]}"), ("b", f"only in {stores[1]}")):
+        print(f"{(found['found_in'] == name).sum():,} scores {text}")
+    changed = found[found["found_in"] == "both"]
+    print(f"{len(changed):,} scores have another value")
+    if len(changed):
+        shown = changed[[*SHOWN]].copy()
+        shown["b − a"] = [
+            f"{line.difference:+.4f}"
+            + ("" if line.low != line.low else f" [{line.low:+.4f}, {line.high:+.4f}]")
+            for line in changed.itertuples()
+        ]
+        shown["differs"] = changed["differs"].replace("", "nothing that is recorded")
+        print(shown.to_string(index=False, float_format=lambda value: f"{value:.4f}"))

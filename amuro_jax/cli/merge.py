@@ -1,0 +1,40 @@
+"""Puts the finished cells of two stores into a third, which may be one of them.
+
+  amuro merge work/mine work/theirs --into=work/both
+
+A cell that both have must have the same number in both: what has two is named, and nothing is
+written unless --keep says whose number stays. --conflicts=FILE.csv lists all of them. Plans and
+logs are not merged.
+"""
+
+from absl import flags
+
+DESCRIPTION = "put the finished cells of two stores into one"
+FILES = "stores"
+
+
+def define_flags() -> None:
+    """Declares the verb's flags."""
+    flags.DEFINE_string("into", "", "Folder that gets the cells.")
+    flags.DEFINE_enum("keep", "", ("", "a", "b"), "Whose number stays where two differ.")
+    flags.DEFINE_string("conflicts", "", "CSV file that lists the cells with two numbers.")
+
+
+def main(stores: list[str]) -> None:
+    """Merges, and says what came in."""
+    from amuro_jax import files
+    from amuro_jax.config import require
+    from amuro_jax.results import merge
+    from amuro_jax.results.store import Store
+
+    given = flags.FLAGS
+    require(len(stores) == 2, f"two stores are merged, {len(stores)} given", where="command line")
+    require(bool(given.into), "no folder given", where="--into")
+    first, second, into = (Store.open(url) for url in (*stores, given.into))
+    if given.conflicts:
+        clash = merge.conflicts(first, second, into)
+        files.write_text(given.conflicts, clash.to_csv(index=False))
+    done = merge.merge(first, second, into, given.keep)
+    print(f"{done.gained:,} cells came into {given.into}")
+    if len(done.conflicts):
+        print(f"{len(done.conflicts):,} cells had two numbers; those of store {given.keep} stay")

@@ -1,0 +1,117 @@
+"""Which scores of two stores differ, by how much, and what was made differently. No jax."""
+
+import numpy as np
+import pandas as pd
+
+from amuro_jax.config import to_dict
+from amuro_jax.evals.statistics import paired
+from amuro_jax.results.store import IDENTITY, Store
+
+COLUMNS = {
+    "found_in": "a, b or both",
+    "key_a": "key in the first store",
+    "key_b": "key in the second store",
+    "value_a": "score in the first store",
+    "value_b": "score in the second store",
+    "difference": "b − a",
+    "stderr": "standard error of the difference: paired over the rows where both have the same "
+    "ones, else of two independent scores",
+    "low": "lower end of the 95 % interval of the difference",
+    "high": "upper end of that interval",
+    "p": "two-sided p-value of no difference",
+    "rows": "rows that both have, on which the difference is paired; 0: not paired",
+    "differs": "what the two were made with that is not the same: weights, data, tokenizer, "
+    "protocol, scoring, code, source",
+}
+
+
+def diff(first: Store, second: Store, resamples: int = 1000) -> pd.DataFrame:
+    """One line per score that is in one store only, or in both with another value: `IDENTITY` and
+    `COLUMNS`.
+
+    Cells are paired by key, those that are left by what they are a number of (another protocol or
+    other data make another key).
+    """
+    columns = ["key", "value", "metric", *IDENTITY]
+    a, b = (store.frame()[columns] for store in (first, second))
+    shared = a.merge(b[["key", "value"]], on="key", suffixes=("_a", "_b"))
+    shared = shared.rename(columns={"key": "key_a"}).assign(key_b=shared["key"])
+    alone = [frame[~frame["key"].isin(set(shared["key_a"]))].copy() for frame in (a, b)]
+    by = [*IDENTITY, "metric"]
+    for frame in alone:  # several of one identity are paired in the order of their keys
+        frame["at"] = frame.sort_values("key").groupby(by).cumcount()
+    rest = alone[0].merge(alone[1], on=[*by, "at"], how="outer", suffixes=("_a", "_b"))
+    found = pd.concat([shared, rest.drop(columns="at")], ignore_index=True)
+    found["difference"] = found["value_b"] - found["value_a"]
+    found["found_in"] = "both"
+    found.loc[found["key_b"].isna(), "found_in"] = "a"
+    found.loc[found["key_a"].isna(), "found_in"] = "b"
+    same = (found["value_a"] == found["value_b"]) & (found["found_in"] == "both")
+    found = found[~same].sort_values(by, ignore_index=True)
+    more = [_compare(first, second, line, resamples) for line in found.itertuples()]
+    found[["stderr", "low", "high", "p", "rows", "differs"]] = pd.DataFrame(
+        more, columns=["stderr", "low", "high", "p", "rows", "differs"], index=found.index
+    )
+    return found[[*IDENTITY, "metric", *COLUMNS]]
+
+
+def _compare(first, second, line, resamples):
+    nothing = (np.nan, np.nan, np.nan, np.nan, 0)
+    if line.found_in != "both":
+        return *nothing, ""
+    records = first.read(line.key_a), second.read(line.key_b)
+    return *_uncertainty(first, second, line, records, resamples), ", ".join(_differing(*records))
+
+
+def _uncertainty(first, second, line, records, resamples):
+    scores = [
+        _scores(store, key, record)
+        for store, key, record in zip(
+            (first, second), (line.key_a, line.key_b), records, strict=True
+        )
+    ]
+    if all(one is not None for one in scores) and scores[0].index.equals(scores[1].index):
+        found = paired(scores[0], scores[1], resamples)
+        return found.stderr, found.low, found.high, found.p_bootstrap, found.n
+    errors = [record.metrics.get("stderr") for record in records]
+    if any(error is None for error in errors):
+        return np.nan, np.nan, np.nan, np.nan, 0
+    from scipy import stats
+
+    error = float(np.hypot(*errors))
+    half = stats.norm.ppf(0.975) * error
+    p = 2 * stats.norm.sf(abs(line.difference) / error) if error else float(line.difference == 0)
+    return error, line.difference - half, line.difference + half, float(p), 0
+
+
+def _scores(store, key, record):
+    if record.imported and store.is_imported(key):
+        return None
+    return store.rows(key, ["row", "score"]).set_index("row")["score"].sort_index()
+
+
+def _differing(one, other):
+    """Parts of what determines a number that differ between two records."""
+    origin = one.provenance, other.provenance
+    parts = {
+        "weights": [record.model for record in origin],
+        "data": [record.data for record in origin],
+        "tokenizer": [record.tokenizer for record in origin],
+        "protocol": [(record.protocol, record.switches) for record in (one, other)],
+        "scoring": [_scoring(record) for record in (one, other)],
+        "code": [(record.code, record.jax, record.devices) for record in origin],
+        "source": [(record.imported, _source(record)) for record in (one, other)],
+    }
+    return [name for name, (a, b) in parts.items() if a != b]
+
+
+def _scoring(record):
+    """What of the scoring is neither protocol nor rows' data."""
+    if record.scoring is None:
+        return None
+    values = to_dict(record.scoring)
+    return {name: values[name] for name in values if name not in ("protocol", "quirks")}
+
+
+def _source(record):
+    return record.provenance.checkpoint.get("source_sha256", "") if record.imported else ""
