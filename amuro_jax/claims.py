@@ -174,6 +174,14 @@ class Claim:
         )
 
 
+def holder(storage, name: str, stale_seconds: float = STALE_SECONDS) -> dict | None:
+    """Who holds a claim now: host, pid, started and renewed (seconds since the epoch); None where
+    no live process does.
+    """
+    record = _read(storage, name, _highest(storage, name))
+    return record if _holds(record, stale_seconds) else None
+
+
 def _file(name, generation):
     return f"{name}/{generation:08d}.json"
 

@@ -22,11 +22,13 @@ VERBS = {
     "train": "train",
     "score": "score",
     "study": "study",
+    "status": "status",
     "report": "report",
     "results": "results",
     "import": "import_results",
     "merge": "merge",
     "diff": "diff",
+    "gc": "gc",
     "audit": "audit",
     "lm-eval": "lm_eval",
 }

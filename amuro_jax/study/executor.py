@@ -21,10 +21,8 @@ from amuro_jax.results.store import Store
 from amuro_jax.scoring.scorer import keep_programs
 from amuro_jax.storage import Storage
 from amuro_jax.study import grid, plan, preflight
-from amuro_jax.study.plan import Job, JobKind
+from amuro_jax.study.plan import CLAIM, Job, JobKind
 from amuro_jax.train.run import TrainingData, TrainJob, train
-
-CLAIM = "lease"  # one process at a time works in a folder
 
 
 def run(config: StudyConfig, revisions, report=lambda line: None) -> list[str]:

@@ -12,6 +12,8 @@ from amuro_jax.results.store import Store
 from amuro_jax.storage import Storage
 from amuro_jax.study import grid
 
+CLAIM = "lease"  # one process at a time works in a folder
+
 
 def make_plan(config: StudyConfig, revisions) -> Plan:
     """The plan of a study, with the keys that the last run of the same study found out."""

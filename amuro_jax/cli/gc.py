@@ -1,0 +1,39 @@
+"""Removes what nothing needs any more; scores and rows are never touched.
+
+  amuro gc --workdir=work/study --dry_run      what would go, and how much it is
+  amuro gc --workdir=work/study                finished models and states, old programs
+  amuro gc --cache --days=90                   conversions not used for 90 days
+
+Everything that goes is made again when it is asked for.
+"""
+
+from absl import flags
+
+DESCRIPTION = "remove models, programs and conversions that nothing needs any more"
+FIRST = "workdir"
+
+
+def define_flags() -> None:
+    """Declares the verb's flags."""
+    flags.DEFINE_string("workdir", "", "Folder of a study.")
+    flags.DEFINE_bool("cache", False, "Clean the cache of conversions ($AMURO_CACHE) too.")
+    flags.DEFINE_float("days", 30.0, "Age of programs and conversions that go.", lower_bound=0.0)
+    flags.DEFINE_bool("dry_run", False, "Say what would go, and remove nothing.")
+
+
+def main() -> None:
+    """Removes, and says what."""
+    from amuro_jax.config import require
+    from amuro_jax.study import cleanup
+
+    given, found = flags.FLAGS, []
+    require(bool(given.workdir or given.cache), "nothing to clean", where="--workdir or --cache")
+    how = {"days": given.days, "dry_run": given.dry_run}
+    if given.workdir:
+        found += cleanup.in_workdir(given.workdir, **how)
+    if given.cache:
+        found += cleanup.in_cache(**how)
+    for one in found:
+        print(f"{one.size / 1e6:10.1f} MB  {one.where}  ({one.why})")
+    total = sum(one.size for one in found) / 1e6
+    print(f"{total:.1f} MB {'would go' if given.dry_run else 'removed'}, {len(found)} parts")

@@ -1,0 +1,75 @@
+"""The verbs that ask, import, merge and compare, as a user calls them."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from amuro_jax.results.store import Store
+from tests.study import synthetic
+
+SCORES = "model,step,task,value,stderr\nm,1,piqa,0.5,0.01\nm,2,piqa,0.75,0.01\n"
+
+
+def amuro(root, *arguments, cwd):
+    environment = {**os.environ, "PYTHONPATH": str(root), "XLA_FLAGS": ""}
+    command = [sys.executable, "-m", "amuro_jax", *arguments]
+    return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory, root):
+    """Two imports that differ in one score, and a small study."""
+    folder = tmp_path_factory.mktemp("verbs")
+    for name, text in (("a", SCORES), ("b", SCORES.replace("0.75", "0.875"))):
+        (folder / f"{name}.csv").write_text(text)
+        done = amuro(root, "import", "--format=csv", f"--workdir={name}", f"{name}.csv", cwd=folder)
+        assert done.returncode == 0 and "2 scores imported, 2 of them new" in done.stdout, done
+    synthetic.make_store(folder / "study", rows=6, steps=(16, 1600))
+    return folder
+
+
+def test_results_are_selected_grouped_and_written(stores, root):
+    done = amuro(root, "results", "a", "--where=value>0.6", "--format=csv", cwd=stores)
+    assert done.returncode == 0 and done.stdout.splitlines()[0].startswith("key,suite,checkpoint")
+    assert len(done.stdout.splitlines()) == 2
+    done = amuro(root, "results", "a", "--group=task", "--format=json", cwd=stores)
+    (line,) = json.loads(done.stdout)
+    assert (line["task"], line["scores"], line["mean"]) == ("piqa", 2, 0.625)
+    where = "--where=task=='lab_nli' and tuned_on==''"
+    out = ("--rows", "--format=parquet", "--out=rows.parquet")
+    done = amuro(root, "results", "--workdir=study", where, *out, cwd=stores)
+    assert done.returncode == 0 and len(pd.read_parquet(stores / "rows.parquet")) == 24
+
+
+def test_a_condition_runs_nothing(stores, root):
+    where = "--where=__import__('os').system('touch ran')==0"
+    done = amuro(root, "results", "a", where, cwd=stores)
+    assert done.returncode == 2 and "is no comparison" in done.stderr
+    assert not (stores / "ran").exists()
+
+
+def test_merge_names_conflicts_and_diff_says_by_how_much(stores, root):
+    done = amuro(root, "merge", "a", "b", "--into=c", "--conflicts=c.csv", cwd=stores)
+    assert done.returncode == 2 and "1 cells have two values" in done.stderr
+    assert len(pd.read_csv(stores / "c.csv")) == 1 and not (stores / "c").exists()
+    done = amuro(root, "merge", "a", "b", "--into=c", "--keep=b", cwd=stores)
+    assert done.returncode == 0 and sorted(Store.open(stores / "c").frame()["value"]) == [
+        0.5,
+        0.875,
+    ]
+    done = amuro(root, "diff", "a", "c", cwd=stores)
+    assert "1 scores have another value" in done.stdout
+    assert "+0.1250 [+0.0973, +0.1527]" in done.stdout and "source" in done.stdout
+    done = amuro(root, "diff", "a", cwd=stores)
+    assert done.returncode == 2 and "two stores are compared, 1 given" in done.stderr
+
+
+def test_status_and_gc(stores, root):
+    done = amuro(root, "status", "study", cwd=stores)
+    assert done.returncode == 0 and "of 4 fine-tunings are done" in done.stdout
+    done = amuro(root, "gc", "study", "--dry_run", cwd=stores)
+    assert done.returncode == 0 and "would go, 0 parts" in done.stdout
