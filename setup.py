@@ -59,13 +59,10 @@ EXTRAS = {
         "libtpu",
         "ruff>=0.6",
         "peft>=0.19",  # adapters are read from and written in its format
-<<<<<<< HEAD
         "playwright>=1.50",  # drives the browser that the report's page is tested in
         "axe-playwright-python>=0.1.8",  # carries axe-core, which looks for barriers in the page
-=======
         "polars>=1",  # reads the views that the documentation shows
         "duckdb>=1",  # the same
->>>>>>> 309f59a (amuro status and gc; views documented, one line from pandas, polars and DuckDB)
         "accelerate>=1",  # lm-evaluation-harness's own HF model, which ours is compared with
     ],
 }
