@@ -2,7 +2,17 @@
 these records. No jax.
 """
 
-from amuro_jax.analyses import domains, formats, gains, learned, scores, shots, transfer, turning
+from amuro_jax.analyses import (
+    change_points,
+    domains,
+    formats,
+    gains,
+    learned,
+    scores,
+    shots,
+    transfer,
+    turning,
+)
 from amuro_jax.analyses.analysis import Analysis, Tables, installed_analyses
 from amuro_jax.results.results import Results
 
@@ -12,6 +22,7 @@ ANALYSES: tuple[Analysis, ...] = (
     learned.BY_FORMAT,
     gains.BY_GROUP,
     turning.TURNING,
+    change_points.CHANGE_POINTS,
     domains.DOMAINS,
     domains.BY_CHECKPOINT,
     transfer.MATRIX,

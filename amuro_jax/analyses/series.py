@@ -1,0 +1,186 @@
+"""The curves of a study: per model, set, format and metric the scores over pre-training, base,
+fine-tuned and what fine-tuning adds. Imported tables and own stores alike. No jax.
+"""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+
+from amuro_jax.analyses import figures
+from amuro_jax.analyses.changes import change
+from amuro_jax.curves.curve import Curve, make_curve
+from amuro_jax.results.results import Results
+
+BASE, TUNED, GAIN = "base", "fine-tuned", "gain"
+PLACE = ("suite", "tuned_on", "variant", "task", "format", "shots", "metric")
+SERIES_COLUMNS = {
+    "suite": "series of checkpoints",
+    "model": "base, fine-tuned, or gain (fine-tuned − base)",
+    "tuned_on": "fine-tuning set of the model; empty: the base model",
+    "variant": "tells models apart that were tuned on one set",
+    "task": "set that is scored",
+    "format": "prompt format",
+    "shots": "number of shots",
+    "metric": "what the score is",
+    "checkpoints": "checkpoints with a usable score",
+    "unit": "what positions count: tokens, steps, or the order where neither is known",
+}
+NOTES_COLUMN = {"notes": "what was left out, merged or is unknown in the curve"}
+FALLING = ("ppl", "perplexity", "loss", "bits", "bpb")  # in names of metrics that learning lowers
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """One curve and what it is of.
+
+    Attributes:
+        place: values of PLACE.
+        model: base, fine-tuned or gain.
+        curve: the scores.
+        records: of the cells behind each point of the curve, one, or base and fine-tuned.
+    """
+
+    place: dict
+    model: str
+    curve: Curve
+    records: tuple[tuple[dict, ...], ...]
+
+    @property
+    def line(self) -> dict:
+        """The columns SERIES_COLUMNS of a table."""
+        named = {name: self.place[name] for name in SERIES_COLUMNS if name in self.place}
+        count = {"checkpoints": len(self.curve), "unit": self.curve.unit}
+        return {"suite": named.pop("suite"), "model": self.model, **named, **count}
+
+    @property
+    def label(self) -> str:
+        """`pythia-160m`, `after paws`, `gain of paws`."""
+        if self.model == BASE:
+            return self.place["suite"]
+        return f"{'gain of' if self.model == GAIN else 'after'} {self.place['tuned_on']}"
+
+    @property
+    def falls_when_learned(self) -> bool:
+        """Whether a lower value is the better one (losses, perplexity)."""
+        return any(word in str(self.place["metric"]) for word in FALLING)
+
+    def draws(self, results: Results, most: int) -> np.ndarray | None:
+        """Paired bootstrap values [N, R] of the curve's points; None where there are no rows."""
+        if results.scores is None:
+            return None
+        drawn = [[results.draws[one["key"]][:most] for one in cells] for cells in self.records]
+        return np.stack([cells[-1] - cells[0] if len(cells) > 1 else cells[0] for cells in drawn])
+
+
+def cells_of(results: Results) -> pd.DataFrame:
+    """The finished cells with all columns of PLACE, without checkpoints whose weights a later one
+    serves again.
+    """
+    cells = results.cells
+    cells = cells[~cells["checkpoint"].isin(list(results.duplicate_of))]
+    order = {name: place for place, name in enumerate(results.checkpoints)}
+    cells = cells.sort_values("checkpoint", key=lambda names: names.map(order), kind="stable")
+    absent = {"suite": results.name, "variant": "", "metric": "score"}
+    given = {
+        name: cells[name].fillna(value) if name in cells else value
+        for name, value in absent.items()
+    }
+    return cells.assign(**given)
+
+
+def all_series(results: Results, *models: str) -> list[Series]:
+    """Every curve of these models (base, fine-tuned, gain; without: all), in the study's order."""
+    cells = cells_of(results)
+    grouped = cells.groupby(list(PLACE), sort=False, dropna=False)
+    groups = {key: group.to_dict("records") for key, group in grouped}
+    found = []
+    for key, records in groups.items():
+        place = dict(zip(PLACE, key, strict=True))
+        model = TUNED if place["tuned_on"] else BASE
+        found.append(_single(place, model, records))
+        if model == TUNED:
+            base = groups.get(tuple(place[name] if name not in _OF_MODEL else "" for name in PLACE))
+            if base:
+                found.append(_gain(results, place, base, records))
+    return [one for one in found if not models or one.model in models]
+
+
+_OF_MODEL = ("tuned_on", "variant")
+
+
+def _single(place, model, records):
+    curve = _curve(records, [one["value"] for one in records], [one["stderr"] for one in records])
+    return Series(place, model, curve, tuple((records[at],) for at in curve.places))
+
+
+def _gain(results, place, base, tuned):
+    by_checkpoint = {one["checkpoint"]: one for one in base}
+    pairs = [
+        (by_checkpoint[one["checkpoint"]], one)
+        for one in tuned
+        if one["checkpoint"] in by_checkpoint
+    ]
+    found = [results.estimate(change, list(pair)) for pair in pairs]
+    curve = _curve(
+        [pair[1] for pair in pairs],
+        [pair[1]["value"] - pair[0]["value"] for pair in pairs],
+        [one.stderr for one in found],
+    )
+    return Series(place, GAIN, curve, tuple(pairs[at] for at in curve.places))
+
+
+def _curve(records, values, stderrs):
+    columns = ([one.get(name) for one in records] for name in ("checkpoint", "step", "tokens"))
+    return make_curve(*columns, values, stderrs)
+
+
+def panels(chosen: list[Series], drawn) -> figures.FigureSpec | None:
+    """A figure of curves, one panel per set and metric; `drawn(series, entry)` gives what is drawn
+    of each: a tuple of `figures.Series`.
+
+    The first formats and numbers of shots of each set are shown, and at most six models.
+    """
+    by_panel: dict[tuple, list[Series]] = {}
+    for one in chosen:
+        by_panel.setdefault((one.place["task"], one.place["metric"]), []).append(one)
+    labels = list(dict.fromkeys(one.label for one in chosen))[: len(figures.SERIES)]
+    entries, made = figures.entries(labels), []
+    for (task, metric), members in by_panel.items():
+        view = {name: members[0].place[name] for name in ("format", "shots")}
+        members = [
+            one
+            for one in members
+            if one.label in entries and all(one.place[name] == view[name] for name in view)
+        ]
+        units = {one.curve.unit for one in members}
+        if len(units) == 1:
+            lines = tuple(part for one in members for part in drawn(one, entries[one.label]))
+            axis = _axis(units.pop(), [x for part in lines for x in part.x])
+            named = figures.Axis(figures.METRIC_NAMES.get(metric, str(metric).replace("_", " ")))
+            made.append(figures.LinePanel(task, axis, named, lines, task=task))
+    if not made:
+        return None
+    return figures.FigureSpec(figures.one_range(made), tuple(entries.values()))
+
+
+def x_of(curve: Curve) -> np.ndarray:
+    """Where the points of a curve are drawn: at the decimal logarithm of tokens or steps; the
+    untrained model, which has none, a decade before the first.
+    """
+    if curve.unit == "order":
+        return curve.x.astype(float)
+    positive = curve.x[curve.x > 0]
+    first = np.log10(positive[0]) - 1 if len(positive) else 0.0
+    return np.where(curve.x > 0, np.log10(np.maximum(curve.x, 1e-300)), first)
+
+
+def _axis(unit, places):
+    if unit == "order" or not places:
+        return figures.Axis("checkpoint, in the order of training")
+    low, high = min(places), max(places)
+    exponents = range(int(np.ceil(low)), int(np.floor(high)) + 1)
+    step = max(1, len(exponents) // figures.MOST_TICKS)
+    ticks = tuple((float(one), figures.short_number(10.0**one)) for one in exponents[::step])
+    margin = 0.05 * (high - low or 1)
+    return figures.Axis(f"{unit} (log scale)", low - margin, high + margin, ticks)
