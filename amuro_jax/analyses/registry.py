@@ -10,6 +10,7 @@ from amuro_jax.analyses import (
     learned,
     scores,
     shots,
+    signal,
     transfer,
     turning,
 )
@@ -23,6 +24,9 @@ ANALYSES: tuple[Analysis, ...] = (
     gains.BY_GROUP,
     turning.TURNING,
     change_points.CHANGE_POINTS,
+    signal.SIGNAL,
+    signal.BITS,
+    signal.AGREEMENT,
     domains.DOMAINS,
     domains.BY_CHECKPOINT,
     transfer.MATRIX,

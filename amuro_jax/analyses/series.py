@@ -60,17 +60,17 @@ class Series:
             return self.place["suite"]
         return f"{'gain of' if self.model == GAIN else 'after'} {self.place['tuned_on']}"
 
-    @property
-    def falls_when_learned(self) -> bool:
-        """Whether a lower value is the better one (losses, perplexity)."""
-        return any(word in str(self.place["metric"]) for word in FALLING)
-
     def draws(self, results: Results, most: int) -> np.ndarray | None:
         """Paired bootstrap values [N, R] of the curve's points; None where there are no rows."""
         if results.scores is None:
             return None
         drawn = [[results.draws[one["key"]][:most] for one in cells] for cells in self.records]
         return np.stack([cells[-1] - cells[0] if len(cells) > 1 else cells[0] for cells in drawn])
+
+
+def falls_when_learned(metric: str) -> bool:
+    """Whether a lower value of a metric is the better one (losses, perplexity, bits per byte)."""
+    return any(word in str(metric) for word in FALLING)
 
 
 def cells_of(results: Results) -> pd.DataFrame:

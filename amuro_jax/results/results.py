@@ -75,6 +75,7 @@ class Results:
         published_averages: whether means over sets repeat quirk 19 (SciQ counts twice).
         scores: a cell's scores by row, from its key; gives None for a cell without rows (imported
             results).
+        rows: a cell's rows with all columns, from its key; likewise.
         suite: name of the series.
         suites: every series of the store by name, this one too; empty: this is the only one.
     """
@@ -88,6 +89,7 @@ class Results:
     duplicate_of: dict[str, str] = dataclasses.field(default_factory=dict)
     published_averages: bool = False
     scores: Callable[[str], pd.Series | None] = lambda key: None
+    rows: Callable[[str], pd.DataFrame | None] = lambda key: None
     suite: str = ""
     suites: Mapping[str, "Results"] = dataclasses.field(default_factory=dict)
 
@@ -370,6 +372,10 @@ class _Scores:
                 self._made.popitem(last=False)
         return self._made[key]
 
+    def rows(self, key: str) -> pd.DataFrame | None:
+        """All columns of a cell's rows; None for a cell without rows. They are not kept."""
+        return None if key in self._without else self._store.rows(key)
+
 
 def _keys(asked):
     return [cell.key for cell in asked.cells if cell.key]
@@ -399,6 +405,7 @@ def _planned(asked, store, frame, damaged, scores, resamples):
         duplicates(list(asked.checkpoints), cells),
         protocols.published_averages(asked.config.scoring.protocol, asked.config.scoring.quirks),
         scores,
+        scores.rows,
     )
 
 
@@ -433,6 +440,7 @@ def _unplanned(name, lines, scores, resamples):
         PairedDraws(cells, scores, resamples),
         duplicates(checkpoints, cells),
         scores=scores,
+        rows=scores.rows,
     )
 
 
