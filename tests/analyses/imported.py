@@ -1,10 +1,19 @@
 """Published curves as `Results`, read where the real data lie: standard errors or none, no rows."""
 
+import functools
+
 import pandas as pd
 
+from amuro_jax.analyses.registry import tables_of
 from amuro_jax.results.results import WANTED, Results, normal_draws
 
 PYTHIA_TOKENS = 2_097_152  # per step, in all but the two runs with another batch size
+
+
+@functools.cache
+def pythia_tables(folder):
+    """Every analysis's table on Pythia's accuracies, made once per process."""
+    return tables_of(pythia(folder))
 
 
 def pythia(folder, metric="acc") -> Results:

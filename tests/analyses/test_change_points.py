@@ -60,8 +60,7 @@ def test_faulty_curves_are_answered_in_words(values, note):
 
 
 def test_pythias_curves(shared):
-    results = imported.pythia(shared)
-    table = tables_of(results)["change_points"]
+    table = imported.pythia_tables(shared)["change_points"]
     assert len(table) == 272
     of_12b = table[(table["suite"] == "pythia-12b") & (table["shots"] == 0)].set_index("task")
     assert of_12b.loc["arc_easy", "verdict"] == "is flat, then rises"
