@@ -5,6 +5,7 @@ these records. No jax.
 from amuro_jax.analyses import (
     change_points,
     domains,
+    dynamics,
     formats,
     gains,
     late_falls,
@@ -39,6 +40,7 @@ ANALYSES: tuple[Analysis, ...] = (
     formats.SENSITIVITY,
     formats.SPREAD,
     shots.SHOTS,
+    *dynamics.ALL,
     gains.GAINS,
     scores.CELLS,
     scores.MISSING,
