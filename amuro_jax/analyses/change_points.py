@@ -55,8 +55,8 @@ def _line(one, shape):
 def say_change_points(results: Results, tables):
     """The turns that were found, and how many curves have none."""
     table = tables["change_points"]
-    if table.empty:
-        return
+    if table.empty or not (table["shape"] != "").any():
+        return  # the table says of each curve why
     found = table[table["shape"] == shapes.TURN]
     for model, members in found.groupby("model", sort=False):
         shown = members.sort_values("p").head(6)
@@ -72,7 +72,7 @@ def say_change_points(results: Results, tables):
     none = table[table["shape"] != shapes.TURN]
     if len(none):
         why = none["verdict"].str.removeprefix("none found: ").value_counts()
-        reasons = listed(f"{number} {text}" for text, number in why.items())
+        reasons = listed(f"{text} ({number})" for text, number in why.items())
         yield Sentence(f"No turn is found in {len(none)} of {len(table)} curves: {reasons}.", False)
 
 

@@ -233,8 +233,13 @@ def show_dynamics(table: pd.DataFrame) -> pd.DataFrame:
             "set": table["task"],
             "format": table["format"],
             "examples": table["examples"],
-            **{state: table[column].fillna("–") for column, state in _COUNTS.items()},
-            "half learned by": table["median_first_learned"].fillna(""),
+            **{
+                state: ["–" if pd.isna(one) else f"{one:.0f}" for one in table[column]]
+                for column, state in _COUNTS.items()
+            },
+            "half learned by": [
+                "" if pd.isna(one) else one for one in table["median_first_learned"]
+            ],
             "notes": table["notes"],
         }
     )
@@ -301,7 +306,8 @@ RULE = (
     "An example is known over the most likely stretch of checkpoints: an unknown one is right as "
     "often as a guess, a known one but for 5 % of slips; a beginning after the first checkpoint, "
     "and an end before the last, cost the logarithm of the number of checkpoints each, so that a "
-    "few lucky guesses are no learning. A model that always gives one answer seems to know the rows of which that is the right one."
+    "few lucky guesses are no learning. A model that always gives one answer seems to know the rows "
+    "of which that is the right one."
 )
 ALL = (
     Analysis(

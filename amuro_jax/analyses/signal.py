@@ -57,7 +57,7 @@ def _mean_curve(curve, values):
 
 def _line(place, curve, subset, needed, notes):
     tail = curve.value[len(curve) - noise.last_of(len(curve)) :]
-    found = noise.signal_and_noise(curve.value, [tail])
+    found = noise.signal_and_noise(curve.value, [tail], within=True)
     sign = -1 if series.falls_when_learned(place["metric"]) else 1
     tau, p = noise.kendall(curve.x, sign * curve.value)
     return {
@@ -247,8 +247,9 @@ def score_and_bits(results: Results, tables) -> pd.DataFrame:
     both = table.loc[~bits & ~known & ~falling, columns].merge(
         table.loc[bits, columns], on=keys, suffixes=("_score", "_bits")
     )
-    closer = both["tau_bits"] - both["tau_score"]
-    return both.assign(closer=np.where(closer > 0, "bits per byte", "score"))[[*keys, *_BOTH]]
+    difference = both["tau_bits"] - both["tau_score"]
+    closer = np.where(difference > 0, "bits per byte", "score")
+    return both.assign(closer=np.where(difference.isna(), "", closer))[[*keys, *_BOTH]]
 
 
 _BITS = "bpb|bits_per_byte"
@@ -261,6 +262,7 @@ _BOTH += ["ratio_score", "ratio_bits", "closer"]
 def say_bits(results: Results, tables):
     """In how many curves bits per byte follow pre-training more closely than the score."""
     both = tables["score_and_bits"]
+    both = both[both["closer"] != ""]
     if both.empty:
         return
     closer = int((both["closer"] == "bits per byte").sum())
@@ -398,7 +400,7 @@ BITS = Analysis(
         "noise_bits": "relative noise of bits per byte",
         "ratio_score": "signal over noise of the score",
         "ratio_bits": "signal over noise of bits per byte",
-        "closer": "which of the two has the higher τ",
+        "closer": "which of the two has the higher τ; empty: one of them has none",
     },
     "Which sets and metrics can be trusted",
     sentences=say_bits,

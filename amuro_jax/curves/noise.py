@@ -45,9 +45,15 @@ def relative_deviation(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / mean) if len(values) > 1 and mean > 0 else np.nan
 
 
-def signal_and_noise(compared: np.ndarray, tails: list[np.ndarray]) -> SignalNoise:
+def signal_and_noise(
+    compared: np.ndarray, tails: list[np.ndarray], *, within: bool = False
+) -> SignalNoise:
     """Signal of compared scores [M] against the noise of the last checkpoints of one or more
     series, whose relative variances are averaged.
+
+    Args:
+        within: the last checkpoints are among the compared ones, of which there must be twice as
+            many: else signal and noise would be of the same points.
     """
     compared = np.asarray(compared, float)
     last = min((len(tail) for tail in tails), default=0)
@@ -58,6 +64,9 @@ def signal_and_noise(compared: np.ndarray, tails: list[np.ndarray]) -> SignalNoi
     if mean == 0:
         return dataclasses.replace(nothing, why="the mean is zero")
     signal = float(np.ptp(compared) / abs(mean))
+    if within and len(compared) < 2 * FEWEST_LAST:
+        why = f"{len(compared)} checkpoints, {2 * FEWEST_LAST} are needed for signal and noise"
+        return dataclasses.replace(nothing, signal=signal, why=why)
     if last < FEWEST_LAST:
         why = f"{last} checkpoints at the end, {FEWEST_LAST} are needed for the noise"
         return dataclasses.replace(nothing, signal=signal, why=why)
@@ -74,9 +83,9 @@ def signal_and_noise(compared: np.ndarray, tails: list[np.ndarray]) -> SignalNoi
 
 def kendall(x: np.ndarray, values: np.ndarray) -> tuple[float, float]:
     """Kendall's τ (b) of scores with the amount of pre-training, and its p-value; NaN where one of
-    them is constant or there are fewer than three.
+    them is constant or there are fewer than six points, whose τ is coarse.
     """
-    if len(values) < 3 or np.ptp(values) == 0 or np.ptp(x) == 0:
+    if len(values) < 2 * FEWEST_LAST or np.ptp(values) == 0 or np.ptp(x) == 0:
         return np.nan, np.nan
     found = stats.kendalltau(x, values)
     return float(found.statistic), float(found.pvalue)

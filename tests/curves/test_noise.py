@@ -36,6 +36,12 @@ def test_what_has_no_ratio_says_why(compared, tail, why):
     assert np.isnan(found.ratio) and why in found.why
 
 
+def test_the_last_checkpoints_must_not_be_all_there_are():
+    few = np.array([0.1, 0.2, 0.3])
+    found = noise.signal_and_noise(few, [few], within=True)
+    assert np.isnan(found.ratio) and "6 are needed" in found.why
+
+
 def test_as_many_rows_as_said_see_the_difference_in_four_of_five_draws():
     rng, first, second = np.random.default_rng(2), 0.50, 0.56
     variance = first * (1 - first) + second * (1 - second)
@@ -57,8 +63,8 @@ def test_pairs_in_order_by_hand():
 
 
 def test_kendall_of_a_constant_curve_is_undefined():
-    assert np.isnan(noise.kendall(np.arange(5), np.ones(5))[0])
-    assert noise.kendall(np.arange(5), np.arange(5))[0] == pytest.approx(1)
+    assert np.isnan(noise.kendall(np.arange(6), np.ones(6))[0])
+    assert noise.kendall(np.arange(6), np.arange(6))[0] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("count,last", [(0, 0), (2, 2), (3, 3), (27, 9), (186, 10)])
