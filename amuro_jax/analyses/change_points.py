@@ -20,11 +20,11 @@ DRAWS = (
 
 def change_points(results: Results, _=None) -> pd.DataFrame:
     """A line per curve with its shape, turn, interval and slopes; "none found" is an answer."""
-    return pd.DataFrame([_line(one, _shape(results, one)) for one in series.all_series(results)])
+    return pd.DataFrame([_line(one, _shape(one)) for one in series.all_series(results)])
 
 
-def _shape(results, one):
-    return shapes.fit_shape(one.curve, DRAWS, row_values=one.draws(results, DRAWS))
+def _shape(one):
+    return shapes.fit_shape(one.curve, DRAWS, row_values=one.draws(DRAWS))
 
 
 def _line(one, shape):
@@ -188,4 +188,5 @@ CHANGE_POINTS = Analysis(
     "axis and takes no part. Noise that neighbouring checkpoints share is not in the interval.",
     say_change_points,
     show_change_points,
+    across=True,
 )

@@ -19,7 +19,7 @@ PLACE_COLUMNS = {name: series.SERIES_COLUMNS[name] for name in PLACE}
 
 def example_rows(results: Results, _=None) -> pd.DataFrame:
     """A line per curve and test row: when it is learned and forgotten."""
-    frames = [_of_curve(one, row_metrics.row_curves(results, one)) for one in _curves(results)]
+    frames = [_of_curve(one, row_metrics.row_curves(one)) for one in _curves(results)]
     frames = [frame for frame in frames if frame is not None]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*EXAMPLES])
 
@@ -31,7 +31,7 @@ def _curves(results):
     return [
         one
         for one in series.all_series(results, series.BASE, series.TUNED)
-        if results.main[one.place["task"]] == (one.place["format"], one.place["shots"])
+        if one.results.main[one.place["task"]] == (one.place["format"], one.place["shots"])
     ]
 
 
@@ -85,7 +85,7 @@ def example_dynamics(results: Results, tables) -> pd.DataFrame:
         of_curve = grouped.get(tuple(place.values()))
         line = {**place, "checkpoints": len(one.curve), "examples": 0, "notes": ""}
         if of_curve is None:
-            rows_of = row_metrics.row_curves(results, one) if len(one.curve) >= FEWEST else None
+            rows_of = row_metrics.row_curves(one) if len(one.curve) >= FEWEST else None
             line["notes"] = _why_not(one, rows_of)
         else:
             line |= _counts(one, of_curve)
@@ -148,15 +148,15 @@ def margin_agreement(results: Results, _=None) -> pd.DataFrame:
     for one in curves:
         of_base = base.get(tuple(one.place[name] for name in _SET))
         if one.model == series.TUNED and of_base is not None:
-            lines += _agreement(results, of_base, one)
+            lines += _agreement(of_base, one)
     return pd.DataFrame(lines, columns=[*MARGIN])
 
 
 _SET = ("suite", "task", "format", "shots", "metric")
 
 
-def _agreement(results, base, tuned):
-    before, after = (row_metrics.row_curves(results, one) for one in (base, tuned))
+def _agreement(base, tuned):
+    before, after = (row_metrics.row_curves(one) for one in (base, tuned))
     if before is None or after is None or row_metrics.MARGIN not in before.values:
         return
     shared, first, second = np.intersect1d(before.rows, after.rows, return_indices=True)
@@ -225,7 +225,8 @@ def draw_dynamics(results: Results, tables):
 
 
 def show_dynamics(table: pd.DataFrame) -> pd.DataFrame:
-    """The page's table."""
+    """The page's table: the curves whose examples can be followed."""
+    table = table[table["examples"] > 0]
     return pd.DataFrame(
         {
             "series": table["suite"],
@@ -240,7 +241,6 @@ def show_dynamics(table: pd.DataFrame) -> pd.DataFrame:
             "half learned by": [
                 "" if pd.isna(one) else one for one in table["median_first_learned"]
             ],
-            "notes": table["notes"],
         }
     )
 
@@ -306,8 +306,8 @@ RULE = (
     "An example is known over the most likely stretch of checkpoints: an unknown one is right as "
     "often as a guess, a known one but for 5 % of slips; a beginning after the first checkpoint, "
     "and an end before the last, cost the logarithm of the number of checkpoints each, so that a "
-    "few lucky guesses are no learning. A model that always gives one answer seems to know the rows "
-    "of which that is the right one."
+    "few lucky guesses are no learning. A model that always gives one answer seems to know the "
+    "rows of which that is the right one."
 )
 ALL = (
     Analysis(
@@ -320,6 +320,7 @@ ALL = (
         RULE,
         say_dynamics,
         show_dynamics,
+        across=True,
     ),
     Analysis(
         "examples_by_checkpoint",
@@ -327,6 +328,7 @@ ALL = (
         by_checkpoint,
         BY_CHECKPOINT,
         _QUESTION,
+        across=True,
     ),
     Analysis(
         "margin_agreement",
@@ -334,6 +336,7 @@ ALL = (
         margin_agreement,
         MARGIN,
         _QUESTION,
+        across=True,
     ),
     Analysis(
         "examples",
@@ -344,5 +347,6 @@ ALL = (
         shown=show_examples,
         caption="Examples that a base model knew and lost, those that changed most often first; "
         "all of every model are in the table's CSV file.",
+        across=True,
     ),
 )

@@ -22,7 +22,7 @@ def late_falls(results: Results, _=None) -> pd.DataFrame:
     no trend. p-values with Holm's correction over all curves.
     """
     curves = series.all_series(results, series.BASE, series.TUNED)
-    table = pd.DataFrame([_line(results, one) for one in curves])
+    table = pd.DataFrame([_line(one) for one in curves])
     if table.empty:
         return table
     table["p_holm"] = holm(table["p"])
@@ -49,10 +49,10 @@ def _verdict(line):
     return WORSE if line["peak_share"] >= LATE else "falls early, from a barely trained model"
 
 
-def _line(results, one):
+def _line(one):
     curve = one.curve
     sign = -1 if series.falls_when_learned(one.place["metric"]) else 1
-    fall = falls.find_fall(curve, sign, one.draws(results, ROW_DRAWS))
+    fall = falls.find_fall(curve, sign, one.draws(ROW_DRAWS))
     rest = falls.find_saturation(curve)
     named = ("fall", "stderr", "p", "peak", "end", "rose", "noise", "window")
     return {
@@ -159,4 +159,5 @@ FALLS = Analysis(
     "repeats is stronger evidence than a small p-value.",
     sentences=say_falls,
     shown=show_falls,
+    across=True,
 )

@@ -8,7 +8,6 @@ import math
 import numpy as np
 
 from amuro_jax.analyses.series import Series
-from amuro_jax.results.results import Results
 
 SCORE, GOLD, MARGIN, BITS = "score", "gold_logprob", "margin", "bits_per_byte"
 
@@ -31,11 +30,11 @@ class RowCurves:
     left_out: int
 
 
-def row_curves(results: Results, one: Series) -> RowCurves | None:
+def row_curves(one: Series) -> RowCurves | None:
     """The rows of a base or fine-tuned curve; None where a cell has none (imported tables)."""
-    if results.rows is None or not one.records or any(len(cells) > 1 for cells in one.records):
+    if not one.records or any(len(cells) > 1 for cells in one.records):
         return None
-    frames = [results.rows(cells[0]["key"], None) for cells in one.records]
+    frames = [one.results.rows(cells[0]["key"]) for cells in one.records]
     if any(frame is None for frame in frames):
         return None
     frames = [frame.drop_duplicates("row").set_index("row") for frame in frames]

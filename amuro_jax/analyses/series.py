@@ -10,7 +10,7 @@ import pandas as pd
 from amuro_jax.analyses import figures
 from amuro_jax.analyses.changes import change
 from amuro_jax.curves.curve import Curve, make_curve
-from amuro_jax.results.results import Results
+from amuro_jax.results.results import LESS_IS_BETTER, NOTHING, Results
 
 BASE, TUNED, GAIN = "base", "fine-tuned", "gain"
 PLACE = ("suite", "tuned_on", "variant", "task", "format", "shots", "metric")
@@ -27,7 +27,6 @@ SERIES_COLUMNS = {
     "unit": "what positions count: tokens, steps, or the order where neither is known",
 }
 NOTES_COLUMN = {"notes": "what was left out, merged or is unknown in the curve"}
-FALLING = ("ppl", "perplexity", "loss", "bits", "bpb")  # in names of metrics that learning lowers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +34,14 @@ class Series:
     """One curve and what it is of.
 
     Attributes:
+        results: that it is of: those of its series.
         place: values of PLACE.
         model: base, fine-tuned or gain.
         curve: the scores.
         records: of the cells behind each point of the curve, one, or base and fine-tuned.
     """
 
+    results: Results
     place: dict
     model: str
     curve: Curve
@@ -60,58 +61,77 @@ class Series:
             return self.place["suite"]
         return f"{'gain of' if self.model == GAIN else 'after'} {self.place['tuned_on']}"
 
-    def draws(self, results: Results, most: int) -> np.ndarray | None:
+    @property
+    def has_rows(self) -> bool:
+        """Whether the rows behind every point are stored."""
+        keys = [cell["key"] for cells in self.records for cell in cells]
+        return bool(keys) and all(self.results.scores(key) is not None for key in keys)
+
+    def draws(self, most: int) -> np.ndarray | None:
         """Paired bootstrap values [N, R] of the curve's points; None where there are no rows."""
-        if results.scores is None:
+        if not self.has_rows:
             return None
-        drawn = [[results.draws[one["key"]][:most] for one in cells] for cells in self.records]
+        draws = self.results.draws
+        drawn = [[draws[cell["key"]][:most] for cell in cells] for cells in self.records]
         return np.stack([cells[-1] - cells[0] if len(cells) > 1 else cells[0] for cells in drawn])
 
 
 def falls_when_learned(metric: str) -> bool:
     """Whether a lower value of a metric is the better one (losses, perplexity, bits per byte)."""
-    return any(word in str(metric) for word in FALLING)
-
-
-def cells_of(results: Results) -> pd.DataFrame:
-    """The finished cells with all columns of PLACE, without checkpoints whose weights a later one
-    serves again.
-    """
-    cells = results.cells
-    cells = cells[~cells["checkpoint"].isin(list(results.duplicate_of))]
-    order = {name: place for place, name in enumerate(results.checkpoints)}
-    cells = cells.sort_values("checkpoint", key=lambda names: names.map(order), kind="stable")
-    absent = {"suite": results.name, "variant": "", "metric": "score"}
-    given = {
-        name: cells[name].fillna(value) if name in cells else value
-        for name, value in absent.items()
-    }
-    return cells.assign(**given)
+    return bool(LESS_IS_BETTER.search(str(metric)))
 
 
 def all_series(results: Results, *models: str) -> list[Series]:
-    """Every curve of these models (base, fine-tuned, gain; without: all), in the study's order."""
-    cells = cells_of(results)
-    grouped = cells.groupby(list(PLACE), sort=False, dropna=False)
+    """Every curve of every series of the store and every metric of theirs, of these models (base,
+    fine-tuned, gain; without: all), in the study's order.
+    """
+    suites = results.suites or {results.suite or results.name: results}
+    found = [one for name, of_suite in suites.items() for one in _of_suite(name, of_suite)]
+    return [one for one in found if not models or one.model in models]
+
+
+_OF_CELL = ("key", "checkpoint", "step", "tokens", "value", "stderr", "n", "majority", "chance")
+
+
+def _of_suite(name, results):
+    grouped = _cells(name, results).groupby(list(PLACE), sort=False, dropna=False)
     groups = {key: group.to_dict("records") for key, group in grouped}
-    found = []
     for key, records in groups.items():
         place = dict(zip(PLACE, key, strict=True))
-        model = TUNED if place["tuned_on"] else BASE
-        found.append(_single(place, model, records))
-        if model == TUNED:
-            base = groups.get(tuple(place[name] if name not in _OF_MODEL else "" for name in PLACE))
+        yield _single(results, place, TUNED if place["tuned_on"] else BASE, records)
+        if place["tuned_on"]:
+            base = groups.get(tuple("" if part in _OF_MODEL else place[part] for part in PLACE))
             if base:
-                found.append(_gain(results, place, base, records))
-    return [one for one in found if not models or one.model in models]
+                yield _gain(results, place, base, records)
+
+
+def _cells(name, results):
+    """A series' cells with all columns of PLACE, in the order of training, and the scores in other
+    metrics that the store has of it; without checkpoints whose weights a later one serves again.
+    """
+    cells = results.cells
+    if results.suites:
+        known = results.measurements
+        more = known[(known["suite"] == name) & ~known["key"].isin(cells["key"])]
+        cells = pd.concat([cells, more.dropna(axis=1, how="all")], ignore_index=True)
+    cells = cells[~cells["checkpoint"].isin(list(results.duplicate_of))]
+    order = {checkpoint: place for place, checkpoint in enumerate(results.checkpoints)}
+    cells = cells.sort_values("checkpoint", key=lambda names: names.map(order), kind="stable")
+    absent = {"variant": "", "metric": "score"}
+    given = {
+        column: cells[column].fillna(value) if column in cells else value
+        for column, value in absent.items()
+    }
+    cells = cells.assign(suite=name, **given)
+    return cells[[column for column in (*PLACE, *_OF_CELL) if column in cells]]
 
 
 _OF_MODEL = ("tuned_on", "variant")
 
 
-def _single(place, model, records):
+def _single(results, place, model, records):
     curve = _curve(records, [one["value"] for one in records], [one["stderr"] for one in records])
-    return Series(place, model, curve, tuple((records[at],) for at in curve.places))
+    return Series(results, place, model, curve, tuple((records[at],) for at in curve.places))
 
 
 def _gain(results, place, base, tuned):
@@ -121,13 +141,18 @@ def _gain(results, place, base, tuned):
         for one in tuned
         if one["checkpoint"] in by_checkpoint
     ]
-    found = [results.estimate(change, list(pair)) for pair in pairs]
+    # Scores in other metrics than the set's own have no draws.
+    drawn = [all(cell["key"] in results.draws for cell in pair) for pair in pairs]
+    found = [
+        results.estimate(change, list(pair)) if known else NOTHING
+        for pair, known in zip(pairs, drawn, strict=True)
+    ]
     curve = _curve(
         [pair[1] for pair in pairs],
         [pair[1]["value"] - pair[0]["value"] for pair in pairs],
         [one.stderr for one in found],
     )
-    return Series(place, GAIN, curve, tuple(pairs[at] for at in curve.places))
+    return Series(results, place, GAIN, curve, tuple(pairs[at] for at in curve.places))
 
 
 def _curve(records, values, stderrs):

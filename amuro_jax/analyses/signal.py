@@ -27,13 +27,13 @@ def signal_and_noise(results: Results, _=None) -> pd.DataFrame:
     (sizes, fine-tuned models) and seeds.
     """
     curves = series.all_series(results, series.BASE, series.TUNED)
-    lines = [line for one in curves for line in _of_curve(results, one)]
+    lines = [line for one in curves for line in _of_curve(one)]
     return pd.DataFrame([*lines, *_between(curves, MODELS), *_between(curves, SEEDS)])
 
 
-def _of_curve(results, one):
-    rows = row_metrics.row_curves(results, one)
-    needed = _rows_needed(results, one, rows)
+def _of_curve(one):
+    rows = row_metrics.row_curves(one)
+    needed = _rows_needed(one, rows)
     yield _line(one.line, one.curve, "", needed, one.curve.notes)
     if rows is None:
         return
@@ -94,7 +94,7 @@ def _paired_variance(curve, values):
     return float((values[:, -1] - values[:, _half(curve)]).var()) if len(curve) > 1 else np.nan
 
 
-def _rows_needed(results, one: Series, rows):
+def _rows_needed(one: Series, rows):
     if rows is not None and row_metrics.SCORE in rows.values:
         values = rows.values[row_metrics.SCORE]
         return _needed(one.curve, _paired_variance(one.curve, values), len(values))
@@ -369,6 +369,7 @@ SIGNAL = Analysis(
     "checkpoint and the one at half of pre-training; paired where rows are known.",
     say_signal,
     show_signal,
+    across=True,
 )
 AGREEMENT = Analysis(
     "rank_agreement",
@@ -384,6 +385,7 @@ AGREEMENT = Analysis(
         "high": "upper end of its 95 % interval, over models",
     },
     "Which sets and metrics can be trusted",
+    across=True,
 )
 BITS = Analysis(
     "score_and_bits",
@@ -404,4 +406,5 @@ BITS = Analysis(
     },
     "Which sets and metrics can be trusted",
     sentences=say_bits,
+    across=True,
 )

@@ -88,11 +88,9 @@ class Candidates:
 
     def coefficients(self, chosen: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Least-squares coefficients [B, P] of one candidate [B] for each of the values [N, B]."""
-        return np.einsum("bpn,nb->bp", self._inverses[chosen], values)
-
-    @functools.cached_property
-    def _inverses(self):
-        return np.linalg.pinv(self.designs)
+        used, place = np.unique(chosen, return_inverse=True)
+        inverses = np.linalg.pinv(self.designs[used])
+        return np.einsum("bpn,nb->bp", inverses[place], values)
 
 
 def candidates(kind: str, u: np.ndarray) -> Candidates:
@@ -125,7 +123,10 @@ def _logistic_candidates(u, middles, rates):
     at = np.stack(np.meshgrid(middles, rates, indexing="ij"), axis=-1).reshape(-1, 2)
     rise = 0.5 * (1 + np.tanh(0.5 * at[:, 1:] * (u - at[:, :1])))
     designs = np.stack(np.broadcast_arrays(np.ones_like(u), rise), axis=-1)
-    return Candidates(at, designs, np.linalg.qr(designs)[0])
+    centred = rise - rise.mean(axis=1, keepdims=True)
+    centred /= np.maximum(np.sqrt((centred**2).sum(axis=1, keepdims=True)), 1e-300)
+    level = np.full_like(centred, 1 / np.sqrt(len(u)))
+    return Candidates(at, designs, np.stack([level, centred], axis=-1))
 
 
 def _finer(u, coarse):

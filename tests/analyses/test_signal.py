@@ -33,7 +33,7 @@ def with_rows():
     by_key = {one["key"]: frames[place] for place, one in enumerate(cells)}
     results = made(cells, {key: rows.set_index("row")["score"] for key, rows in by_key.items()})
     results.scores = {key: rows.set_index("row")["score"] for key, rows in by_key.items()}.get
-    results.rows = lambda key, columns: by_key[key]
+    results.rows = by_key.get
     return results
 
 
@@ -51,7 +51,7 @@ def test_metrics_and_subsets_come_from_the_rows(with_rows):
     assert of_x["signal"] == 0 and "noise unknown" in of_x["notes"]
     assert table.loc[(row_metrics.BITS, "y"), "tau"] == pytest.approx(1)  # the sign is turned
     one = series.all_series(with_rows)[0]
-    found = row_metrics.row_curves(with_rows, one)
+    found = row_metrics.row_curves(one)
     first = rows_of(0).iloc[0]
     bits = -first["choice_logprobs"][first["gold"]] / np.log(2) / 4
     assert found.values[row_metrics.BITS][0, 0] == pytest.approx(bits)
@@ -85,7 +85,7 @@ def test_faulty_curves_have_no_ratio_and_say_why(values):
     assert tables["score_and_bits"].empty and tables["rank_agreement"].empty
 
 
-def test_models_are_told_apart_and_ranked_by_step():
+def test_models_are_told_apart_and_ranked_by_step(tmp_path):
     lines = [
         {"suite": suite, "step": step, "tokens": step * 10, "checkpoint": f"s{step}", "task": "a"}
         | {"shots": 0, "metric": "acc", "stderr": 0.01}
@@ -93,7 +93,7 @@ def test_models_are_told_apart_and_ranked_by_step():
         for suite, level in {"small": 0.3, "middle": 0.4, "large": 0.5}.items()
         for step in (1, 2, 4, 8, 16, 32, 64, 128)
     ]
-    results = imported.made("sizes", pd.DataFrame(lines))
+    results = imported.made(tmp_path, pd.DataFrame(lines))
     tables = tables_of(results)
     table = tables["signal_and_noise"]
     (between,) = table[table["scope"] == signal.MODELS].to_dict("records")
@@ -101,9 +101,9 @@ def test_models_are_told_apart_and_ranked_by_step():
     assert (tables["rank_agreement"]["decision"] == 1).all()
 
 
-def test_winogrande_on_olmo_2(shared):
+def test_winogrande_on_olmo_2(shared, tmp_path):
     """Bits per byte are not the better metric everywhere."""
-    results = imported.ladder(shared, runs=["peteish7_eval_full"])
+    results = imported.ladder(shared, tmp_path, "peteish7_eval_full")
     table = tables_of(results)["score_and_bits"].set_index(["set", "metric_score"])
     line = table.loc[("winogrande_val_rc_5shot", "downstream")]
     assert line["tau_score"] == pytest.approx(0.78, abs=0.005)
