@@ -60,19 +60,23 @@ def read_jsonl(path) -> Iterator[tuple[int, dict]]:
         raise DataError("no such file", where=path)
     with io.TextIOWrapper(storage.stream(file), encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(
-                    f"not JSON: {error.msg} at column {error.colno}", where=f"{path}:{number}"
-                ) from error
-            if not isinstance(row, dict):
-                raise DataError(
-                    f"expected a JSON object, got {type(row).__name__}", where=f"{path}:{number}"
-                )
-            yield number, row
+            if line.strip():
+                yield number, json_object(line, f"{path}:{number}")
+
+
+def json_object(line: str, where: str) -> dict:
+    """The object that a line of a JSONL file holds.
+
+    Raises:
+        DataError: it holds none.
+    """
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"not JSON: {error.msg} at column {error.colno}", where=where) from error
+    if not isinstance(row, dict):
+        raise DataError(f"expected a JSON object, got {type(row).__name__}", where=where)
+    return row
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ METRICS = "metrics.jsonl"
 # An object store takes about one write a second to one object, and its log's segment is written
 # anew each time; a kill costs the lines of this many seconds.
 _FLUSH_SECONDS = 10.0
+LINE_SECONDS = 30.0  # between lines of progress in a log
 
 
 class MetricsWriter:
@@ -85,23 +86,89 @@ def read_metrics(path) -> list[dict]:
     return storage.read_log(name)
 
 
+def memory_in_use() -> dict[str, float]:
+    """Bytes of this process and, where the backend counts them, of its fullest device."""
+    import jax
+    import psutil
+
+    found = {"host_bytes": psutil.Process().memory_info().rss}
+    counts = [device.memory_stats() or {} for device in jax.local_devices()]
+    for name, key in (("device_bytes", "bytes_in_use"), ("device_peak_bytes", "peak_bytes_in_use")):
+        if known := [count[key] for count in counts if key in count]:
+            found[name] = max(known)
+    return found
+
+
+def progress_mode() -> str:
+    """How progress is shown: `bar`, `lines` or `none`.
+
+    As AMURO_PROGRESS says (`0` is `none`, `1` is `bar`); where it is not set, a bar on a terminal and
+    lines elsewhere.
+    """
+    asked = os.environ.get("AMURO_PROGRESS", "")
+    asked = {"0": "none", "1": "bar"}.get(asked, asked)
+    if asked in ("bar", "lines", "none"):
+        return asked
+    return "bar" if sys.stderr.isatty() else "lines"
+
+
+def note(line: str) -> None:
+    """Prints a line where progress is shown as lines: what a bar shows by moving."""
+    if progress_mode() == "lines":
+        print(line, file=sys.stderr, flush=True)
+
+
 def progress_bar(
     total: int, description: str, unit: str = "step", initial: int = 0, leave: bool = True
 ):
-    """A tqdm bar on stderr with time left.
-
-    Silent where stderr is no terminal and AMURO_PROGRESS is not set.
-    """
-    quiet = os.environ.get("AMURO_PROGRESS") == "0" or (
-        not sys.stderr.isatty() and not os.environ.get("AMURO_PROGRESS")
-    )
+    """Progress with time left, on stderr: a tqdm bar, or a line each 30 s (see `progress_mode`)."""
+    mode = progress_mode()
+    if mode == "lines":
+        return ProgressLines(total, description, unit, initial)
     return tqdm(
         total=total,
         desc=description,
         unit=unit,
         initial=initial,
         leave=leave,
-        disable=quiet,
+        disable=mode == "none",
         dynamic_ncols=True,
         mininterval=0.5,
     )
+
+
+class ProgressLines:
+    """As much of tqdm's bar as is used here, as lines for a log."""
+
+    def __init__(self, total: int, description: str, unit: str = "step", initial: int = 0):
+        self.total, self.unit, self.n = total, unit, initial
+        self._what, self._first, self._postfix = description.strip(), initial, ""
+        self._began = self._shown = time.monotonic()
+
+    def __enter__(self) -> "ProgressLines":
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def update(self, count: int = 1) -> None:
+        """So many more are done; prints a line where the last one is old."""
+        self.n += count
+        if time.monotonic() - self._shown >= LINE_SECONDS:
+            self._shown = time.monotonic()
+            print(self._line(), file=sys.stderr, flush=True)
+
+    def set_postfix_str(self, text: str) -> None:
+        """What the next line ends with."""
+        self._postfix = text
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+    def _line(self):
+        done, seconds = self.n - self._first, self._shown - self._began
+        share = f" ({self.n / self.total:.0%})" if self.total else ""
+        line = f"{self._what}: {self.unit} {self.n} of {self.total}{share}"
+        if done:
+            line += f", {(self.total - self.n) * seconds / done / 60:.1f} minutes left"
+        return f"{line}, {self._postfix}" if self._postfix else line

@@ -53,3 +53,30 @@ def test_a_bucket_that_lost_a_slash_is_no_local_folder(tmp_path, monkeypatch):
     with pytest.raises(AmuroError, match="lost a slash"):
         logs.MetricsWriter(Path("gs://bucket/run"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_without_a_terminal_is_a_line_each_half_minute(monkeypatch, capsys):
+    monkeypatch.delenv("AMURO_PROGRESS", raising=False)
+    now = [0.0]
+    monkeypatch.setattr(logs.time, "monotonic", lambda: now[0])
+    with logs.progress_bar(100, "  train paws", initial=20) as bar:
+        bar.set_postfix_str("loss 0.5")
+        for _ in range(60):
+            now[0] += 1.0
+            bar.update(1)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "train paws: step 50 of 100 (50%), 0.8 minutes left, loss 0.5",
+        "train paws: step 80 of 100 (80%), 0.3 minutes left, loss 0.5",
+    ]
+
+
+@pytest.mark.parametrize(
+    "asked,mode",
+    [("0", "none"), ("none", "none"), ("1", "bar"), ("bar", "bar"), ("lines", "lines"), ("", "")],
+)
+def test_how_progress_is_shown(monkeypatch, capsys, asked, mode):
+    monkeypatch.setenv("AMURO_PROGRESS", asked)
+    assert logs.progress_mode() == (mode or "lines")  # stderr is no terminal here
+    logs.note("a cell is finished")
+    assert capsys.readouterr().err == ("a cell is finished\n" if mode in ("lines", "") else "")

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -21,7 +22,6 @@ from tests.study.conftest import series  # noqa: F401
 
 EOS = 3
 DRAWN = Sampling(1.0, 0.9, 5)
-pytestmark = pytest.mark.slow
 SCRIPT = """
 import dataclasses, json, sys
 from amuro_jax import processes, sharding
@@ -60,25 +60,25 @@ def generations():
     ]
 
 
-def together(root, *arguments, **environment):
-    """Standard output of two processes that run the same command.
-
-    `CLUSTER` in it is replaced by the flag's value.
-    """
+def start(root, *arguments, count=2, devices=2, **environment):
+    """Processes that run the same command; `CLUSTER` in it is replaced by the flag's value."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = {
         **os.environ,
         "PYTHONPATH": str(root),
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         **environment,
     }
-    started = [
+    return [
         subprocess.Popen(
             [
                 sys.executable,
-                *(text.replace("CLUSTER", f"127.0.0.1:{port},2,{number}") for text in arguments),
+                *(
+                    text.replace("CLUSTER", f"127.0.0.1:{port},{count},{number}")
+                    for text in arguments
+                ),
             ],
             env=environment,
             cwd=root,
@@ -86,18 +86,29 @@ def together(root, *arguments, **environment):
             stderr=subprocess.PIPE,
             text=True,
         )
-        for number in range(2)
+        for number in range(count)
     ]
+
+
+def finish(started):
+    """(exit status, standard output, standard error) of each process, once all have ended."""
     try:
         ended = [process.communicate(timeout=240) for process in started]
     finally:
         for process in started:
             process.kill()
-    for process, (_, error) in zip(started, ended, strict=True):
-        assert process.returncode == 0, error[-3000:]
-    return [output for output, _ in ended]
+    return [(process.returncode, *texts) for process, texts in zip(started, ended, strict=True)]
 
 
+def together(root, *arguments, **options):
+    """Standard output of processes that run the same command (see `start`) and succeed."""
+    ended = finish(start(root, *arguments, **options))
+    for status, _, error in ended:
+        assert status == 0, error[-3000:]
+    return [output for _, output, _ in ended]
+
+
+@pytest.mark.slow
 def test_two_processes_give_the_results_of_the_plain_path_in_order(root):
     first, second = (
         json.loads(output.splitlines()[-1]) for output in together(root, "-c", SCRIPT, "CLUSTER")
@@ -119,6 +130,7 @@ def test_two_processes_give_the_results_of_the_plain_path_in_order(root):
         assert first[name] == [[list(tokens), ended] for tokens, ended in texts]
 
 
+@pytest.mark.slow
 def test_the_command_line_over_two_processes(root, series, tmp_path):  # noqa: F811
     def command(name):
         fields = {
@@ -168,3 +180,40 @@ def test_no_cluster_is_found_where_there_is_none():
     script = "from amuro_jax import processes; processes.join('auto')"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert "no cluster found" in done.stderr and "ConfigError" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "environment,endpoints,several",
+    [
+        ({}, None, False),
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_NODELIST": "node[1-4]"}, None, True),
+        ({"SLURM_NTASKS": "4"}, None, False),  # a shell within the job
+        ({"SLURM_NTASKS": "1", "SLURM_STEP_NODELIST": "node1"}, None, False),  # of an array
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, None, True),
+        ({"OMPI_COMM_WORLD_SIZE": "1"}, None, False),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, None, True),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, "a,b", False),
+        ({"TPU_PROCESS_ADDRESSES": "a:1,b:1"}, None, True),
+        ({"TPU_WORKER_HOSTNAMES": "a", "MEGASCALE_NUM_SLICES": "2"}, None, True),
+        ({}, "a:0:10.0.0.1,b:1:10.0.0.2", True),
+        ({}, "10.0.0.1", False),
+        ({"TPU_SKIP_MDS_QUERY": "1"}, "a,b", False),
+    ],
+)
+def test_the_environment_says_whether_there_are_others(environment, endpoints, several):
+    asked = None if endpoints is None else lambda: endpoints
+    assert processes.announced(environment, asked) is several
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_others_that_do_not_come_are_an_error_in_the_time_asked_for(root, number):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    script = f"from amuro_jax import processes; processes.join('{address},2,{number}', 3)"
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root)
+    assert done.returncode == 2 and time.monotonic() - began < 30  # jax's import is in it
+    said = done.stderr
+    assert f"waiting for 2 processes at {address} (timeout 3 s)" in said
+    assert "they did not come" in said and "--cluster_timeout" in said

@@ -151,7 +151,7 @@ def test_what_a_fine_tuning_does_with_its_recipe(monkeypatch, tmp_path):
     # 8 steps, a quarter of them warm-up to the peak, then linear decay
     rates = [rate(number) for number in range(8)]
     assert rates[0] < rates[2] == pytest.approx(3e-3) and rates[7] < rates[4] < rates[2]
-    arrays = batches.arrays(0)
+    arrays = batches.load(0).arrays
     weights = np.asarray(arrays["weight"])
     assert weights.sum() == pytest.approx(4), "each example weighs one"
     assert named["save"].every == 3 and named["log_every"] == 5 and named["seed"] == 9

@@ -29,12 +29,22 @@ def define_config() -> None:
 
 
 def define_cluster() -> None:
-    """Declares `--cluster`: the other processes of a run over several hosts."""
+    """Declares `--cluster` and `--cluster_timeout`: the other processes of a run."""
     text = (
-        "Processes that work together: auto (Cloud TPU, GKE, Slurm, Open MPI), or "
-        "HOST:PORT,COUNT,NUMBER on each; empty: this one alone."
+        "Processes that work together: auto (Cloud TPU, GKE, Slurm, Open MPI, Kubernetes jobs), or "
+        "HOST:PORT,COUNT,NUMBER on each; alone: none; empty: those of the Cloud TPU, GKE, Slurm or "
+        "Open MPI job that this process is one of, else none."
     )
     flags.DEFINE_string("cluster", "", text)
+    text = "Seconds in which all processes must have come."
+    flags.DEFINE_float("cluster_timeout", 300.0, text)
+
+
+def join_cluster() -> None:
+    """Makes this process one of the run that the flags, or its environment, name."""
+    from amuro_jax import processes
+
+    processes.join(flags.FLAGS.cluster, flags.FLAGS.cluster_timeout)
 
 
 def define_cache() -> None:

@@ -51,13 +51,13 @@ def main() -> None:
             where="amuro lm-eval",
             hint="pip install 'amuro_jax[lm-eval]'",
         ) from error
-    if args.cluster and not args.mesh:
+    configure.join_cluster()
+    if not processes.alone() and not args.mesh:
         raise ConfigError(
             "several processes need a mesh over all their devices",
             where="--mesh",
             hint="for example --mesh=data:-1",
         )
-    processes.join(args.cluster)
     from amuro_jax.evals.lm_eval import AmuroLM
 
     manager = (

@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 
-from amuro_jax import __version__, spelling
+from amuro_jax import __version__, peers, spelling
 from amuro_jax.errors import AmuroError
 
 # Verb → module of this package, in the order of a first day's work.
@@ -155,6 +155,7 @@ def _report_errors(verb, action):
         return action()
     except AmuroError as error:
         print(f"amuro {verb}: {error}", file=sys.stderr)
+        peers.end(error, 2)
         sys.exit(2)
     except KeyboardInterrupt:
         print(

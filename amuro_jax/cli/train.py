@@ -16,13 +16,19 @@ CONFIG = "TrainConfig"
 
 
 def define_flags() -> None:
-    """Declares --config."""
+    """Declares the verb's flags."""
     configure.define_config()
+    configure.define_cluster()
 
 
 def main() -> None:
     """Runs the training and prints where the model is."""
+    from amuro_jax import processes
     from amuro_jax.config import TrainConfig
     from amuro_jax.train import run
 
-    print(run.run(configure.config_from_flags(TrainConfig)))
+    config = configure.config_from_flags(TrainConfig)
+    configure.join_cluster()
+    folder = run.run(config)
+    if processes.is_writer():
+        print(folder)

@@ -141,6 +141,8 @@ class TrainRun:
     packing: bool | None = False  # several examples per row; None: where it saves much padding
     remat: Remat = Remat.NONE
     save_every: int | None = None  # steps between resumable states; None: at the end of each epoch
+    keep_states: int = 2  # newest resumable states that stay
+    step_seconds: float | None = None  # a step that takes longer ends the run; None: half an hour
     log_every: int = 10
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from amuro_jax.data import formats, sources
 from amuro_jax.data.protocols import STRICT, Protocol
 from amuro_jax.data.queries import cut_longest
+from amuro_jax.data.streamed import STREAM_ROWS, Streamed
 from amuro_jax.data.task import Task
 from amuro_jax.data.tokenizer import Tokenizer
 from amuro_jax.data.types import Example, TrainExample
@@ -27,17 +28,20 @@ class TrainingSet:
     """The encoded rows that a model is fine-tuned on.
 
     Attributes:
-        examples: in the subsample's order; each has at least one token to learn.
-        dropped: rows of the subsample that had none within the length limit.
-        truncated: examples that lost tokens so that they fit.
+        examples: in the subsample's order; each has at least one token to learn, but for a streamed
+            set, which is encoded while it is trained on.
+        dropped: rows of the subsample that had none within the length limit; None: streamed, not
+            counted.
     """
 
-    examples: list[TrainExample]
-    dropped: int = 0
+    examples: list[TrainExample] | Streamed
+    dropped: int | None = 0
 
     @property
-    def truncated(self) -> int:
-        """Number of examples that lost tokens so that they fit."""
+    def truncated(self) -> int | None:
+        """Number of examples that lost tokens so that they fit; None: streamed, not counted."""
+        if isinstance(self.examples, Streamed):
+            return None
         return sum(example.truncated > 0 for example in self.examples)
 
 
@@ -64,7 +68,7 @@ def encode_training_set(
     Args:
         max_length: tokens of an example. A row with nothing to learn within it is left out, as the
             released code does, and a warning says how many were.
-        rows: None: all of them.
+        rows: None: all of them. More than STREAM_ROWS are encoded while they are trained on.
 
     Raises:
         DataError: no training split, a bad row, or no row with something to learn.
@@ -73,13 +77,17 @@ def encode_training_set(
         raise DataError(
             f"{task.name} is a multiple-choice set; it is scored, not trained on", where="task"
         )
-    examples = sources.load_examples(task, sources.train_split(task, data_root), STRICT)
-    chosen = [examples[index] for index in subsample(len(examples), rows, seed)]
-    if task.kind == "chat":
-        encode = _encode_published_chat if protocol.published_templates else _encode_chat
-        encoded = [encode(example, tokenizer, max_length) for example in chosen]
-    else:
-        encoded = _Pairs(task, format, protocol, tokenizer, max_length).encode(chosen)
+    encode = _encoder(task, format, protocol, tokenizer, max_length)
+    split = sources.train_split(task, data_root)
+    if rows is None or rows > STREAM_ROWS:
+        native = sources.rows_by_number(task, split)
+        chosen = subsample(len(native), rows, seed)
+        if len(chosen) > STREAM_ROWS:
+            under = task.under(STRICT)
+            read = lambda row: sources.example(under, *native[row], row)  # noqa: E731
+            return TrainingSet(Streamed(chosen, read, encode), dropped=None)
+    examples = sources.load_examples(task, split, STRICT)
+    encoded = encode([examples[index] for index in subsample(len(examples), rows, seed)])
     usable = [example for example in encoded if example.loss_mask[1:].any()]
     dropped = len(encoded) - len(usable)
     if not usable:
@@ -98,6 +106,14 @@ def encode_training_set(
             max_length,
         )
     return TrainingSet(usable, dropped)
+
+
+def _encoder(task, format, protocol, tokenizer, max_length):
+    """Rows → encoded examples."""
+    if task.kind != "chat":
+        return _Pairs(task, format, protocol, tokenizer, max_length).encode
+    encode = _encode_published_chat if protocol.published_templates else _encode_chat
+    return lambda examples: [encode(example, tokenizer, max_length) for example in examples]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ Validated one by one, with file and line in every error.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from amuro_jax import files
 from amuro_jax.data import hub_cache, readers
 from amuro_jax.data.protocols import STRICT, Protocol
 from amuro_jax.data.registry import get_task
+from amuro_jax.data.rows import JsonlRows, TableRows
 from amuro_jax.data.task import Kind, Task
 from amuro_jax.data.types import Example
 from amuro_jax.errors import AmuroError, DataError
@@ -173,6 +174,35 @@ def _table_rows(path):
         raise DataError(f"cannot be read: {error}", where=path) from error
 
 
+def rows_by_number(task: Task, split: Split) -> Sequence[tuple[str, dict]]:
+    """`raw_rows` without all of them in memory, where the file's form allows: local JSONL, Parquet
+    and Arrow.
+    """
+    local = split.path is not None and Storage.of_file(split.path)[0].local
+    if not local or task.source.order_seed is not None or split.path.endswith(".json"):
+        return raw_rows(task, split)
+    if split.path.endswith(".jsonl"):
+        return JsonlRows(split.path)
+    return TableRows(split.path, _table(split.path))
+
+
+def _table(path):
+    """The Arrow table of a local file; one in Arrow's own form stays on the disk."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if path.endswith(".parquet"):
+            return pq.read_table(path)
+        mapped = pa.memory_map(path)
+        try:
+            return pa.ipc.open_file(mapped).read_all()
+        except pa.ArrowInvalid:
+            return pa.ipc.open_stream(mapped).read_all()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"cannot be read: {error}", where=path) from error
+
+
 def _hub_rows(source, split):
     name, config = source.hub, source.config
     try:
@@ -209,22 +239,31 @@ def load_examples(task: Task, split: Split, protocol: Protocol = STRICT) -> list
 
 
 def _examples(task, rows):
-    read, examples = getattr(readers, task.reader), []
-    for index, (where, row) in enumerate(rows):
-        missing = [
-            column for column in task.columns if not any(name in row for name in column.split("|"))
-        ]
-        if missing:
-            raise DataError(
-                f"column {missing[0]!r} is missing; the row has {sorted(row)}",
-                where=where,
-                hint=f"{task.name} needs {list(task.columns)}",
-            )
-        try:
-            examples.append(read(task, row, index))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DataError(f"{task.name}: {error}", where=where) from error
-    return examples
+    return [example(task, where, row, index) for index, (where, row) in enumerate(rows)]
+
+
+def example(task: Task, where: str, row: dict, index: int) -> Example:
+    """The validated example of a native row.
+
+    Args:
+        task: under its protocol.
+
+    Raises:
+        DataError: as `load_examples`.
+    """
+    missing = [
+        column for column in task.columns if not any(name in row for name in column.split("|"))
+    ]
+    if missing:
+        raise DataError(
+            f"column {missing[0]!r} is missing; the row has {sorted(row)}",
+            where=where,
+            hint=f"{task.name} needs {list(task.columns)}",
+        )
+    try:
+        return getattr(readers, task.reader)(task, row, index)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"{task.name}: {error}", where=where) from error
 
 
 def check(

@@ -17,6 +17,7 @@ from amuro_jax.lab.tokenizer import EOS_ID, PAD_ID
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.layout import packed, plain
 from amuro_jax.models.parameters import init_params
+from amuro_jax.train.batches import Part
 from amuro_jax.train.compute import Compute
 from amuro_jax.train.loss import loss_sums
 from amuro_jax.train.optimizer import Optimizer
@@ -174,11 +175,15 @@ class _Batches:
         self._rows, self._config, self.total = rows, config, config.steps
         self.per_epoch = max(1, len(rows.train) // config.batch_size)
 
-    def arrays(self, step: int) -> dict:
+    def load(self, step: int, mine=None) -> Part:
         joined = JOINED if (step + 1) % JOIN_EVERY == 0 else 1
-        return next_token_batch(
-            self._rows.tokens(step, self._config.batch_size, self._config.seed), joined
-        )
+        tokens = self._rows.tokens(step, self._config.batch_size, self._config.seed)
+        arrays = next_token_batch(tokens, joined)
+        rows, count = None, len(arrays["tokens"])
+        if mine is not None:
+            rows = mine(count)
+            arrays = {name: array[rows] for name, array in arrays.items()}
+        return Part(arrays, rows, count, tokens.size, tokens.size)
 
     def rows(self, step: int) -> list[int]:
         return self._rows.numbers(step, self._config.batch_size, self._config.seed)

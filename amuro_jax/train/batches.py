@@ -7,7 +7,9 @@ from typing import Protocol
 
 import numpy as np
 
+from amuro_jax.data.streamed import Streamed
 from amuro_jax.data.types import TrainExample
+from amuro_jax.errors import DataError
 
 # Padded lengths: few enough that each costs one compilation, close enough that little is wasted.
 LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192)
@@ -16,6 +18,7 @@ PACKED_ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384,
 # Packing is worth its further shapes (each is compiled once) where it saves this share of tokens.
 PACKING_GAIN = 0.2
 PACKING_SAMPLE = 64  # steps
+PACKING_ROWS = 2048  # of those steps, at most: a streamed set is encoded for them
 TARGETS = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
 
@@ -29,6 +32,7 @@ class Batch:
         source: int32 [B, N], position whose hidden state predicts the target.
         target: int32 [B, N], the token to predict.
         weight: float32 [B, N], its share of the loss; 0 for padding.
+        count: rows of the whole batch, of which these may be one process's.
     """
 
     tokens: np.ndarray
@@ -38,10 +42,12 @@ class Batch:
     source: np.ndarray
     target: np.ndarray
     weight: np.ndarray
+    count: int
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Field name → array."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        names = (field.name for field in dataclasses.fields(self))
+        return {name: getattr(self, name) for name in names if name != "count"}
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
@@ -59,20 +65,53 @@ def fit_size(size: int, ladder: tuple[int, ...]) -> int:
     return next((step for step in ladder if step >= size), -(-size // 1024) * 1024)
 
 
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What one process builds of a step's batch.
+
+    Attributes:
+        arrays: field name → array of the process's own rows.
+        rows: their numbers, ascending; None: all rows.
+        count: rows of the whole batch.
+        size: tokens of the whole batch, padding included.
+        real: real tokens of the whole batch.
+    """
+
+    arrays: dict[str, np.ndarray]
+    rows: np.ndarray | None
+    count: int
+    size: int
+    real: int
+
+
+# Rows of a whole batch → numbers of those that this process builds.
+Mine = Callable[[int], np.ndarray]
+
+
 def pad_batch(
-    examples: list[TrainExample], rows: int, targets: int, weigh_examples: bool = False
+    examples: list[TrainExample],
+    rows: int,
+    targets: int,
+    weigh_examples: bool = False,
+    mine: Mine | None = None,
 ) -> Batch:
     """Rows of one example each, padded on the right to one length, and to `rows` rows.
 
     Args:
+        mine: which of the rows to build; None: all. The length is that of the whole batch.
         targets: N; at least the most predicted tokens of any example.
         weigh_examples: weights are 1 / (predicted tokens of the example), so that the loss is a
             mean of per-example means (quirk 15); else 1, a mean over tokens.
     """
-    return _batch([[example] for example in examples], rows, targets, weigh_examples)
+    return _batch([[example] for example in examples], rows, targets, weigh_examples, mine)
 
 
-def pack_batch(examples: list[TrainExample], multiple: int, weigh_examples: bool = False) -> Batch:
+def pack_batch(
+    examples: list[TrainExample],
+    multiple: int,
+    weigh_examples: bool = False,
+    mine: Mine | None = None,
+) -> Batch:
     """The same examples in fewer rows: none longer than the longest example needs.
 
     Examples in a row do not see each other, and positions restart, so that losses and gradients are
@@ -80,11 +119,12 @@ def pack_batch(examples: list[TrainExample], multiple: int, weigh_examples: bool
 
     Args:
         multiple: rows are padded to a multiple of it.
+        mine: as in `pad_batch`.
     """
     packed = first_fit(examples, fit_size(max(len(e.tokens) for e in examples), LENGTHS))
     rows = multiple * fit_size(-(-len(packed) // multiple), PACKED_ROWS)
     most = max(sum(len(predicted_positions(e)) for e in row) for row in packed)
-    return _batch(packed, rows, fit_size(most, TARGETS), weigh_examples)
+    return _batch(packed, rows, fit_size(most, TARGETS), weigh_examples, mine)
 
 
 def first_fit(examples: list[TrainExample], length: int) -> list[list[TrainExample]]:
@@ -103,16 +143,17 @@ def first_fit(examples: list[TrainExample], length: int) -> list[list[TrainExamp
     return rows
 
 
-def _batch(packed, rows, targets, weigh_examples):
+def _batch(packed, rows, targets, weigh_examples, mine):
     length = fit_size(max(sum(len(e.tokens) for e in row) for row in packed), LENGTHS)
-    line = np.zeros((rows, length), np.int32)
+    own_rows = range(rows) if mine is None else mine(rows)
+    line = np.zeros((len(own_rows), length), np.int32)
     fields = {"tokens": line, "position": line.copy(), "enter": line - 1, "leave": line - 1}
     fields |= {
-        "source": np.zeros((rows, targets), np.int32),
-        "target": np.zeros((rows, targets), np.int32),
+        "source": np.zeros((len(own_rows), targets), np.int32),
+        "target": np.zeros((len(own_rows), targets), np.int32),
     }
-    fields["weight"] = np.zeros((rows, targets), np.float32)
-    for row, examples in enumerate(packed):
+    fields["weight"] = np.zeros((len(own_rows), targets), np.float32)
+    for row, examples in enumerate(packed[number] for number in own_rows if number < len(packed)):
         start, first = 0, 0
         for number, example in enumerate(examples):
             own = slice(start, start + len(example.tokens))
@@ -125,7 +166,7 @@ def _batch(packed, rows, targets, weigh_examples):
             fields["target"][row, learned] = example.tokens[predicted]
             fields["weight"][row, learned] = 1 / max(1, len(predicted)) if weigh_examples else 1
             start, first = own.stop, learned.stop
-    return Batch(**fields)
+    return Batch(**fields, count=rows)
 
 
 def predicted_positions(example: TrainExample) -> np.ndarray:
@@ -136,22 +177,32 @@ def predicted_positions(example: TrainExample) -> np.ndarray:
     return np.flatnonzero(example.loss_mask[1:]) + 1
 
 
+def _most_targets(examples):
+    return fit_size(max(len(predicted_positions(example)) for example in examples), TARGETS)
+
+
 @dataclasses.dataclass(frozen=True)
 class LanguageCollator:
-    """Right-padded rows of one example each. `targets`: N of every batch; see `pad_batch`."""
+    """Right-padded rows of one example each; see `pad_batch`.
 
-    targets: int
+    Attributes:
+        targets: N of every batch; None: as its own examples need, of a set that is streamed.
+    """
+
+    targets: int | None
     weigh_examples: bool = False
 
     @classmethod
     def of(cls, examples: list[TrainExample], weigh_examples: bool = False) -> "LanguageCollator":
         """Wide enough for all of `examples`, so that one width serves the whole run."""
-        most = max(len(predicted_positions(example)) for example in examples)
-        return cls(fit_size(most, TARGETS), weigh_examples)
+        if isinstance(examples, Streamed):
+            return cls(None, weigh_examples)
+        return cls(_most_targets(examples), weigh_examples)
 
-    def __call__(self, chosen: list[TrainExample], rows: int) -> Batch:
+    def __call__(self, chosen: list[TrainExample], rows: int, mine: Mine | None = None) -> Batch:
         """The batch of `chosen`, padded to `rows` rows."""
-        return pad_batch(chosen, rows, self.targets, self.weigh_examples)
+        targets = _most_targets(chosen) if self.targets is None else self.targets
+        return pad_batch(chosen, rows, targets, self.weigh_examples, mine)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,18 +212,18 @@ class PackedCollator:
     multiple: int
     weigh_examples: bool = False
 
-    def __call__(self, chosen: list[TrainExample], rows: int) -> Batch:
+    def __call__(self, chosen: list[TrainExample], rows: int, mine: Mine | None = None) -> Batch:
         """The batch of `chosen` in as few rows as they need; `rows` is what they need unpacked."""
-        return pack_batch(chosen, self.multiple, self.weigh_examples)
+        return pack_batch(chosen, self.multiple, self.weigh_examples, mine)
 
 
 def packing_saves(examples: list[TrainExample], batch_size: int, seed: int, multiple: int) -> float:
     """Share of the tokens of padded batches, padding included, that packing saves in the first
-    epoch (in at most PACKING_SAMPLE of its steps).
+    epoch (in at most PACKING_SAMPLE of its steps, and PACKING_ROWS of its rows).
     """
     padded = Batches(examples, batch_size, 1, seed, multiple)
     packed = Batches(examples, batch_size, 1, seed, multiple, PackedCollator(multiple))
-    steps = range(min(padded.total, PACKING_SAMPLE))
+    steps = range(min(padded.total, PACKING_SAMPLE, max(1, PACKING_ROWS // batch_size)))
     sizes = [sum(source[step].tokens.size for step in steps) for source in (padded, packed)]
     return 1 - sizes[1] / sizes[0]
 
@@ -185,21 +236,18 @@ class BatchSource(Protocol):
     total: int  # optimiser steps of the run
     per_epoch: int  # optimiser steps of one pass
 
-    def arrays(self, step: int) -> dict[str, np.ndarray]:
-        """Arrays of batch number `step` (from 0); real tokens have `enter` of 0 or more."""
+    def load(self, step: int, mine: Mine | None = None) -> Part:
+        """Batch number `step` (from 0), or the rows of it that `mine` names; called in a thread."""
 
     def rows(self, step: int) -> list[int]:
         """Numbers of the rows in that batch, for messages."""
-
-    def tokens_before(self, step: int) -> int:
-        """Real tokens of all batches before `step`."""
 
 
 class Batches:
     """Shuffled batches of examples: a `BatchSource` whose order depends on (seed, epoch) alone.
 
     Attributes:
-        examples: anything with `tokens` and `row`.
+        examples: a list of anything with `tokens` and `row`, or a `Streamed` set.
         batch_rows: rows of each batch's arrays, padding included.
     """
 
@@ -215,37 +263,47 @@ class Batches:
         """
         Args:
             multiple: rows are padded to a multiple of it (shards × micro-batches).
-            collate: `(chosen examples, rows) -> Batch`; None: a `LanguageCollator` of them.
+            collate: `(chosen examples, rows, mine) -> Batch`; None: a `LanguageCollator` of them.
         """
         self.examples, self.batch_size, self.seed = examples, batch_size, seed
         self.batch_rows = -(-batch_size // multiple) * multiple
         self.per_epoch = steps_per_epoch(len(examples), batch_size)
         self.total = self.per_epoch * epochs
         self._collate = LanguageCollator.of(examples) if collate is None else collate
-        self._sizes = np.array([len(example.tokens) for example in examples])
         # One epoch's order serves all of its steps; a second is kept for a look across the border.
         self._order = functools.lru_cache(maxsize=2)(
             lambda epoch: epoch_order(len(examples), seed, epoch)
         )
 
     def __getitem__(self, step: int) -> Batch:
-        return self._collate(
-            [self.examples[index] for index in self._chosen(step)], self.batch_rows
-        )
+        return self._collate(self._examples(step), self.batch_rows)
 
-    def arrays(self, step: int) -> dict[str, np.ndarray]:
-        """Arrays of batch number `step`."""
-        return self[step].arrays()
+    def load(self, step: int, mine: Mine | None = None) -> Part:
+        """Batch number `step`, or the rows of it that `mine` names."""
+        chosen = self._examples(step)
+        batch = self._collate(chosen, self.batch_rows, mine)
+        rows = None if mine is None else mine(batch.count)
+        size = batch.count * batch.tokens[0].size
+        return Part(batch.arrays(), rows, batch.count, size, sum(len(e.tokens) for e in chosen))
 
     def rows(self, step: int) -> list[int]:
         """Numbers of the examples' rows."""
+        if isinstance(self.examples, Streamed):
+            return self.examples.row_numbers(self._chosen(step))
         return [self.examples[index].row for index in self._chosen(step)]
 
-    def tokens_before(self, step: int) -> int:
-        """Real tokens of all batches before `step`: of one epoch's order at most."""
-        epoch, place = divmod(step, self.per_epoch)
-        begun = self._sizes[self._order(epoch)[: place * self.batch_size]] if place else 0
-        return int(epoch * self._sizes.sum() + np.sum(begun))
+    def _examples(self, step):
+        chosen = self._chosen(step)
+        if not isinstance(self.examples, Streamed):
+            return [self.examples[index] for index in chosen]
+        learned = [e for e in self.examples.take(chosen.tolist()) if e.loss_mask[1:].any()]
+        if not learned:
+            raise DataError(
+                f"step {step + 1} has no token to learn within the length limit",
+                where="rows " + ", ".join(map(str, self.rows(step))),
+                hint="give a larger max_length or batch_size",
+            )
+        return learned
 
     def _chosen(self, step):
         epoch, place = divmod(step, self.per_epoch)

@@ -88,7 +88,7 @@ def fine_tune(
         linear_schedule(recipe.learning_rate, batches.total, warmup),
         params,
         workdir=workdir,
-        save=SavePolicy(run.save_every),
+        save=_saving(run),
         log_every=run.log_every,
         seed=recipe.seed,
         description=description,
@@ -131,7 +131,7 @@ def fine_tune_stacked(
         [linear_schedule(rates[name], batches.total, warmup) for name in members],
         members,
         workdir=workdir,
-        save=SavePolicy(run.save_every),
+        save=_saving(run),
         log_every=run.log_every,
         seed=recipe.seed,
         description=description,
@@ -144,6 +144,10 @@ def fine_tune_stacked(
         )
         for name, one in done.items()
     }
+
+
+def _saving(run):
+    return SavePolicy(run.save_every, keep=run.keep_states, step_seconds=run.step_seconds)
 
 
 def _batches(examples, recipe, run, step, config, weigh_examples, objective):

@@ -6,11 +6,14 @@ An objective is a frozen, hashable value: one compiled step serves every run tha
 import dataclasses
 from typing import Protocol
 
+from amuro_jax.data.streamed import Streamed
 from amuro_jax.errors import DataError
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.train.batches import LanguageCollator, PackedCollator
 from amuro_jax.train.compute import Compute
 from amuro_jax.train.loss import loss_sums
+
+CHECKED = 64  # examples of a streamed set that are looked at before the run
 
 
 class Objective(Protocol):
@@ -41,6 +44,8 @@ class LanguageModelling:
         """Raises a `DataError`: no examples, nothing to learn, or a row longer than the context."""
         if not examples:
             raise DataError("no training examples", where="training set")
+        if isinstance(examples, Streamed):  # cut to the context as they are encoded
+            examples = examples[:CHECKED]
         if not any(example.loss_mask[1:].any() for example in examples):
             raise DataError(
                 "no example has a token to learn",

@@ -14,7 +14,7 @@ import numpy as np
 from amuro_jax.data.types import TrainExample
 from amuro_jax.errors import ConfigError, DataError
 from amuro_jax.models.config import ModelConfig
-from amuro_jax.train.batches import TARGETS, fit_size, pad_batch, predicted_positions
+from amuro_jax.train.batches import TARGETS, Mine, fit_size, pad_batch, predicted_positions
 from amuro_jax.train.compute import Compute
 from amuro_jax.train.loss import target_losses
 from amuro_jax.train.objective import check_lengths
@@ -56,6 +56,7 @@ class PairBatch:
         source, target: int32 [B, 2, N]; answer: float32 [B, 2, N], 1 on the answers' tokens.
         reference: float32 [B, 2], log-probabilities under the reference model.
         weight: float32 [B], 0 for padding.
+        count: pairs of the whole batch, of which these may be one process's.
     """
 
     tokens: np.ndarray
@@ -67,10 +68,12 @@ class PairBatch:
     answer: np.ndarray
     reference: np.ndarray
     weight: np.ndarray
+    count: int
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Field name → array."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        names = (field.name for field in dataclasses.fields(self))
+        return {name: getattr(self, name) for name in names if name != "count"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +82,8 @@ class PairCollator:
 
     targets: int
 
-    def __call__(self, chosen: Sequence[Pair], rows: int) -> PairBatch:
-        """The batch of `chosen`, padded to `rows` pairs."""
+    def __call__(self, chosen: Sequence[Pair], rows: int, mine: Mine | None = None) -> PairBatch:
+        """The batch of `chosen`, padded to `rows` pairs, or the pairs of it that `mine` names."""
         flat = pad_batch(
             [example for pair in chosen for example in (pair.chosen, pair.rejected)],
             2 * rows,
@@ -93,7 +96,10 @@ class PairCollator:
         reference = np.zeros((rows, 2), np.float32)
         weight[: len(chosen)] = 1
         reference[: len(chosen)] = [pair.reference or (0, 0) for pair in chosen]
-        return PairBatch(**fields, answer=answer, reference=reference, weight=weight)
+        fields |= {"answer": answer, "reference": reference, "weight": weight}
+        if mine is not None:
+            fields = {name: array[mine(rows)] for name, array in fields.items()}
+        return PairBatch(**fields, count=rows)
 
 
 @dataclasses.dataclass(frozen=True)

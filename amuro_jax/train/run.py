@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from amuro_jax import checkpoint, files, keys, records, sharding
+from amuro_jax import checkpoint, files, keys, processes, records, sharding
 from amuro_jax.config import Recipe, TrainConfig, TrainRun, to_dict, validate_train
 from amuro_jax.data import encoding, protocols, sources
 from amuro_jax.data.registry import get_task
@@ -184,7 +184,7 @@ def run(config: TrainConfig) -> epath.Path:
     workdir = Storage.open(config.workdir).epath()
     claim_workdir(workdir, config)
     out = workdir / "model"
-    if checkpoint.is_model(out):
+    if processes.decide(checkpoint.is_model(out)):
         return out
     opened = open_checkpoint(config.checkpoint)
     source = opened.source
@@ -197,21 +197,24 @@ def run(config: TrainConfig) -> epath.Path:
         opened, config.recipe, model, str(workdir), str(out), config.data_root, config.run
     )
     trained = train(job)
-    files.write_json(workdir / RECORD, records.to_json(trained.record))
-    checkpoint.remove(workdir / "state")
+    if processes.is_writer():
+        files.write_json(workdir / RECORD, records.to_json(trained.record))
+        checkpoint.remove(workdir / "state")
+    processes.meet("end of training")
     return out
 
 
 def claim_workdir(workdir, config: TrainConfig) -> None:
     """Writes the run's checkpoint and recipe into its folder, or checks that those there are the
-    same.
+    same. Of several processes the first one writes.
 
     Raises:
         ConfigError: another run's folder, with the first field that differs.
     """
     path = epath.Path(workdir) / "config.json"
-    if not path.exists():
-        files.write_json(path, to_dict(config))
+    if processes.decide(not path.exists()):
+        if processes.is_writer():
+            files.write_json(path, to_dict(config))
         return
     mine, theirs = _identifying(to_dict(config)), _identifying(files.read_json(path))
     for name, value in mine.items():

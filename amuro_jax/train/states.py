@@ -2,6 +2,7 @@
 are read.
 """
 
+import dataclasses
 import warnings
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
+from amuro_jax import processes
 from amuro_jax.checkpoint import CHUNK_BYTES, absolute, named_leaves, placed
 from amuro_jax.errors import CheckpointError
 
@@ -29,6 +31,7 @@ class TrainingStates:
         handlers = {
             "state": ocp.StandardCheckpointHandler(),
             "contents": ocp.JsonCheckpointHandler(),
+            "progress": ocp.JsonCheckpointHandler(),
         }
         self._manager = ocp.CheckpointManager(
             absolute(folder), options=options, item_handlers=handlers
@@ -38,46 +41,64 @@ class TrainingStates:
         """Step of the newest state, None where there is none."""
         return self._manager.latest_step()
 
-    def save(self, step: int, tree) -> None:
-        """Writes a state: returns when its arrays are read from the devices."""
+    def save(self, step: int, tree, progress: dict | None = None) -> None:
+        """Writes a state: returns when its arrays are read from the devices.
+
+        Args:
+            progress: plain values that belong to it.
+        """
         save_args = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), tree)
         self._manager.save(
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(tree, save_args),
                 contents=ocp.args.JsonSave(contents_of(tree)),
+                progress=ocp.args.JsonSave(progress or {}),
             ),
             force=True,
         )
 
-    def restore_newest(self, target, placement=None):
-        """(tree, step) of the newest state that holds what was written, None where there is none.
+    def restore_newest(self, target, placement=None) -> "SavedState | None":
+        """The newest state that holds what was written, None where there is none.
 
-        Newer ones that do not are deleted: the run is about to write their steps again.
+        Newer ones that do not are deleted: the run is about to write their steps again. Of several
+        processes the first one says which states there are, and a state is good where it is so on
+        all.
 
         Args:
-            target, placement: as in `restore_tree`.
+            target, placement: as in `checkpoint.restore_tree`.
 
         Raises:
             CheckpointError: the newest state is of another tree than `target`.
         """
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            try:
-                contents = self._read(step, "contents", ocp.args.JsonRestore())
-                self._check_same(step, contents, target)
-                tree = self._read(
-                    step, "state", ocp.args.StandardRestore(placed(target, placement))
-                )
-                if contents_of(tree) != contents:
-                    raise DamagedState("its bytes are not those that were written")
-            except DamagedState as fault:
-                warnings.warn(
-                    f"the state of step {step} in {self.folder} is skipped: {fault}", stacklevel=2
-                )
-                self._manager.delete(step)
-                continue
-            return tree, step
-        return None
+        tried = None
+        while True:
+            older = [s for s in self._manager.all_steps() if tried is None or s < tried]
+            tried = processes.decide(max(older, default=-1))
+            if tried < 0:
+                return None
+            saved, fault = self._restore(tried, target, placement)
+            if processes.everywhere(fault is None):
+                if contents_of(saved.tree) == saved.contents:
+                    return saved
+                fault = "its bytes are not those that were written"
+            fault = fault or "another process cannot read it"
+            warnings.warn(
+                f"the state of step {tried} in {self.folder} is skipped: {fault}", stacklevel=2
+            )
+            self._manager.delete(tried)
+
+    def _restore(self, step, target, placement):
+        """(state, None), or (None, what is wrong with it)."""
+        try:
+            contents = self._read(step, "contents", ocp.args.JsonRestore())
+            self._check_same(step, contents, target)
+            arguments = ocp.args.StandardRestore(placed(target, placement))
+            tree = self._read(step, "state", arguments)
+            progress = self._read(step, "progress", ocp.args.JsonRestore())
+            return SavedState(tree, step, progress, contents), None
+        except DamagedState as fault:
+            return None, fault
 
     def _read(self, step, item, arguments):
         try:
@@ -103,6 +124,23 @@ class TrainingStates:
     def close(self) -> None:
         """Waits for the states that are being written."""
         self._manager.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedState:
+    """A state as it was saved.
+
+    Attributes:
+        tree: its arrays.
+        step: number of steps done.
+        progress: plain values that belong to it.
+        contents: name → [shape, dtype, digest] of each array, as they were written.
+    """
+
+    tree: object
+    step: int
+    progress: dict
+    contents: dict
 
 
 class DamagedState(Exception):

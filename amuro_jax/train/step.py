@@ -9,13 +9,15 @@ import functools
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from amuro_jax import sharding
+from amuro_jax import processes, sharding
 from amuro_jax.errors import ConfigError
 from amuro_jax.models.attention import Backend, best_backend
 from amuro_jax.models.config import ModelConfig
+from amuro_jax.train.batches import Part
 from amuro_jax.train.compute import Compute
 from amuro_jax.train.objective import LanguageModelling, Objective
 from amuro_jax.train.optimizer import Optimizer
@@ -114,7 +116,8 @@ class Step:
 
         Metrics are scalars still on the device.
         """
-        rate, frozen = jnp.float32(learning_rate), {} if frozen is None else frozen
+        # A number of numpy: several processes give the same one, where jax's lies on one device.
+        rate, frozen = np.float32(learning_rate), {} if frozen is None else frozen
         if self.mesh is None:
             return self.jitted(state, frozen, batch, rate)
         batch = {
@@ -123,6 +126,14 @@ class Step:
         }
         with jax.set_mesh(self.mesh):
             return self.jitted(state, frozen, batch, rate)
+
+    def place(self, part: Part) -> dict:
+        """A step's batch on the devices: this process's rows of it on its own."""
+        return _placed(part, self.mesh, sharding.batch_sharding)
+
+    def mine(self, count: int) -> np.ndarray:
+        """Numbers of a batch's rows that this process builds; all where it is alone."""
+        return processes.rows_of(count, sharding.batch_sharding(self.mesh, 1))
 
     def _shardings(self):
         abstract = self.abstract_state()
@@ -148,6 +159,7 @@ class Step:
             "loss": loss / weight,
             **{name: total / weight for name, total in sums.items()},
             "grad_norm": optax.tree.norm(gradients),
+            "update_norm": learning_rate * optax.tree.norm(updates),
             "weight": weight,
         }
         return State(state.step + 1, params, opt_state), metrics
@@ -251,18 +263,43 @@ class StackedStep:
 
     def __call__(self, states: State, batch: dict, learning_rates, frozen: dict | None = None):
         """One update of every member; `learning_rates` has one for each."""
-        rates, frozen = jnp.asarray(learning_rates, jnp.float32), {} if frozen is None else frozen
+        rates, frozen = np.asarray(learning_rates, np.float32), {} if frozen is None else frozen
         if self.mesh is None:
             return self.jitted(states, frozen, batch, rates)
-        rows = NamedSharding(self.mesh, PartitionSpec("fsdp"))
+        rows = self._rows(self.mesh)
         batch = {name: jax.device_put(array, rows) for name, array in batch.items()}
         with jax.set_mesh(self.mesh):
             return self.jitted(states, frozen, batch, rates)
+
+    def place(self, part: Part) -> dict:
+        """A step's batch on the devices, the same for all members."""
+        return _placed(part, self.mesh, self._rows)
+
+    def mine(self, count: int) -> np.ndarray:
+        """Numbers of a batch's rows that this process builds."""
+        return processes.rows_of(count, self._rows(self.mesh))
+
+    @staticmethod
+    def _rows(mesh, ndim=1):
+        return NamedSharding(mesh, PartitionSpec("fsdp"))
 
     def _leading(self, shardings):
         return jax.tree.map(
             lambda one: NamedSharding(self.mesh, PartitionSpec("data", *one.spec)), shardings
         )
+
+
+def _placed(part, mesh, rows_sharding):
+    if mesh is None:
+        return part.arrays
+    placed = {}
+    for name, array in part.arrays.items():
+        rows = rows_sharding(mesh, array.ndim)
+        if part.rows is None:
+            placed[name] = jax.device_put(array, rows)
+        else:
+            placed[name] = processes.place_rows(part.rows, array, part.count, rows)
+    return placed
 
 
 def _stacked(trees):

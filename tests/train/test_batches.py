@@ -68,13 +68,28 @@ def test_fit_size(size, expected):
     assert fit_size(size, LENGTHS) == expected
 
 
-def test_tokens_before_a_step_and_rows_of_a_step():
+def test_tokens_and_rows_of_a_step():
     rows = examples(11)
     batches = Batches(rows, 4, 2, seed=3)
-    sizes = [int((batches[step].enter >= 0).sum()) for step in range(batches.total)]
-    assert [batches.tokens_before(step) for step in range(6)] == [sum(sizes[:n]) for n in range(6)]
+    for step in range(batches.total):
+        part = batches.load(step)
+        assert part.real == (part.arrays["enter"] >= 0).sum()
+        assert part.size == part.arrays["tokens"].size and part.count == 4
     seen = [row for step in range(3) for row in batches.rows(step)]
     assert sorted(seen) == [row.row for row in rows]
+
+
+@pytest.mark.parametrize("collate", [None, PackedCollator(4)])
+def test_a_part_of_a_batch_is_the_rows_of_the_whole(collate):
+    """Padded length and number of rows are those of the whole batch."""
+    batches = Batches(examples(30), 8, 1, 0, 4, collate)
+    for step in range(batches.total):
+        whole = batches.load(step)
+        for process in range(2):
+            part = batches.load(step, lambda count: np.arange(count)[process::2])  # noqa: B023
+            assert (part.count, part.size, part.real) == (whole.count, whole.size, whole.real)
+            for name, array in whole.arrays.items():
+                np.testing.assert_array_equal(part.arrays[name], array[process::2])
 
 
 def test_one_permutation_serves_an_epoch(monkeypatch):
@@ -83,8 +98,8 @@ def test_one_permutation_serves_an_epoch(monkeypatch):
     monkeypatch.setattr(module, "epoch_order", lambda *a: calls.append(a) or real(*a))
     batches = Batches(examples(64), 2, 3, seed=3)
     for step in range(40):
-        batches.arrays(step)
-    batches.tokens_before(90)
+        batches.load(step)
+    batches.load(90)
     assert calls == [(64, 3, 0), (64, 3, 1), (64, 3, 2)]
 
 
@@ -116,8 +131,8 @@ def test_first_fit_fills_the_first_row_that_has_room():
 def test_packed_batches_are_a_function_of_the_step():
     first, second = (Batches(examples(30), 8, 2, 5, 1, PackedCollator(1)) for _ in range(2))
     for step in (6, 1, 7):
-        for name, array in first.arrays(step).items():
-            np.testing.assert_array_equal(array, second.arrays(step)[name])
+        for name, array in first.load(step).arrays.items():
+            np.testing.assert_array_equal(array, second.load(step).arrays[name])
     assert sorted(first.rows(0) + first.rows(1) + first.rows(2) + first.rows(3)) == list(range(30))
 
 

@@ -80,7 +80,7 @@ def test_three_steps_equal_torch(params, ready, form):
     step = make_step(MODEL, Optimizer(clip_norm=1.0), objective=form)
     state, batches = step.init(params), Batches(ready, 8, 1, 0, 1, form.collator(ready))
     for number in range(3):
-        state, metrics = step(state, batches.arrays(number), 1e-2)
+        state, metrics = step(state, batches.load(number).arrays, 1e-2)
         chosen = [ready[row] for row in batches.rows(number)]
         losses = [torch_loss(torch, model, reference, pair, form) for pair in chosen]
         loss = sum(losses) / len(losses)

@@ -17,13 +17,14 @@ from amuro_jax import checkpoint
 from amuro_jax.errors import CheckpointError, TrainingError
 from amuro_jax.logs import read_metrics
 from amuro_jax.models.parameters import flatten, init_params
-from amuro_jax.train import training
+from amuro_jax.preemption import PREEMPTED, Preempted
+from amuro_jax.train import meters
 from amuro_jax.train.batches import Batches
 from amuro_jax.train.fine_tune import fine_tune
 from amuro_jax.train.optimizer import Optimizer
 from amuro_jax.train.states import TrainingStates, contents_of
 from amuro_jax.train.step import Step, make_step
-from amuro_jax.train.training import PREEMPTED, Preempted, SavePolicy, run_training
+from amuro_jax.train.training import SavePolicy, run_training
 from tests.train.tiny import MODEL, RECIPE, RUN, examples
 
 SAVING = dataclasses.replace(RUN, save_every=2)
@@ -54,14 +55,14 @@ class Stop(Exception):
 def stopped_run(monkeypatch, params, workdir, at):
     """A run that dies once step `at` is dispatched and what is due is saved."""
 
-    real = training._Run.queue
+    real = meters.Meter.queue
 
     def queue(self, number, *rest):
         if number == at + 1:
             raise Stop
         real(self, number, *rest)
 
-    monkeypatch.setattr(training._Run, "queue", queue)
+    monkeypatch.setattr(meters.Meter, "queue", queue)
     with pytest.raises(Stop):
         fine_tune(params, MODEL, examples(), RECIPE, SAVING, workdir=workdir)
     monkeypatch.undo()
@@ -147,19 +148,19 @@ def test_states_are_kept_in_number_and_hold_their_own_step(tmp_path, params):
         on_step=keep,
     )
     states = TrainingStates(tmp_path / "state", keep=3)
-    state, newest = states.restore_newest(step.abstract_state())
-    assert newest == batches.total == 8
+    saved = states.restore_newest(step.abstract_state())
+    assert saved.step == batches.total == 8
     assert sorted(p.name for p in (tmp_path / "state").iterdir() if p.is_dir()) == [
         "step_6",
         "step_7",
         "step_8",
     ]
-    equal(state.params, kept[8])
+    equal(saved.tree.params, kept[8])
     flip(state_files(tmp_path, 8)[-1])
     with pytest.warns(UserWarning, match="skipped"):
-        state, newest = states.restore_newest(step.abstract_state())
-    assert newest == 7
-    equal(state.params, kept[7])
+        saved = states.restore_newest(step.abstract_state())
+    assert saved.step == 7
+    equal(saved.tree.params, kept[7])
 
 
 def test_a_state_of_another_model_is_refused(tmp_path, monkeypatch, params):
@@ -247,7 +248,7 @@ def test_a_loss_that_is_not_finite_names_step_rows_and_the_last_good_state(tmp_p
 
 def test_metrics_are_read_one_step_late(params, monkeypatch):
     """Reading them makes the host wait for the step: the next one is dispatched before."""
-    events, read, dispatch = [], training._Run._read, Step.__call__
+    events, read, dispatch = [], meters.Meter._read, Step.__call__
 
     def recorded_read(self, number, *rest):
         events.append(f"read {number}")
@@ -257,7 +258,7 @@ def test_metrics_are_read_one_step_late(params, monkeypatch):
         events.append("dispatched")
         return dispatch(self, *arguments)
 
-    monkeypatch.setattr(training._Run, "_read", recorded_read)
+    monkeypatch.setattr(meters.Meter, "_read", recorded_read)
     monkeypatch.setattr(Step, "__call__", recorded_dispatch)
     step, batches = make_step(MODEL, Optimizer()), Batches(examples(24), 8, 1, 0)
     run_training(step, batches, lambda _: 1e-3, params)

@@ -1,0 +1,63 @@
+"""Ends a run in which no step is finished any more: a process hangs, or waits for one that does."""
+
+import contextlib
+import faulthandler
+import sys
+import threading
+
+from amuro_jax import peers
+
+STEP_SECONDS = 1800.0  # of one step, compilation included
+_SPARE_SECONDS = 60.0  # for which a thread of Python may be kept from running, before C steps in
+_TICK_SECONDS = 0.5
+
+
+class Watchdog:
+    """Expects `step()` at least every `limit` seconds within its `with` block.
+
+    Time is counted in ticks of a thread, so that a process that was stopped and continued (or a
+    machine that slept) is not ended for it. On expiry the stacks of all threads are written to
+    stderr and the process ends, with all others of the run.
+    """
+
+    def __init__(self, limit: float | None = None):
+        self.limit = STEP_SECONDS if limit is None else limit
+        self._quiet, self._done = 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def __enter__(self) -> "Watchdog":
+        self._arm()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._done.set()
+        with contextlib.suppress(RuntimeError):
+            self._thread.join()
+        faulthandler.cancel_dump_traceback_later()
+
+    def step(self, number: int) -> None:
+        """Step `number` was finished."""
+        self._quiet = 0.0
+        self._arm()
+        peers.step(number)
+
+    def _arm(self):
+        # For a thread that holds the interpreter: then no thread of Python can speak up.
+        faulthandler.dump_traceback_later(self.limit + _SPARE_SECONDS, exit=True, file=_stderr())
+
+    def _watch(self):
+        while not self._done.wait(_TICK_SECONDS):
+            self._quiet += _TICK_SECONDS
+            if self._quiet >= self.limit:
+                faulthandler.dump_traceback(all_threads=True, file=_stderr())
+                peers.end_stuck(self.limit)
+
+
+def _stderr():
+    """A real file: what a test or a notebook puts in its place has no descriptor."""
+    try:
+        sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):
+        return sys.__stderr__
+    return sys.stderr
