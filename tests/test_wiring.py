@@ -52,7 +52,15 @@ RECIPE = Recipe(
     seed=9,
     dtype=Dtype.FLOAT32,
 )
-RUN = TrainRun(mesh="fsdp:8", micro_batch_size=2, remat=Remat.FULL, save_every=3, log_every=5)
+RUN = TrainRun(
+    mesh="fsdp:8",
+    micro_batch_size=2,
+    remat=Remat.FULL,
+    save_every=3,
+    keep_states=4,
+    step_seconds=900.0,
+    log_every=5,
+)
 SCORING = Scoring(
     protocol=ProtocolName.PAPER,
     quirks=("-sub_token_candidates",),
@@ -154,7 +162,9 @@ def test_what_a_fine_tuning_does_with_its_recipe(monkeypatch, tmp_path):
     arrays = batches.load(0).arrays
     weights = np.asarray(arrays["weight"])
     assert weights.sum() == pytest.approx(4), "each example weighs one"
-    assert named["save"].every == 3 and named["log_every"] == 5 and named["seed"] == 9
+    saving = named["save"]
+    assert (saving.every, saving.keep, saving.step_seconds) == (3, 4, 900.0)
+    assert named["log_every"] == 5 and named["seed"] == 9
     assert named["workdir"] == tmp_path
 
 
