@@ -102,8 +102,8 @@ def memory_in_use() -> dict[str, float]:
 def progress_mode() -> str:
     """How progress is shown: `bar`, `lines` or `none`.
 
-    As AMURO_PROGRESS says (`0` is `none`, `1` is `bar`); where it is not set, a bar on a terminal and
-    lines elsewhere.
+    As AMURO_PROGRESS says (`0` is `none`, `1` is `bar`); where it is not set, a bar on a terminal
+    and lines elsewhere.
     """
     asked = os.environ.get("AMURO_PROGRESS", "")
     asked = {"0": "none", "1": "bar"}.get(asked, asked)

@@ -1,7 +1,7 @@
 """The other processes of this run: a failure of one ends all with its message. No jax.
 
-`processes.join` starts it; where a process is alone, nothing here does anything. What is watched and
-said between processes goes through `sentinel.py`.
+`processes.join` starts it; where a process is alone, nothing here does anything. What is watched
+and said between processes goes through `sentinel.py`.
 """
 
 import contextlib
@@ -54,8 +54,8 @@ class Peers:
             os.write(self._process.stdin.fileno(), json.dumps(message).encode() + b"\n")
 
     def handle(self, kind: str, handler) -> None:
-        """`handler(message)` is called, in a thread, for each message that has a field `kind`; in the
-        same order on all processes.
+        """`handler(message)` is called, in a thread, for each message that has a field `kind`; in
+        the same order on all processes.
         """
         self._handlers[kind] = handler
 

@@ -129,7 +129,7 @@ def stopping():
 
 @contextlib.contextmanager
 def ends_the_block():
-    """SIGTERM outside training leaves the block with `Preempted`, so that what it holds is released.
+    """SIGTERM outside training leaves the block with `Preempted`: what it holds is released.
 
     Of several processes, the run's own handler ends them and releases what they hold.
     """

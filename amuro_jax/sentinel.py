@@ -6,9 +6,9 @@ one dies, before any Python of theirs can say why; a sentinel still can. Sentine
 through a hub in the first one, which sends every message to all, in one order. A process and its
 sentinel talk in lines of JSON over pipes (`peers.Peers`).
 
-Messages: `{"step": n}` (kept here, sent on with the next sign of life), `{"left": true}` (the process
-is about to end as it should), `{"failed": {...}}`, and any other, which the hub passes to all with
-its sender's number as `from`. A failure, a process that ends without `left`, and a sentinel that
+Messages: `{"step": n}` (kept here, sent on with the next sign of life), `{"left": true}` (the
+process is about to end as it should), `{"failed": {...}}`, and any other, which the hub passes to
+all with its sender's number as `from`. A failure, a process that ends without `left`, and a sentinel that
 falls silent lead to one `{"verdict": {...}}` for all.
 """
 
