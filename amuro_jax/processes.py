@@ -39,8 +39,8 @@ def join(cluster: str = "", patience: float | None = None) -> None:
     Args:
         cluster: "": of the run that the environment tells of (Cloud TPU, GKE, Slurm, Open MPI),
             else alone; "alone": alone wherever it runs; "auto": as jax finds out, and an error
-            where it does not; or `HOST:PORT,COUNT,NUMBER`: address of process 0, how many there are, and
-            which one this is.
+            where it does not; or `HOST:PORT,COUNT,NUMBER`: address of process 0, how many there
+            are, and which one this is.
         patience: seconds to wait for the others; None: PATIENCE.
 
     Raises:

@@ -8,8 +8,8 @@ sentinel talk in lines of JSON over pipes (`peers.Peers`).
 
 Messages: `{"step": n}` (kept here, sent on with the next sign of life), `{"left": true}` (the
 process is about to end as it should), `{"failed": {...}}`, and any other, which the hub passes to
-all with its sender's number as `from`. A failure, a process that ends without `left`, and a sentinel that
-falls silent lead to one `{"verdict": {...}}` for all.
+all with its sender's number as `from`. A failure, a process that ends without `left`, and a
+sentinel that falls silent lead to one `{"verdict": {...}}` for all.
 """
 
 import asyncio
