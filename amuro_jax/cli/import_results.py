@@ -5,6 +5,10 @@
   amuro import --format=csv --workdir=work/pythia --tokens_per_step=2097152 pythia_evals.csv.gz
   amuro import --format=csv --workdir=work/own --columns=suite=name,value=result \\
     --constants=shots=5,metric=accuracy scores.csv
+  amuro import --format=lm-eval --workdir=work/harness results_*.json samples_*.jsonl
+
+lm-eval: results_*.json of lm-evaluation-harness; with the samples_*.jsonl beside them, scores have
+rows. --suite and --checkpoint replace the model's name and revision.
 
 csv: one score per line; columns are recognised by their names (suite or model, step or checkpoint,
 tokens, task, format, shots, metric, value, stderr, tuned_on, …; docs/results.md lists them), or
@@ -14,10 +18,10 @@ no rows: nothing about them is paired. The same file again changes nothing.
 
 from absl import flags
 
-from amuro_jax.cli.configure import split_names
+from amuro_jax.cli.configure import require_flags, split_names
 
 DESCRIPTION = "import scores that other programs computed: published tables, lm-eval, CSV"
-FORMATS = ("amuro-paper", "csv")
+FORMATS = ("amuro-paper", "lm-eval", "csv")
 FILES = "files"  # a verb with this name takes arguments that are not flags
 
 
@@ -37,10 +41,10 @@ def define_flags() -> None:
 def main(files: list[str]) -> None:
     """Imports the files and says what came in."""
     from amuro_jax.config import require
-    from amuro_jax.interchange import columns, paper
+    from amuro_jax.interchange import columns, lm_eval, paper
 
     given = flags.FLAGS
-    require(bool(given.workdir), "no folder given", where="--workdir")
+    require_flags("workdir")
     require(given.format is not None, "no format given", where="--format", hint=", ".join(FORMATS))
     require(bool(files), "no files given", where="command line", hint="name them after the flags")
     csv_only = given.columns or given.constants or given.ignore or given.tokens_per_step
@@ -51,6 +55,9 @@ def main(files: list[str]) -> None:
     )
     if given.format == "amuro-paper":
         done = [paper.import_paper(files, given.workdir, replace=given.replace)]
+    elif given.format == "lm-eval":
+        names = {"suite": given.suite, "checkpoint": given.checkpoint}
+        done = [lm_eval.import_lm_eval(files, given.workdir, replace=given.replace, **names)]
     else:
         done = [
             columns.import_csv(

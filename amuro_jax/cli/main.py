@@ -26,6 +26,7 @@ VERBS = {
     "report": "report",
     "results": "results",
     "import": "import_results",
+    "export-results": "export_results",
     "merge": "merge",
     "diff": "diff",
     "gc": "gc",

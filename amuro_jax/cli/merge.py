@@ -9,6 +9,8 @@ logs are not merged.
 
 from absl import flags
 
+from amuro_jax.cli.configure import require_flags
+
 DESCRIPTION = "put the finished cells of two stores into one"
 FILES = "stores"
 
@@ -29,7 +31,7 @@ def main(stores: list[str]) -> None:
 
     given = flags.FLAGS
     require(len(stores) == 2, f"two stores are merged, {len(stores)} given", where="command line")
-    require(bool(given.into), "no folder given", where="--into")
+    require_flags("into")
     first, second, into = (Store.open(url) for url in (*stores, given.into))
     if given.conflicts:
         clash = merge.conflicts(first, second, into)

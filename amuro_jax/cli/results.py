@@ -16,7 +16,7 @@ import sys
 
 from absl import flags
 
-from amuro_jax.cli.configure import split_names
+from amuro_jax.cli.configure import require_flags, split_names
 
 DESCRIPTION = "ask a store for its scores: select, group, export"
 FIRST = "workdir"
@@ -49,7 +49,7 @@ def main() -> None:
     from amuro_jax.results.store import Store
 
     given = flags.FLAGS
-    require(bool(given.workdir), "no folder given", where="--workdir")
+    require_flags("workdir")
     store = Store.open(given.workdir)
     if given.write_views:
         print("\n".join(views.write(store)))

@@ -7,6 +7,8 @@ Reads the plan, the finished cells and cells.log; may be asked while the study r
 
 from absl import flags
 
+from amuro_jax.cli.configure import require_flags
+
 DESCRIPTION = "say how far a study is: done, running, failed, time left"
 FIRST = "workdir"
 
@@ -18,8 +20,7 @@ def define_flags() -> None:
 
 def main() -> None:
     """Prints the status."""
-    from amuro_jax.config import require
     from amuro_jax.study.status import read_status
 
-    require(bool(flags.FLAGS.workdir), "no folder given", where="--workdir")
+    require_flags("workdir")
     print("\n".join(read_status(flags.FLAGS.workdir).lines()))

@@ -6,9 +6,11 @@ An imported score has no rows, so that nothing about it is paired, and it says w
 of, so that the same score from two files is one cell, and two values of it are a conflict.
 """
 
+import collections
 import dataclasses
 import hashlib
 import io
+from collections.abc import Mapping
 
 import pandas as pd
 import pyarrow as pa
@@ -118,8 +120,9 @@ def read(storage: Storage) -> pa.Table:
     return joined if first.all() else joined.filter(pa.array(first))
 
 
-def record_of(line: dict) -> ScoreRecord:
+def record_of(line: Mapping) -> ScoreRecord:
     """The record of an imported score; what its source does not say is empty."""
+    line = collections.defaultdict(lambda: None, line)
     names = ("metric", "value", "stderr", "low", "high", "n", "majority", "chance")
     source = {name: line[name] for name in ("imported", "source_sha256", "line")}
     model = ModelRef(

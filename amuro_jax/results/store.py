@@ -127,7 +127,10 @@ class Store:
     def refresh(self) -> None:
         """Looks at the storage again; `frame` and `query` do so at first and after a commit."""
         own, self.damaged = index.refresh(self.storage)
-        self._lines, self._places = imported.read(self.storage), None
+        lines = imported.read(self.storage)
+        if lines.num_rows:  # a score that came with rows is a cell of its own
+            lines = lines.filter(pc.invert(pc.is_in(lines["key"], own["key"].combine_chunks())))
+        self._lines, self._places = lines, None
         own = own.drop_columns(["stamp"]).replace_schema_metadata(None)
         self._table = pa.concat_tables([own, self._lines])
 
