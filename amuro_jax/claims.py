@@ -30,6 +30,14 @@ _ATTEMPTS = 5  # of taking a claim that changes hands at the same time
 _SAME_START = 1.0  # seconds by which two looks at one process's start may differ
 
 
+class ClaimHeldError(AmuroError):
+    """Another living process holds a claim."""
+
+
+class ClaimLostError(AmuroError):
+    """A claim that this process held is another's, or cannot be renewed."""
+
+
 class Claim:
     """A claim that this process holds, renewed by a thread until it is released or lost.
 
@@ -60,14 +68,15 @@ class Claim:
         after `stale_seconds` without a sign of life.
 
         Raises:
-            AmuroError: another process holds it.
+            ClaimHeldError: another process holds it.
+            AmuroError: it changes hands again and again.
         """
         token = uuid.uuid4().hex
         for _ in range(_ATTEMPTS):
             last = _highest(storage, name)
             holder = _read(storage, name, last)
             if _holds(holder, stale_seconds):
-                raise AmuroError(
+                raise ClaimHeldError(
                     f"process {holder['pid']} on {holder['host']} is at work here",
                     where=storage.where(name),
                     hint="wait for it, or end it",
@@ -96,18 +105,19 @@ class Claim:
         return True
 
     def check(self) -> None:
-        """Raises AmuroError where the claim is no longer this process's; renews it where the last
-        sign of life is old.
+        """Raises where the claim is no longer this process's; renews it where the last sign of
+        life is old.
 
         Raises:
-            AmuroError: another process has taken it over, or the storage cannot be asked.
+            ClaimLostError: another process has taken it over.
+            AmuroError: the storage cannot be asked.
         """
         with self._lock:
             if self.lost is None and time.time() - self._renewed > self.stale_seconds / 2:
                 self._renew()
             self.lost = self.lost or self._reason()
         if self.lost:
-            raise AmuroError(
+            raise ClaimLostError(
                 f"the claim was lost: {self.lost}",
                 where=self.storage.where(self.name),
                 hint="another process goes on with this work; nothing more is written here",

@@ -1,8 +1,10 @@
-"""The scorer of two checkouts against each other, interleaved: a worker process for each.
+"""The scorer and the training step of two checkouts against each other, interleaved: a worker
+process for each.
 
     python benchmarks/versions.py --old=FOLDER_OF_THE_OTHER_CHECKOUT [--rounds=3] [--rows=32]
 
-A random OLMo of 152 M parameters and random prompts. Wall time depends on what else the machine
+A random OLMo of 152 M parameters, random prompts, two steps on eight rows of 48 to 96 tokens.
+Wall time depends on what else the machine
 does; processor time of a worker much less, so both are shown, with the load of the machine.
 """
 
@@ -35,20 +37,33 @@ work = {
     "multiple choice": [Request(shots + q, c) for q, c in zip(queries, choices)],
     "generation": [Request(shots + q, max_new_tokens=12) for q in queries],
 }
+from amuro_jax.train.batches import pad_batch
+from amuro_jax.train.optimizer import Optimizer
+from amuro_jax.train.step import make_step
+from amuro_jax.data.types import TrainExample
 config = ModelConfig("olmo", 50304, 768, 12, 12, 12, 64, 3072, 2048)
 scorer = Scorer(config)
 params = scorer.place(init_params(config, 0))
+draw_row = lambda n: TrainExample(np.array(draw(n), np.int32), np.arange(n) >= n - 3, 0)
+batch = pad_batch([draw_row(n) for n in rng.integers(48, 97, 8)], 8, 4).arrays()
+step = make_step(config, Optimizer(clip_norm=1.0))
 plans = {name: scorer.plan(work[name]) for name in ("classification", "multiple choice")}
 for line in sys.stdin:
     name = line.strip()
     start, used = time.perf_counter(), time.process_time()
-    if name == "generation":
+    if name == "training":
+        state, made = step.init(params), []
+        for _ in range(2):
+            state, metrics = step(state, batch, 1e-4)
+            made.append(float(metrics["loss"]))
+        del state
+    elif name == "generation":
         made = [float(sum(one.tokens)) for one in scorer.generate(params, work[name])]
     else:
         made = [float(x) for r in scorer.loglikelihoods(params, plans[name]) for x in r.logprob]
     print(time.perf_counter() - start, time.process_time() - used, *made, flush=True)
 """
-WORK = ("classification", "multiple choice", "generation")
+WORK = ("classification", "multiple choice", "generation", "training")
 
 
 def start(folder: str, rows: int) -> subprocess.Popen:

@@ -5,7 +5,9 @@
 
 --dry_run lists the jobs, what is left, data that is missing or would be downloaded, and checkpoints
 with the same weights; it fails where a cell would. Killed anywhere, the same command resumes; no
-finished cell is computed twice. The workdir (a folder or gs://…) gets cells/<key>/ (record and rows
+finished cell is computed twice. Run it several times at once, on one machine or on many that share
+the workdir, and each process takes the checkpoints that no other has; --shard=2/8 gives a process
+one part only. The workdir (a folder or gs://…) gets cells/<key>/ (record and rows
 of each number), cells.log, and report/index.html with report/tables/*.csv.
 """
 
@@ -22,6 +24,9 @@ def define_flags() -> None:
     configure.define_config()
     text = "List the jobs, what is done and an estimate of the rest; compute nothing."
     flags.DEFINE_bool("dry_run", False, text)
+    text = "Take one part of the checkpoints, INDEX/COUNT from 0 on; auto: as a Slurm array or an "
+    text += "Indexed Job of Kubernetes says."
+    flags.DEFINE_string("shard", None, text)
 
 
 def main() -> None:
@@ -42,9 +47,11 @@ def main() -> None:
             raise AmuroError(what, where=config.data_root or "config.evals", hint="see above")
         return
     from amuro_jax.report import report
-    from amuro_jax.study import executor
+    from amuro_jax.study import executor, shards
 
-    failures = executor.run(config, revisions, report=lambda line: print(line, flush=True))
+    part = flags.FLAGS.shard
+    only = plan.share(revisions, *shards.parse(part)) if part else None
+    failures = executor.run(config, revisions, lambda line: print(line, flush=True), only)
     page = report.write_report(config.workdir)
     print(report.summary(config.workdir))
     print(f"report: {page}")

@@ -18,18 +18,21 @@ class Prefetcher:
     block.
 
     `next()` releases the folder given before. An error of a checkpoint is raised when its turn
-    comes, and the iteration can go on after it. Only conversions and downloads made under
-    `cache_dir` are ever deleted, never a folder that a name points to.
+    comes, and the iteration can go on after it; `name` says whose turn it is. Only conversions and
+    downloads made under `cache_dir` are ever deleted, never a folder that a name points to.
 
     Args:
-        names: what `open_checkpoint` takes, in the order of use.
+        names: what `open_checkpoint` takes, in the order of use. An iterator is asked for one name
+            at a time, in the thread, and may wait before it gives one.
         budget: bytes that conversions and downloads of these names may take together; 0: no limit.
         finished: names of an earlier run that are needed no more: evicted first.
         options: of `open_checkpoint` (offline, token, tokenizer).
     """
 
     def __init__(self, names, cache_dir=None, *, budget: int = 0, finished=(), **options):
-        self._names, self._budget, self._options = [str(name) for name in names], budget, options
+        self._names, self._budget, self._options = [], budget, options
+        self._known = [str(name) for name in names] if isinstance(names, list | tuple) else None
+        self._source = iter(names)
         self._cache = Path(cache_dir) if cache_dir else resolver.default_cache()
         self._turn, self._stopped = -1, False
         self._changed = threading.Condition()
@@ -58,15 +61,25 @@ class Prefetcher:
         with self._changed:
             self._turn += 1
             self._changed.notify_all()
-        if self._turn >= len(self._names):
-            raise StopIteration
         for index in (self._turn, self._turn + 1):
-            if index < len(self._names) and index not in self._futures:
+            if index not in self._futures:
                 self._futures[index] = self._pool.submit(self._fetch, index)
-        return self._futures.pop(self._turn).result()
+        folder = self._futures.pop(self._turn).result()
+        if folder is None:
+            raise StopIteration
+        return folder
 
-    def _fetch(self, index) -> Path:
-        name = self._names[index]
+    @property
+    def name(self) -> str:
+        """The name whose folder `next()` gave, or whose error it raised."""
+        return self._names[self._turn]
+
+    def _fetch(self, index) -> Path | None:
+        name = next(self._source, None)
+        if name is None:
+            return None
+        name = str(name)
+        self._names.append(name)
         folder = resolver.find_converted(name, self._cache, **self._options)
         if folder is None:
             self._make_room(index, name)
@@ -125,7 +138,7 @@ class Prefetcher:
         return sum(sizes.values()) <= room
 
     def _next_use(self, name, index):
-        later = self._names[index:]
+        later = (self._known or self._names)[index:]
         return later.index(name) if name in later else len(later)
 
 

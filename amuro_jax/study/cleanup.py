@@ -5,13 +5,12 @@ import shutil
 import time
 from pathlib import Path
 
-from amuro_jax import claims
 from amuro_jax.convert.resolver import default_cache
 from amuro_jax.errors import AmuroError
 from amuro_jax.results.plan import read_plan
 from amuro_jax.results.store import Store
 from amuro_jax.storage import Storage
-from amuro_jax.study.plan import CLAIM
+from amuro_jax.study import queue
 
 DAY = 86_400.0
 # A folder in the cache that is this fresh may be in the making, whatever age is asked for.
@@ -44,9 +43,11 @@ def in_workdir(workdir, *, days: float, dry_run: bool) -> list[Removal]:
         AmuroError: a process is at work there.
     """
     storage = Storage.open(workdir)
-    if (owner := claims.holder(storage, CLAIM)) is not None and not dry_run:
+    owners = queue.holders(storage)
+    if owners and not dry_run:
+        at_work = sorted({f"process {one['pid']} on {one['host']}" for one in owners.values()})
         raise AmuroError(
-            f"process {owner['pid']} on {owner['host']} is at work here",
+            f"{', '.join(at_work)} is at work here",
             where=storage.url,
             hint="wait for it; --dry_run may be asked at any time",
         )

@@ -3,63 +3,73 @@
 import dataclasses
 import functools
 import traceback
+import uuid
 
 import jax
 import jax.numpy as jnp
 
 from amuro_jax import checkpoint, compiles, files, sharding
+from amuro_jax.claims import Claim, ClaimLostError
 from amuro_jax.config import StudyConfig, to_dict
 from amuro_jax.convert.prefetch import Prefetcher
-from amuro_jax.errors import AmuroError
+from amuro_jax.errors import AmuroError, ConfigError
 from amuro_jax.evals.run import Evaluator, ScoreJob
 from amuro_jax.logs import progress_bar
 from amuro_jax.models.parameters import logical_axes
 from amuro_jax.opened import Checkpoint, read_checkpoint
 from amuro_jax.records import Cell
-from amuro_jax.results.plan import Plan
+from amuro_jax.results.plan import Plan, Progress, asked, read_plan
 from amuro_jax.results.store import Store
 from amuro_jax.scoring.scorer import keep_programs
 from amuro_jax.storage import Storage
-from amuro_jax.study import grid, plan, preflight
-from amuro_jax.study.plan import CLAIM, Job, JobKind
+from amuro_jax.study import grid, plan, preflight, queue
+from amuro_jax.study.plan import Job, JobKind
+from amuro_jax.study.queue import CheckpointQueue
 from amuro_jax.train.run import TrainingData, TrainJob, train
 
 
-def run(config: StudyConfig, revisions, report=lambda line: None) -> list[str]:
+def run(
+    config: StudyConfig, revisions, report=lambda line: None, only: set[str] | None = None
+) -> list[str]:
     """Runs every cell that is not done; returns a line for each that failed.
+
+    Several processes may run the same study in one folder: each takes the checkpoints that nobody
+    else works on, and all of them end when all are done.
 
     Args:
         report: gets lines about data that is missing, checkpoints with the same weights, and what
             was compiled or recomputed.
+        only: names of the checkpoints (within the series) that this process takes; None: all.
 
     Raises:
-        ConfigError: a study that cannot be run as written.
-        AmuroError: another process is at work in the folder, or took it over.
+        ConfigError: a study that cannot be run as written, or another one that is at work in the
+            folder.
     """
     grid.validate(config)
     train_mesh = sharding.whole_mesh(config.train_run.mesh, "config.train_run.mesh")
     evaluator = Evaluator(config.score_run, "config.score_run.mesh")
-    storage = Storage.open(config.workdir)
     before = preflight.check(config, revisions)
     for line in before.lines():
         report(line)
-    with storage.claim(CLAIM) as claim, compiles.watch() as watch:
-        executor = LocalExecutor(config, revisions, claim, watch, evaluator, train_mesh, report)
-        executor.plan = executor.plan.with_duplicates(before.duplicates)
-        budget = int((config.disk_budget_gb or 0) * 1e9)
-        names = [revision.name for revision in revisions]
+    with compiles.watch() as watch:
+        executor = LocalExecutor(config, revisions, watch, evaluator, train_mesh, report)
+        executor.said = set(before.duplicates)
         executor.start()
-        try:
-            with Prefetcher(names, budget=budget) as folders:
-                for name in names:
-                    executor.checkpoint(name, folders)
-        finally:
-            executor.bar.close()
-            if (
-                watch.total != compiles.Compiles()
-            ):  # a run with nothing left leaves the log as it was
-                executor.store.log("compiled", "", config.name, **watch.total.record())
-            report(str(watch.total))
+        names = {
+            one.name: one.revision for one in revisions if only is None or one.revision in only
+        }
+        queue = CheckpointQueue(executor.storage, executor.plan.config_key, names, report)
+        budget = int((config.disk_budget_gb or 0) * 1e9)
+        with Prefetcher(queue, budget=budget) as folders:
+            try:
+                while executor.take(queue, folders):
+                    pass
+            finally:
+                queue.close()  # or the prefetcher's thread would wait for other processes
+                executor.end()
+        for progress in queue.elsewhere:
+            for line in progress.failures:
+                report(f"failed in another process: {line}")
         return executor.failures
 
 
@@ -79,7 +89,7 @@ class LocalExecutor:
     A job that fails does not cost the others.
     """
 
-    def __init__(self, config: StudyConfig, revisions, claim, watch, evaluator, train_mesh, report):
+    def __init__(self, config: StudyConfig, revisions, watch, evaluator, train_mesh, report):
         self.config, self.report = config, report
         self.storage = Storage.open(config.workdir)
         self.store = Store(self.storage)
@@ -88,38 +98,86 @@ class LocalExecutor:
         self.jobs: list[Job] = plan.jobs_of(config, revisions)
         self.evaluator, self.train_mesh, self.data = evaluator, train_mesh, TrainingData()
         self.failures: list[str] = []
-        self._claim, self._watch = claim, watch
-        self._identities: dict[str, str] = {}  # of checkpoints → the first one's name
+        self._claim: Claim | None = None  # of the checkpoint that is worked on
+        self.said: set[str] = set()  # checkpoints whose equal weights were said before
+        self._watch, self._run = watch, uuid.uuid4().hex
+        self._weights: dict[str, str] = {}  # identity → the first checkpoint's name
 
     def start(self) -> None:
         """Records what is asked for; compiled programs are kept in the folder, so that a killed
         study does not compile again.
+
+        Raises:
+            ConfigError: a study of another configuration is at work in the folder.
         """
+        before = read_plan(self.storage)
+        if before is not None and asked(before.config) != asked(self.config):
+            if others := queue.holders(self.storage):
+                raise ConfigError(
+                    f"a study of another configuration is at work here, on {', '.join(others)}",
+                    where=self.storage,
+                    hint="wait for it, end it, or choose another config.workdir",
+                )
         keep_programs(self.storage.child("programs"))
         total = sum(len(job.cells) or 1 for job in self.jobs)
         self.bar = progress_bar(total, self.config.name, unit="cell")
-        asked = to_dict(self.config)
-        self.storage.write_json(f"configs/{files.content_key(asked)}.json", asked)
-        self._write_plan()
-
-    def _write_plan(self):
-        self._claim.check()
+        values = to_dict(self.config)
+        self.storage.write_json(f"configs/{files.content_key(values)}.json", values)
         self.plan.write(self.storage)
 
-    def checkpoint(self, name: str, folders) -> None:
-        """All jobs of one checkpoint: the base model's scores, then each fine-tuned model."""
-        jobs = [job for job in self.jobs if job.checkpoint == name]
+    def end(self) -> None:
+        """Says and logs what was compiled; a run with nothing left leaves the log as it was."""
+        self.bar.close()
+        if self._watch.total != compiles.Compiles():
+            record = self._watch.total.record()
+            self.store.log("compiled", "", self.config.name, **record)
+        self.report(str(self._watch.total))
+
+    def take(self, todo: CheckpointQueue, folders: Prefetcher) -> bool:
+        """Does all jobs of the next checkpoint; False where none is left.
+
+        A checkpoint that is lost to another process is left to it.
+        """
+        opened = fault = None
         try:
             opened = read_checkpoint(next(folders))
+        except StopIteration:
+            return False
         except AmuroError as error:
-            self._fail(jobs[0].model.checkpoint, error)
-            self.bar.update(sum(len(job.cells) or 1 for job in jobs))
-            return
-        self._note(opened, jobs)
+            fault = error
+        name = folders.name
+        jobs = [job for job in self.jobs if job.checkpoint == name]
+        self._claim = todo.claim(name)
+        if self._claim is None:
+            return True
+        try:
+            if opened is None:
+                self._unopened(jobs, fault)
+            else:
+                self._checkpoint(opened, jobs)
+        except ClaimLostError as error:
+            self.report(f"{jobs[0].model.checkpoint}: {error.what}")
+        todo.release(name)
+        return True
+
+    def _unopened(self, jobs, fault):
+        """All jobs of a checkpoint fail together."""
+        name = jobs[0].model.checkpoint
+        self._fail(name, fault)
+        self.bar.update(sum(len(job.cells) or 1 for job in jobs))
+        failures = (self.failures[-1],)
+        self._write(Progress(name, "", {}, self._run, finished=True, failures=failures))
+
+    def _checkpoint(self, opened: Checkpoint, jobs: list[Job]) -> None:
+        """All jobs of one checkpoint: the base model's scores, then each fine-tuned model."""
+        failures = len(self.failures)
+        progress = self._progress(opened, jobs)
         base = _lazily(lambda: opened.load_params(self.evaluator.mesh, jnp.float32))
         training = {job.model: job for job in jobs if job.kind == JobKind.TRAIN}
         for job in (job for job in jobs if job.kind == JobKind.SCORE):
             self._guarded(f"{job.model.label()}: model", self._model, opened, base, job, training)
+        failed = tuple(self.failures[failures:])
+        self._write(dataclasses.replace(progress, finished=True, failures=failed))
 
     def _model(self, opened, base, job: Job, training):
         if job.model not in training:
@@ -214,9 +272,9 @@ class LocalExecutor:
         spent = (self._watch.total - before).record()
         self.store.log("finished", record.key, label, seconds=record.seconds, compiles=spent)
 
-    def _note(self, opened: Checkpoint, jobs: list[Job]) -> None:
-        """Puts the keys of one checkpoint's cells into the plan, so that the report knows which
-        cells are this study's, and notes a checkpoint whose weights were met before.
+    def _progress(self, opened: Checkpoint, jobs: list[Job]) -> Progress:
+        """Notes the keys of one checkpoint's cells, so that the report knows which cells are this
+        study's, and says where its weights were met before.
         """
         name, keys = jobs[0].model.checkpoint, {}
         identities = {jobs[0].model: opened.identity}
@@ -225,18 +283,21 @@ class LocalExecutor:
                 identities[job.model] = self._train_job(opened, job).key()
             for cell in job.cells:
                 model = _Model(opened, identities.get(job.model, opened.identity), None)
-                keys[cell.identity] = self._score_job(model, cell).key()
-        first = self._identities.setdefault(opened.identity, name)
-        changed = self.plan.with_keys(keys)
-        if first != name and name not in self.plan.duplicates:
+                keys[cell.label()] = self._score_job(model, cell).key()
+        weights = checkpoint.read_identity(opened.folder).parameters
+        first = self._weights.setdefault(weights, name)
+        if first != name and name not in self.said:
             self.report(f"{name} has the same weights as {first}: it counts as one checkpoint")
-            changed = changed.with_duplicates({name: first})
-        if changed != self.plan:
-            self.plan = changed
-            self._write_plan()
+        progress = Progress(name, weights, keys, self._run)
+        self._write(progress)
+        return progress
+
+    def _write(self, progress: Progress) -> None:
+        self._claim.check()
+        progress.write(self.storage, self.plan.config_key)
 
     def _guarded(self, label, function, *arguments, key=""):
-        """One fault must not cost the others; a lost claim ends the run."""
+        """One fault must not cost the others; a lost claim ends the work on this checkpoint."""
         try:
             function(*arguments)
         except AmuroError as error:

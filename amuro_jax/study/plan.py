@@ -7,12 +7,10 @@ import enum
 from amuro_jax.config import Recipe, StudyConfig
 from amuro_jax.data.registry import get_task
 from amuro_jax.records import Cell, ModelRef
-from amuro_jax.results.plan import Plan, read_plan
+from amuro_jax.results.plan import Plan, asked, read_plan
 from amuro_jax.results.store import Store
 from amuro_jax.storage import Storage
 from amuro_jax.study import grid
-
-CLAIM = "lease"  # one process at a time works in a folder
 
 
 def make_plan(config: StudyConfig, revisions) -> Plan:
@@ -21,17 +19,10 @@ def make_plan(config: StudyConfig, revisions) -> Plan:
     cells = tuple(cell for model in models for cell in grid.cells_of(config, model))
     plan = Plan(config.name, config, tuple(one.revision for one in revisions), cells)
     before = read_plan(Storage.open(config.workdir))
-    if before is None or _asked(before.config) != _asked(config):
+    if before is None or asked(before.config) != asked(config):
         return plan
     plan = dataclasses.replace(plan, duplicates=before.duplicates)
     return plan.with_keys({cell.identity: cell.key for cell in before.cells})
-
-
-def _asked(config: StudyConfig) -> StudyConfig:
-    """A configuration without where and how fast it is carried out."""
-    places = ("workdir", "train_run", "score_run", "keep_models", "disk_budget_gb", "reuse")
-    defaults = StudyConfig()
-    return dataclasses.replace(config, **{name: getattr(defaults, name) for name in places})
 
 
 class JobKind(enum.StrEnum):
@@ -79,11 +70,11 @@ def jobs_of(config: StudyConfig, revisions) -> list[Job]:
     return jobs
 
 
-def share(jobs: list[Job], index: int, count: int) -> list[Job]:
-    """Part `index` of `count` equal parts of the jobs; a checkpoint's jobs stay together."""
-    checkpoints = list(dict.fromkeys(job.checkpoint for job in jobs))
-    mine = set(checkpoints[index::count])
-    return [job for job in jobs if job.checkpoint in mine]
+def share(revisions, index: int, count: int) -> set[str]:
+    """Names of the checkpoints in part `index` of `count`: every `count`-th, so that each part has
+    early and late ones.
+    """
+    return {one.revision for one in list(revisions)[index::count]}
 
 
 def describe(config: StudyConfig, revisions) -> str:
@@ -114,7 +105,7 @@ def describe(config: StudyConfig, revisions) -> str:
         f"{left[JobKind.SCORE].total()} scores"
     )
     before = read_plan(storage)
-    if before is not None and _asked(before.config) != _asked(config):
+    if before is not None and asked(before.config) != asked(config):
         head += (
             "\n(the last run in this folder had another configuration; cells that it shares with "
             "this one are found when checkpoints are opened)"

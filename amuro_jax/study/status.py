@@ -4,12 +4,11 @@ import dataclasses
 import statistics
 import time
 
-from amuro_jax import claims
 from amuro_jax.errors import AmuroError
 from amuro_jax.results.plan import Plan, read_plan
 from amuro_jax.results.store import Store
 from amuro_jax.storage import Storage
-from amuro_jax.study.plan import CLAIM
+from amuro_jax.study import queue
 
 NAMED = 10  # failures that are shown; cells.log has all
 
@@ -22,7 +21,7 @@ class Running:
         label: what it is.
         host, pid: of its process.
         since: seconds since the epoch.
-        alive: whether its process still holds the study.
+        alive: whether its process still holds a checkpoint of the study.
     """
 
     label: str
@@ -112,7 +111,7 @@ def read_status(workdir) -> Status:
         scores_done=len(scores_done),
         models=len(models),
         models_done=len(models_done),
-        running=_running(last, claims.holder(storage, CLAIM)),
+        running=_running(last, queue.holders(storage).values()),
         failed=_failed(last, done, plan, storage),
         damaged=dict(store.damaged),
         seconds_left=_seconds_left(
@@ -134,13 +133,19 @@ def _last_events(log):
     }
 
 
-def _running(last, holder):
-    found = []
-    for line in last.values():
-        if line["event"] == "started":
-            same = holder and (holder["pid"], holder["host"]) == (line["pid"], line["host"])
-            found.append(Running(line["cell"], line["host"], line["pid"], line["time"], bool(same)))
-    return tuple(found)
+def _running(last, holders):
+    alive = {(holder["pid"], holder["host"]) for holder in holders}
+    return tuple(
+        Running(
+            line["cell"],
+            line["host"],
+            line["pid"],
+            line["time"],
+            (line["pid"], line["host"]) in alive,
+        )
+        for line in last.values()
+        if line["event"] == "started"
+    )
 
 
 def _failed(last, done, plan: Plan, storage):

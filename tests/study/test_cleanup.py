@@ -10,7 +10,7 @@ from amuro_jax.results.plan import read_plan
 from amuro_jax.results.store import Store
 from amuro_jax.storage import Storage
 from amuro_jax.study import cleanup
-from amuro_jax.study.plan import CLAIM
+from amuro_jax.study.queue import claim_name
 from tests.study import synthetic
 
 
@@ -52,7 +52,7 @@ def test_finished_models_states_and_old_programs_go(workdir):
 
 
 def test_a_folder_in_work_is_left_alone(workdir):
-    with Storage.open(workdir).claim(CLAIM):
+    with Storage.open(workdir).claim(claim_name("step1")):
         with pytest.raises(AmuroError, match="is at work here"):
             cleanup.in_workdir(workdir, days=0, dry_run=False)
         assert len(cleanup.in_workdir(workdir, days=30, dry_run=True)) == 8

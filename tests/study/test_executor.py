@@ -25,7 +25,9 @@ from amuro_jax.evals import run as score_run
 from amuro_jax.report import report
 from amuro_jax.results import plan, results
 from amuro_jax.results.store import Store
+from amuro_jax.storage import Storage
 from amuro_jax.study import executor
+from amuro_jax.study import plan as study_plan
 from amuro_jax.train import run as train_run
 from amuro_jax.train.training import Trained
 from tests.study.conftest import study_of
@@ -34,7 +36,9 @@ HEAD = ("metric", "value", "stderr", "low", "high", "n", "majority", "chance")
 SCRIPT = """
 import sys
 from amuro_jax.convert.revisions import list_revisions
+from amuro_jax.storage import Storage
 from amuro_jax.study import executor
+from amuro_jax.study import plan as study_plan
 from tests.study.conftest import study_of
 import types
 checkpoints, data, workdir = sys.argv[1:]
@@ -127,6 +131,33 @@ def test_killed_twice_it_gives_the_same_results_and_no_cell_twice(command, whole
         # jax 0.10.2: equal to the bit. 0.11.2: log-probabilities of two processes differ by up to
         # 1e-6, predictions and scores do not.
         pd.testing.assert_frame_equal(again[key][1], rows, rtol=1e-5, atol=1e-6)
+
+
+def test_two_processes_share_a_folder_and_a_third_goes_on_for_a_dead_one(command, whole, tmp_path):
+    """Both ends of the folder's work: each checkpoint once, the same results as alone."""
+    first = command(tmp_path)
+    kill_after(first, tmp_path, 3)
+    pair = [command(tmp_path), command(tmp_path)]
+    said = [process.communicate() for process in pair]
+    assert [process.returncode for process in pair] == [0, 0], said
+    store = Store.open(tmp_path)
+    finished = [line for line in store.read_log() if line["event"] == "finished"]
+    assert set(collections.Counter(line["key"] for line in finished).values()) == {1}
+    assert len({line["pid"] for line in finished}) == 3, "both took part"
+    once, again = numbers(whole), numbers(tmp_path)
+    assert once.keys() == again.keys()
+    for key, (metrics, _) in once.items():
+        assert [again[key][0][name] for name in HEAD] == [metrics[name] for name in HEAD]
+    assert all(cell.key and store.is_done(cell.key) for cell in plan.read_plan(store.storage).cells)
+
+
+def test_another_configuration_at_work_in_the_folder_is_refused(tiny_study):
+    config = dataclasses.replace(tiny_study, fine_tunes=(), evals=(EvalSet("lab_nli"),))
+    revisions = list_revisions(config.suite)
+    study_plan.make_plan(config, revisions).write(Storage.open(config.workdir))
+    with Storage.open(config.workdir).claim("claims/step1-tokens1K"):
+        with pytest.raises(ConfigError, match="another configuration .* claims/step1-tokens1K"):
+            executor.run(dataclasses.replace(config, shots=(3,)), revisions)
 
 
 def test_nothing_is_left_behind(whole):

@@ -226,7 +226,7 @@ def test_estimate_of_a_finished_study(tmp_path):
     )
 
 
-def test_jobs_name_what_they_need_and_can_be_shared(tmp_path):
+def test_jobs_name_what_they_need(tmp_path):
     config = synthetic.config(tmp_path)
     jobs = plan.jobs_of(config, synthetic.revisions((1, 2)))
     names = [job.name for job in jobs]
@@ -234,9 +234,6 @@ def test_jobs_name_what_they_need_and_can_be_shared(tmp_path):
     assert jobs[2].needs == ("train step1 + lab_nli",) and jobs[1].recipe.task == "lab_nli"
     asked = {cell.identity for cell in plan.make_plan(config, synthetic.revisions((1, 2))).cells}
     assert {cell.identity for job in jobs for cell in job.cells} == asked
-    parts = [plan.share(jobs, index, 2) for index in range(2)]
-    assert sorted(job.name for part in parts for job in part) == sorted(names)
-    assert all(len({job.checkpoint for job in part}) == 1 for part in parts)
 
 
 def test_in_and_out_of_domain_are_compared_in_the_same_format(tmp_path):

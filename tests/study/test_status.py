@@ -6,7 +6,7 @@ from amuro_jax.errors import AmuroError
 from amuro_jax.results.plan import read_plan
 from amuro_jax.results.store import Store
 from amuro_jax.storage import Storage
-from amuro_jax.study.plan import CLAIM
+from amuro_jax.study.queue import claim_name
 from amuro_jax.study.status import read_status
 from tests.study import synthetic
 
@@ -43,7 +43,7 @@ def test_done_running_failed_and_time_left(study):
     text = "\n".join(found.lines())
     assert "interrupted" in text and f"failed: {second.label()}: no rows" in text
     assert "time left: about 4 s" in text
-    with storage.claim(CLAIM):
+    with storage.claim(claim_name("step1")):
         assert read_status(workdir).running[0].alive
     assert not read_status(workdir).running[0].alive  # it was released
 
