@@ -58,3 +58,22 @@ def chip_of(device_kind: str) -> Chip | None:
     text = device_kind.lower()
     fitting = [chip for chip in CHIPS.values() if chip.kind in text or chip.name in text]
     return max(fitting, key=lambda chip: len(chip.kind), default=None)
+
+
+# Compiler options of training steps by TPU generation, each with its reason (MaxText's published
+# runs, benchmarks/xla_flags_library.py, use them too). libtpu 0.0.52 makes the same program for v5e
+# with and without those of v5e: there they are defaults, older versions need them.
+_OVERLAP = {
+    "xla_tpu_enable_async_collective_fusion": "true",  # collectives run inside compute fusions
+    "xla_tpu_enable_async_collective_fusion_multiple_steps": "true",  # over several of them
+    "xla_tpu_overlap_compute_collective_tc": "true",  # one core does both at once
+    "xla_enable_async_all_gather": "true",  # gathers have a start and an end
+}
+XLA_OPTIONS = {
+    "v4": _OVERLAP,
+    # gathers of fsdp too; the compiler refuses it for other generations
+    "v5e": _OVERLAP | {"xla_tpu_enable_async_collective_fusion_fuse_all_gather": "true"},
+    "v5p": _OVERLAP,
+    # 128 MB of vector memory: large tiles of products pay, and leave room to fetch the next
+    "v6e": _OVERLAP | {"xla_tpu_scoped_vmem_limit_kib": "98304"},
+}

@@ -24,6 +24,7 @@ LEVELS = {
     "logs": 1,
     "compiles": 1,
     "curves": 2,
+    "devices": 1,
     "records": 2,
     "models": 2,
     "data": 2,
@@ -41,6 +42,7 @@ LEVELS = {
     "study": 8,
     "analyses": 8,
     "report": 9,
+    "planning": 9,
     "api": 9,
     "cli": 10,
 }

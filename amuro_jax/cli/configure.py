@@ -116,9 +116,9 @@ def load_config(path: str, kind):
         raise ConfigError(what, where=f"--config={path}") from error
     if not isinstance(config, kind):
         got = type(config).__name__
-        raise ConfigError(
-            f"the file makes a {got}, this verb takes a {kind.__name__}", where="--config"
-        )
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        wanted = " or ".join(one.__name__ for one in kinds)
+        raise ConfigError(f"the file makes a {got}, this verb takes a {wanted}", where="--config")
     return configuration.checked(config)
 
 

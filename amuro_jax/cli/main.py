@@ -19,6 +19,7 @@ VERBS = {
     "verify": "verify",
     "export": "export",
     "tasks": "tasks",
+    "plan": "plan",
     "train": "train",
     "score": "score",
     "study": "study",

@@ -61,6 +61,7 @@ class Remat(enum.StrEnum):
     DOTS = "dots"  # all but the results of matrix products with parameters, and fused attention
     OFFLOAD = "offload"  # as dots, the products waiting in the host's memory (TPU and GPU)
     FULL = "full"  # each layer
+    AUTO = "auto"  # the first of none, dots and full that fits the device's memory
 
 
 class AttentionName(enum.StrEnum):

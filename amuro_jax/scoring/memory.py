@@ -7,21 +7,18 @@ on in halves.
 
 import dataclasses
 import math
-import os
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
 from amuro_jax import processes, sharding
-from amuro_jax.chips import chip_of
+from amuro_jax.devices import limit_of
 from amuro_jax.errors import AmuroError
 from amuro_jax.models.parameters import abstract_params, logical_axes
 from amuro_jax.scoring.programs import HEAD_POSITIONS, LOGITS_AT_ONCE
 
 SHARE = 0.85  # of the limit; the rest is left to fragments and to what the runtime keeps
 LEAST = 32  # tokens of a batch or of a part of a prefix
-UNKNOWN = 16e9  # bytes of a device that neither reports its memory nor is in the table of chips
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,37 +179,6 @@ def _parameter_bytes(config, mesh, dtype):
     return sum(jax.tree.leaves(sizes)), sum(
         jax.tree.leaves(sizes["layers"])
     ) * gathered // config.num_layers
-
-
-def limit_of(device) -> tuple[int, int]:
-    """(bytes that may be used, bytes in use) of one device.
-
-    By its kind where it does not report them, as one that is only compiled for.
-    """
-    if device.platform == "cpu":
-        return ram() // len(jax.local_devices(backend="cpu")), 0
-    try:
-        stats = device.memory_stats()
-    except jax.errors.JaxRuntimeError:  # a device of a topology, without hardware
-        stats = None
-    if stats and stats.get("bytes_limit"):
-        return stats["bytes_limit"], stats.get("bytes_in_use", 0)
-    chip = chip_of(device.device_kind)
-    return int(UNKNOWN if chip is None else chip.memory), 0
-
-
-def ram() -> int:
-    """Bytes of memory of this machine, or of the control group that the process runs in."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    files = [
-        path
-        for path in map(
-            Path, ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-        )
-        if path.exists()
-    ]
-    limits = [path.read_text().strip() for path in files]
-    return min([total, *(int(limit) for limit in limits if limit.isdigit())])
 
 
 def only_memory(error: Exception) -> Exception:

@@ -1,11 +1,13 @@
 """Fine-tuning in memory: parameters and examples in, parameters out; resumable, exact."""
 
 import dataclasses
+import math
 
-from amuro_jax.config import Recipe, TrainRun
+from amuro_jax.config import Recipe, Remat, TrainRun
 from amuro_jax.data.types import TrainExample
 from amuro_jax.errors import TrainingError
 from amuro_jax.models.config import ModelConfig
+from amuro_jax.train import memory
 from amuro_jax.train.batches import PACKING_GAIN, Batches, packing_saves
 from amuro_jax.train.lora import Lora
 from amuro_jax.train.objective import LanguageModelling, Objective
@@ -22,8 +24,16 @@ def step_of(
     mesh=None,
     objective: Objective = LanguageModelling(),
     trainable: Trainable = AllParameters(),
+    examples: list | None = None,
 ) -> Step:
-    """The compiled step of a recipe; the same object for every recipe of the same shape."""
+    """The compiled step of a recipe; the same object for every recipe of the same shape.
+
+    Args:
+        examples: what it will train on, needed where the run's remat is `auto`.
+
+    Raises:
+        ConfigError: `auto`, and the step does not fit the devices' memory.
+    """
     optimizer = Optimizer(
         recipe.adam_b1,
         recipe.adam_b2,
@@ -33,7 +43,16 @@ def step_of(
         recipe.moment_dtype,
     )
     micro = recipe.batch_size // (run.micro_batch_size or recipe.batch_size)
-    return make_step(config, optimizer, recipe.dtype, run.remat, micro, mesh, objective, trainable)
+
+    def step(remat):
+        return make_step(config, optimizer, recipe.dtype, remat, micro, mesh, objective, trainable)
+
+    if run.remat != Remat.AUTO:
+        return step(run.remat)
+    longest = sorted(examples, key=lambda example: -len(example.tokens))[: recipe.batch_size]
+    batch = objective.collator(longest)(longest, recipe.batch_size)
+    *rows, length = batch.tokens.shape
+    return memory.fitting(step, math.prod(rows), length, batch.target.shape[-1])
 
 
 def trainable_of(recipe: Recipe) -> Trainable:
@@ -79,7 +98,7 @@ def fine_tune(
         Preempted: SIGTERM came; the state is saved.
     """
     trainable = trainable or trainable_of(recipe)
-    step = step_of(recipe, run, config, mesh, objective, trainable)
+    step = step_of(recipe, run, config, mesh, objective, trainable, examples)
     batches = _batches(examples, recipe, run, step, config, weigh_examples, objective)
     warmup = warmup_steps(batches.total, recipe.warmup_fraction, warmup_rounded_down)
     trained = run_training(
@@ -120,7 +139,7 @@ def fine_tune_stacked(
         learning_rates: of single members, where they differ from the recipe's.
     """
     trainable = trainable or trainable_of(recipe)
-    step = step_of(recipe, run, config, mesh, objective, trainable)
+    step = step_of(recipe, run, config, mesh, objective, trainable, examples)
     stacked = make_stacked_step(step, len(members))
     batches = _batches(examples, recipe, run, stacked, config, weigh_examples, objective)
     warmup = warmup_steps(batches.total, recipe.warmup_fraction, warmup_rounded_down)

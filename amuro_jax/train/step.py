@@ -14,6 +14,7 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from amuro_jax import processes, sharding
+from amuro_jax.devices import compiler_options
 from amuro_jax.errors import ConfigError
 from amuro_jax.models.attention import Backend, best_backend
 from amuro_jax.models.config import ModelConfig
@@ -66,7 +67,8 @@ class Step:
         """
         self.config, self.optimizer, self.mesh, self.traces = config, optimizer, mesh, 0
         self.objective, self.trainable, self.micro_batches = objective, trainable, micro_batches
-        platform = (jax.devices() if mesh is None else list(mesh.devices.flat))[0].platform
+        device = (jax.devices() if mesh is None else list(mesh.devices.flat))[0]
+        platform = device.platform
         if remat == "offload" and platform == "cpu":
             raise ConfigError(
                 "a CPU has no host memory beside its own to keep activations in",
@@ -80,7 +82,10 @@ class Step:
         self.transform = optimizer.transform()
         self.state_shardings = None if mesh is None else self._shardings()
         out = None if mesh is None else (self.state_shardings, sharding.replicated(mesh))
-        self.jitted = jax.jit(self._update, donate_argnums=0, out_shardings=out)
+        self.options = compiler_options(device)
+        self.jitted = jax.jit(
+            self._update, donate_argnums=0, out_shardings=out, compiler_options=self.options
+        )
         self._start = jax.jit(self._first_state, out_shardings=self.state_shardings)
 
     def init(self, params: dict, seed: int = 0) -> State:
@@ -237,7 +242,10 @@ class StackedStep:
         compute = dataclasses.replace(step.compute, attention=Backend()) if spread else step.compute
         update = functools.partial(step._update, compute=compute)
         self.jitted = jax.jit(
-            jax.vmap(update, in_axes=(0, 0, None, 0)), donate_argnums=0, out_shardings=out
+            jax.vmap(update, in_axes=(0, 0, None, 0)),
+            donate_argnums=0,
+            out_shardings=out,
+            compiler_options=step.options,
         )
         self._start = jax.jit(jax.vmap(step._first_state), out_shardings=self.state_shardings)
 

@@ -1,0 +1,282 @@
+"""The plan of one fine-tuning: which mesh and remat policy, what the step takes, and how long."""
+
+import dataclasses
+import math
+import re
+
+import jax.numpy as jnp
+
+from amuro_jax import sharding
+from amuro_jax.config import Remat
+from amuro_jax.models.config import ModelConfig
+from amuro_jax.planning.collectives import array_bytes, collective_bytes
+from amuro_jax.planning.cost import AGAIN, Roofline, causal_row, roofline, training_flops
+from amuro_jax.planning.topology import Topology
+from amuro_jax.planning.workload import Training
+from amuro_jax.train import memory
+from amuro_jax.train.ahead_of_time import compile_step
+from amuro_jax.train.batches import LENGTHS, TARGETS, fit_size
+from amuro_jax.train.fine_tune import step_of, trainable_of
+
+SHARE = 0.92  # of a chip's memory that a compiled program may take
+COMPILED = 4  # candidates that are compiled before the plan gives up
+STATE_BYTES = 28  # AdamW in fp32: parameter, gradient and two moments read, three of them written
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """One way to split a step over the chips, by estimate.
+
+    Attributes:
+        mesh: as a configuration has it.
+        rows: of a step, padded to the batch shards.
+        bytes: of one chip, estimated from shapes.
+        time: of a step of rows of mean length.
+    """
+
+    mesh: str
+    remat: str
+    rows: int
+    bytes: float
+    sent: float
+    time: Roofline
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """The compiler's account of the step for the longest rows, per chip."""
+
+    arguments: int
+    temporaries: int
+    host: int
+    collectives: dict[str, float]
+    largest: list[str]
+
+    @property
+    def bytes(self) -> int:
+        """State, batch and temporaries; what is donated is not counted twice."""
+        return self.arguments + self.temporaries
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingPlan:
+    """What one fine-tuning comes to.
+
+    Attributes:
+        flops: of the model in one step of rows of mean length; without remat and padding.
+        mfu: model FLOPs over the step's time at the chips' peaks.
+        seconds: of one fine-tuning's steps; `hours`: chip-hours of all of them.
+        why: why this mesh and policy.
+    """
+
+    part: str
+    label: str
+    count: int
+    steps: int
+    rows: str
+    longest: int
+    chosen: Candidate
+    compiled: Compiled | None
+    flops: float
+    mfu: float
+    seconds: float
+    hours: float
+    why: str
+
+
+def plan_training(
+    training: Training, model: ModelConfig, topology: Topology, devices, configured: str
+) -> TrainingPlan:
+    """The plan of a fine-tuning on a topology.
+
+    Args:
+        devices: to compile for; None: estimates only.
+        configured: the run's mesh, which must fit the devices.
+
+    Raises:
+        ConfigError: the configured mesh does not fill the devices, or `offload` on a CPU.
+    """
+    sharding.parse_mesh(configured, topology.count, "config.run.mesh")
+    ranked = candidates(training, model, topology)
+    chosen, compiled, tried = ranked[0], None, []
+    if devices is not None:
+        for chosen in ranked[:COMPILED]:
+            compiled = compile_candidate(chosen, training, model, devices)
+            if compiled.bytes <= SHARE * topology.chip.memory:
+                break
+            tried.append(f"{chosen.mesh} with remat {chosen.remat} takes {_gb(compiled.bytes)}")
+    flops = _flops(training, model, training.recipe.batch_size)
+    time = chosen.time
+    if compiled is not None:
+        time = _time(training, model, topology, chosen, sum(compiled.collectives.values()))
+    seconds = time.seconds * training.steps
+    return TrainingPlan(
+        training.part,
+        training.label,
+        training.count,
+        training.steps,
+        training.rows.source,
+        _shape(training)[0],
+        dataclasses.replace(chosen, time=time),
+        compiled,
+        flops,
+        flops / (time.seconds * topology.count * topology.chip.flops),
+        seconds,
+        seconds * training.count * topology.count / 3600,
+        _why(training, ranked, chosen, topology, tried),
+    )
+
+
+def candidates(training: Training, model: ModelConfig, topology: Topology) -> list[Candidate]:
+    """All ways to split the step that fit by estimate, the fastest first (of equals, the one with
+    fewer tensor shards, then less remat); the smallest, where none fits.
+    """
+    every = []
+    for tensor in _divisors(math.gcd(topology.count, model.num_kv_heads)):
+        for fsdp in _divisors(topology.count // tensor):
+            mesh = {"data": topology.count // tensor // fsdp, "fsdp": fsdp, "tensor": tensor}
+            every += [
+                _candidate(mesh, remat, training, model, topology) for remat in _policies(training)
+            ]
+    limit = memory.SHARE * topology.chip.memory
+    fitting = [one for one in every if one.bytes <= limit]
+    if not fitting:
+        return [min(every, key=lambda one: one.bytes)]
+    best = min(one.time.seconds for one in fitting)
+
+    def order(one):
+        # a hundredth of the time is not worth more tensor shards or remat
+        return round(one.time.seconds / best, 2), _sizes(one.mesh)["tensor"], one.bytes
+
+    return sorted(fitting, key=order)
+
+
+def _policies(training):
+    return memory.ORDER if training.run.remat == Remat.AUTO else (str(training.run.remat),)
+
+
+def _divisors(number):
+    return [size for size in range(1, number + 1) if number % size == 0]
+
+
+def _sizes(mesh: str):
+    return dict.fromkeys(sharding.AXES, 1) | {
+        axis: int(size) for axis, _, size in (part.partition(":") for part in mesh.split(","))
+    }
+
+
+def _name(sizes):
+    return ",".join(f"{axis}:{n}" for axis, n in sizes.items() if n > 1) or "data:1"
+
+
+def _shape(training):
+    """(length, targets) of the largest batch."""
+    longest = fit_size(training.rows.longest, LENGTHS)
+    return longest, min(longest, fit_size(math.ceil(training.rows.targets), TARGETS))
+
+
+def _micro(training):
+    return training.recipe.batch_size // (
+        training.run.micro_batch_size or training.recipe.batch_size
+    )
+
+
+def _candidate(sizes, remat, training, model, topology):
+    multiple = sizes["data"] * sizes["fsdp"] * _micro(training)
+    rows = -(-training.recipe.batch_size // multiple) * multiple
+    sent = _estimated_bytes(sizes, rows, training, model)
+    one = Candidate(_name(sizes), remat, rows, 0.0, sent, Roofline(0, 0, 0))
+    needed = memory.estimate(
+        model,
+        trainable_of(training.recipe),
+        memory.Split(**sizes, micro_batches=_micro(training)),
+        itemsize=jnp.dtype(training.recipe.dtype).itemsize,
+        remat=remat,
+        moment=2 if training.recipe.moment_dtype == "bfloat16" else 4,
+        fused=topology.chip.platform in ("tpu", "gpu"),
+        rows=rows,
+        shape=_shape(training),
+    )
+    return dataclasses.replace(one, bytes=needed, time=_time(training, model, topology, one, sent))
+
+
+def _flops(training, model, rows):
+    """Model FLOPs of a step of `rows` rows of mean length."""
+    row = causal_row(training.rows.mean, training.rows.targets)
+    return training_flops(model, row.times(rows), training.recipe.lora_rank is not None)
+
+
+def _time(training, model, topology, candidate, sent):
+    """Of a step of rows of mean length: padded rows and remat are computed too."""
+    sizes, adapter = _sizes(candidate.mesh), training.recipe.lora_rank is not None
+    flops = _flops(training, model, candidate.rows)
+    flops += AGAIN[candidate.remat] * flops / (2 if adapter else 3)
+    split = sizes["fsdp"] * sizes["tensor"]
+    trained = _trained(training, model)
+    state = STATE_BYTES * trained / split
+    passes = 2 if candidate.remat != "full" else 3  # weights read in 16 bits, forward and backward
+    weights = passes * 2 * model.num_parameters / sizes["tensor"] * _micro(training)
+    return roofline(topology.chip, flops / topology.count, state + weights, sent)
+
+
+def _trained(training, model):
+    if training.recipe.lora_rank is None:
+        return model.num_parameters
+    shapes = trainable_of(training.recipe).abstract(model)
+    return memory.elements(shapes)
+
+
+def _estimated_bytes(sizes, rows, training, model):
+    """Bytes that one chip sends in a step: parameters gathered forward and backward in 16 bits and
+    gradients scattered (fsdp), gradients reduced (data), activations reduced (tensor).
+    """
+    data, fsdp, tensor = (sizes[axis] for axis in sharding.AXES)
+    micro, total = _micro(training), model.num_parameters / tensor
+    trained = _trained(training, model) / tensor
+    gathered = (fsdp - 1) / fsdp * (2 * 2 * total + 2 * trained) * micro
+    reduced = 2 * (data - 1) / data * 2 * trained / fsdp
+    tokens = rows / (data * fsdp) * training.rows.mean
+    activations = 4 * model.num_layers * tokens * model.hidden_size * 2
+    return gathered + reduced + 2 * (tensor - 1) / tensor * activations
+
+
+def compile_candidate(candidate, training, model, devices) -> Compiled:
+    """The compiler's account of a candidate, for rows of the longest length."""
+    mesh = sharding.make_mesh(candidate.mesh, devices) if len(devices) > 1 else None
+    run = dataclasses.replace(training.run, remat=Remat(candidate.remat))
+    step = step_of(training.recipe, run, model, mesh, trainable=trainable_of(training.recipe))
+    program = compile_step(step, candidate.rows, *_shape(training))
+    account, text = program.memory_analysis(), program.as_text()
+    return Compiled(
+        account.argument_size_in_bytes,
+        account.temp_size_in_bytes,
+        account.host_temp_size_in_bytes,
+        collective_bytes(text),
+        largest_arrays(text),
+    )
+
+
+def largest_arrays(text: str, count: int = 3) -> list[str]:
+    """The largest results of a program's operations, `bf16[…] 0.21 GB`; arguments left out."""
+    found = re.findall(
+        r"= (\w+)\[([\d,]+)\]\S* (?!parameter|get-tuple|bitcast|tuple)[\w\-]+\(", text
+    )
+    sizes = {f"{kind}[{shape}]": array_bytes(kind, shape) for kind, shape in set(found)}
+    top = sorted(sizes, key=sizes.get, reverse=True)[:count]
+    return [f"{name} {_gb(sizes[name])}" for name in top]
+
+
+def _why(training, ranked, chosen, topology, tried):
+    limit = _gb(topology.chip.memory)
+    if chosen.bytes > memory.SHARE * topology.chip.memory:
+        return f"nothing fits {limit} a chip; this needs least"
+    parts = [f"{chosen.time.bound} bound, the fastest of {len(ranked)} that fit {limit} a chip"]
+    if chosen.rows > training.recipe.batch_size:
+        parts.append(
+            f"{chosen.rows - training.recipe.batch_size} of {chosen.rows} rows are padding"
+        )
+    return "; ".join(parts + tried)
+
+
+def _gb(size):
+    return f"{size / 1e9:.2f} GB"

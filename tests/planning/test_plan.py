@@ -1,0 +1,168 @@
+"""`amuro plan`: what is added up, what is refused, and what the compiler says."""
+
+import dataclasses
+import importlib.util
+import json
+
+import pytest
+
+from amuro_jax.chips import CHIPS
+from amuro_jax.config import Dtype, Recipe, Remat, ScoreConfig, TrainConfig, TrainRun
+from amuro_jax.errors import ConfigError
+from amuro_jax.models.config import ModelConfig
+from amuro_jax.planning import topology, training
+from amuro_jax.planning.cost import Amount, causal_row, forward_flops, roofline, training_flops
+from amuro_jax.planning.models import model_config
+from amuro_jax.planning.plan import make_plan
+from amuro_jax.planning.render import render
+from amuro_jax.planning.workload import PUBLISHED_HOURS
+from tests.study.conftest import series  # noqa: F401
+
+OLMO, LLAMA = "allenai/OLMo-1B-hf", "meta-llama/Meta-Llama-3-8B"
+TINY = {
+    "model_type": "olmo",
+    "hidden_act": "silu",
+    "vocab_size": 512,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 128,
+    "eos_token_id": 1,
+}
+
+
+def train(checkpoint=OLMO, remat=Remat.AUTO, **fields):
+    recipe = Recipe(task="tulu", **fields)
+    return TrainConfig(checkpoint, "w", recipe=recipe, run=TrainRun(remat=remat))
+
+
+@pytest.fixture
+def study(root):
+    spec = importlib.util.spec_from_file_location("olmo1b", root / "configs/study/olmo1b.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
+
+
+def test_published_models_have_their_published_sizes():
+    assert model_config(OLMO).num_parameters == 1_176_764_416
+    assert model_config(f"{LLAMA}@main").num_parameters == 8_030_261_248
+
+
+def test_flops_of_a_model_by_hand():
+    model = ModelConfig("olmo", 10, 4, 3, 2, 1, 2, 8, 16)
+    attention, mlp = 4 * 2 * 2 * (2 + 1), 3 * 4 * 8
+    products = 2 * 3 * (attention + mlp) * 5
+    forward = products + 4 * 3 * 2 * 2 * 15 + 2 * 4 * 10 * 2
+    assert forward_flops(model, causal_row(5, 2)) == forward
+    assert training_flops(model, causal_row(5, 2)) == 3 * forward
+    assert training_flops(model, causal_row(5, 2), adapter=True) == 2 * forward + 4 * 3 * 4 * 15
+
+
+def test_the_longest_part_is_the_roofline():
+    chip = dataclasses.replace(CHIPS["v5e"], flops=100.0, bandwidth=10.0, links=1.0)
+    time = roofline(chip, 55.0, 16.0, 1.4)
+    assert (time.products, time.memory, time.links) == pytest.approx((1.0, 2.0, 2.0))
+    assert roofline(chip, 550.0, 1.0, 0.0).bound == "products"
+
+
+def test_the_study_beside_the_published_account(study):
+    plan = make_plan(study, "v5p:2x2x2", compile=False)
+    assert set(PUBLISHED_HOURS) <= set(plan.hours)
+    assert plan.total == pytest.approx(
+        sum(one.hours for one in (*plan.trainings, *plan.scores)), rel=1e-6
+    )
+    tulu = next(one for one in plan.trainings if one.label == "tulu")
+    assert tulu.steps == 5 * -(-326154 // 8) and tulu.count == 8
+    assert tulu.hours == pytest.approx(8 * tulu.seconds * 8 / 3600)
+    text = render(plan)
+    for part in ("1067", "not asked to", "55% of peak", "table of published sizes"):
+        assert part in text
+    values = json.loads(plan.to_json())
+    assert values["total_hours"] == pytest.approx(plan.total)
+    assert values["trainings"][0]["chosen"]["mesh"]
+
+
+def test_larger_models_are_split_and_computed_again():
+    """Llama-3-8B's state takes 96 GB, more than four v5e chips have and little for sixteen v6e."""
+    plan = make_plan(train(LLAMA, batch_size=16), "v6e:4x4", compile=False)
+    chosen = plan.trainings[0].chosen
+    sizes = training._sizes(chosen.mesh)
+    assert sizes["fsdp"] * sizes["tensor"] == 16
+    assert chosen.bytes < 0.9 * 32e9
+    small = make_plan(train(LLAMA, batch_size=16), "v5e:2x2", compile=False).trainings[0]
+    assert "nothing fits 16.00 GB a chip" in small.why
+    adapter = make_plan(train(LLAMA, batch_size=16, lora_rank=16), "v6e:4x4", compile=False)
+    assert adapter.trainings[0].chosen.bytes < chosen.bytes
+    assert adapter.trainings[0].flops < plan.trainings[0].flops
+
+
+@pytest.mark.parametrize(
+    "name,what",
+    [
+        ("v5x:4x4", "unknown chip 'v5x'"),
+        ("v5e:4", "no shape of a v5e slice"),
+        ("v5e:4x0", "no shape of a v5e slice"),
+        ("v5p:4x4", "no shape of a v5p slice"),
+        ("h100:2x4", "no shape of a h100 slice"),
+    ],
+)
+def test_unknown_topologies(name, what):
+    with pytest.raises(ConfigError, match=what) as error:
+        topology.parse_topology(name)
+    assert "v5e:4x4" in error.value.hint
+
+
+def test_a_slice_that_libtpu_does_not_know():
+    pytest.importorskip("libtpu")
+    with pytest.raises(ConfigError, match="no such TPU slice"):
+        topology.compiler_of(topology.parse_topology("v5e:3x5"))
+
+
+def test_a_mesh_that_does_not_fill_the_chips():
+    config = train()
+    config = dataclasses.replace(config, run=dataclasses.replace(config.run, mesh="fsdp:5"))
+    with pytest.raises(ConfigError, match="does not fill 16 devices"):
+        make_plan(config, "v5e:4x4", compile=False)
+
+
+def test_what_is_not_known_is_not_guessed(tmp_path):
+    with pytest.raises(ConfigError, match="shape of this model is not known"):
+        make_plan(train("someone/else"), "v5e:4x4", compile=False)
+    unknown = dataclasses.replace(train(), recipe=Recipe(task="gsm8k"))
+    with pytest.raises(ConfigError, match="the size of gsm8k is not known"):
+        make_plan(unknown, "v5e:4x4", compile=False)
+
+
+def test_without_a_compiler_it_says_so():
+    plan = make_plan(train(), "h100:8")
+    assert "GPUs are not compiled" in plan.compiler and plan.trainings[0].compiled is None
+    assert "Nothing is compiled" in render(plan)
+
+
+def test_a_training_run_is_compiled_for_this_machine(tmp_path):
+    """The compiler's state is the model's: parameters and two moments in fp32."""
+    (tmp_path / "config.json").write_text(json.dumps(TINY))
+    plan = make_plan(train(str(tmp_path), dtype=Dtype.FLOAT32, max_length=64), "cpu:1")
+    (one,) = plan.trainings
+    assert one.compiled.arguments == pytest.approx(12 * plan.parameters, rel=0.2)
+    assert one.chosen.mesh == "data:1" and one.longest == 64
+    assert not one.compiled.collectives and len(one.compiled.largest) == 3
+    assert 0 < one.mfu <= 0.55
+
+
+def test_scores_of_rows_at_hand(series):  # noqa: F811
+    """They are read with the checkpoint's tokenizer; shots that they share are read once."""
+    folder = str(series.checkpoints / "step1-tokens1K")
+    tasks = ("lab_nli", "lab_summary")
+    config = ScoreConfig(folder, "w", str(series.data), tasks, shots=(1,))
+    plan = make_plan(config, "v5e:4x4", compile=False)
+    ranked, generated = plan.scores
+    assert "rows" in ranked.rows and "table" not in ranked.rows
+    assert generated.time.memory > ranked.time.memory  # every new token reads the weights
+    assert plan.scorer.mesh == "data:16" and ranked.flops > 0
+
+
+def test_amounts_add_up():
+    assert Amount(1, 2, 3).times(2) + Amount(1, 1, 1) == Amount(3, 5, 7)
