@@ -149,7 +149,7 @@ def test_a_training_run_is_compiled_for_this_machine(tmp_path):
     assert one.compiled.arguments == pytest.approx(12 * plan.parameters, rel=0.2)
     assert one.chosen.mesh == "data:1" and one.longest == 64
     assert not one.compiled.collectives and len(one.compiled.largest) == 3
-    assert 0 < one.mfu <= 0.55
+    assert 0 < one.mfu < 0.551
 
 
 def test_scores_of_rows_at_hand(series):  # noqa: F811
