@@ -4,10 +4,10 @@
   amuro plan --config=configs/train/olmo1b.py:paws --config.checkpoint=allenai/OLMo-1B-hf \\
     --topology=v5e:4x4 --json
 
-The configuration is that of `amuro train`, `amuro score` or `amuro study`. For TPUs the programs are
-compiled here, without a TPU (needs libtpu); else, and with --nocompile, bytes are estimates from
-shapes. Sizes of sets come from --config.data_root and --tokenizer where both are there, else from a
-table of published sizes. See docs/plan.md.
+The configuration is that of `amuro train`, `amuro score` or `amuro study`. For TPUs the programs
+are compiled here, without a TPU (needs libtpu); else, and with --nocompile, bytes are estimates
+from shapes. Sizes of sets come from --config.data_root and --tokenizer where both are there, else
+from a table of published sizes. See docs/plan.md.
 """
 
 from absl import flags

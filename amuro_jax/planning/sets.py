@@ -1,4 +1,4 @@
-"""How much there is to read in a data set: measured from rows at hand, else from a table. No jax."""
+"""How much there is to read in a data set: measured from rows at hand, else from a table."""
 
 import dataclasses
 
@@ -71,9 +71,10 @@ class Published:
     train: tuple[int, float, int, float] | None = None
 
 
-# Rows: sizes of the published splits; of GPT3NLI what the study's standard errors say, p (1 - p) / n.
-# Tokens: default format with OLMo-1B's tokenizer, measured on 200 to 400 real rows of each set. Tulu:
-# the published 1,239,293,363 bytes of 326,154 rows at 4.4 bytes a token, as if nothing were cut.
+# Rows: sizes of the published splits; of GPT3NLI what the study's standard errors say, which are
+# p (1 - p) / n. Tokens: default format with OLMo-1B's tokenizer, measured on 200 to 400 real rows of
+# each set. Tulu: the published 1,239,293,363 bytes of 326,154 rows at 4.4 bytes a token, as if
+# nothing were cut.
 TABLE = {
     "xsum": Published(11334, 288, 362, 0, (204045, 362, 1164, 27)),
     "xlsum": Published(11535, 350, 349, 0),

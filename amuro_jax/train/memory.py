@@ -97,7 +97,7 @@ def estimate(
     rows: int,
     shape: tuple[int, int],
 ) -> int:
-    """State, gradients, what waits for the backward pass, and the largest temporaries of one device.
+    """Bytes of one device: state, gradients, what waits for the backward pass, temporaries.
 
     Args:
         itemsize: bytes of a number in the layers; `moment`: in Adam's first moment.
