@@ -72,8 +72,8 @@ class Published:
 
 
 # Rows: sizes of the published splits; of GPT3NLI what the study's standard errors say, which are
-# p (1 - p) / n. Tokens: default format with OLMo-1B's tokenizer, measured on 200 to 400 real rows of
-# each set. Tulu: the published 1,239,293,363 bytes of 326,154 rows at 4.4 bytes a token, as if
+# p (1 - p) / n. Tokens: default format with OLMo-1B's tokenizer, measured on 200 to 400 real rows
+# of each set. Tulu: the published 1,239,293,363 bytes of 326,154 rows at 4.4 bytes a token, as if
 # nothing were cut.
 TABLE = {
     "xsum": Published(11334, 288, 362, 0, (204045, 362, 1164, 27)),

@@ -1,4 +1,4 @@
-"""Bytes sent, read from programs' text: of a program that XLA compiles here, and of written ones."""
+"""Bytes sent, read from programs' text: one that XLA compiles here, and a written one."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""What a step takes, by shapes, against the compiler's own account; the policy that `auto` picks."""
+"""What a step takes, by shapes, against the compiler's account; the policy that `auto` picks."""
 
 import dataclasses
 
