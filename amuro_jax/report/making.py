@@ -10,7 +10,12 @@ from amuro_jax.records import ScoreRecord, TrainRecord
 
 
 def key_parts(record: ScoreRecord) -> dict[str, str]:
-    """What determines a score besides model, set, format and shots, in words; equal for many."""
+    """What determines a score besides model, set, format and shots, in words; equal for many. Of an
+    imported score only where it comes from is known.
+    """
+    if record.imported:
+        checksum = record.provenance.checkpoint.get("source_sha256") or ""
+        return {"imported from": f"{record.imported}, SHA-256 {checksum[:16]}"}
     scoring, source = record.scoring, record.provenance
     on = [name for name, value in record.switches.items() if value]
     limit = f", at most {scoring.max_new_tokens} new tokens" if record.method == "generate" else ""
@@ -25,7 +30,6 @@ def key_parts(record: ScoreRecord) -> dict[str, str]:
         "data": ", ".join(f"{split} {digest[:16]}" for split, digest in source.data.items()),
         "tokenizer": source.tokenizer[:16],
         "software": f"amuro_jax {source.code}, jax {source.jax}, {source.devices}",
-        "imported from": record.imported,
     }
     return {name: text for name, text in parts.items() if text}
 

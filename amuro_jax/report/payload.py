@@ -47,6 +47,10 @@ def study(
     models += sorted(set(cells["tuned_on"]) - set(models))
     formats = list(dict.fromkeys(cells["format"]))
     tasks = results.tasks()
+    checkpoints, of_model, of_set, of_format = (
+        {name: place for place, name in enumerate(names)}
+        for names in (results.checkpoints, models, tasks, formats)
+    )
     about, made = _Numbered(), _Numbered()
     lines = cells.to_dict("records")
     return {
@@ -57,16 +61,16 @@ def study(
         "formats": formats,
         "cells": {
             "key": [line["key"] for line in lines],
-            "checkpoint": [results.checkpoints.index(line["checkpoint"]) for line in lines],
-            "model": [models.index(line["tuned_on"]) for line in lines],
-            "set": [tasks.index(line["task"]) for line in lines],
-            "format": [formats.index(line["format"]) for line in lines],
+            "checkpoint": [checkpoints[line["checkpoint"]] for line in lines],
+            "model": [of_model[line["tuned_on"]] for line in lines],
+            "set": [of_set[line["task"]] for line in lines],
+            "format": [of_format[line["format"]] for line in lines],
             "shots": [int(line["shots"]) for line in lines],
             "value": [number(line["value"]) for line in lines],
             "low": [number(line["low"]) for line in lines],
             "high": [number(line["high"]) for line in lines],
             "stderr": [number(line["stderr"]) for line in lines],
-            "n": [int(line["n"]) for line in lines],
+            "n": [number(line["n"]) for line in lines],
             "baseline": [number(baseline(line)) for line in lines],
             "flags": [
                 [about.place(_finding(one)) for one in flags.get(line["key"], [])] for line in lines
@@ -84,8 +88,8 @@ def study(
 
 
 def _making(record, config):
-    parts = making.key_parts(record)
-    return {"parts": parts, "flags": making.score_flags(record, config.data_root)}
+    flags = [] if record.imported else making.score_flags(record, config.data_root)
+    return {"parts": making.key_parts(record), "flags": flags}
 
 
 class _Numbered:

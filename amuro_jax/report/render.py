@@ -15,28 +15,43 @@ from amuro_jax.report import page as shown
 from amuro_jax.report import payload, rows
 from amuro_jax.report.prompts import Prompts
 from amuro_jax.results import plan
+from amuro_jax.results.results import Results
 from amuro_jax.results.store import Store
 
 SCRIPTS = ("base", "data", "view", "curves", "scores", "cell", "main")  # in the order of their use
 
 
-def page(store: Store, tables: Tables, figures: dict[str, FigureSpec], csv: dict[str, str]) -> str:
-    """The page: one file, which asks the network for nothing."""
-    found, asked = tables.results, plan.read_plan(store.storage)
-    config = asked.config if asked else StudyConfig()  # imported results have no plan
-    flags = _flags(store, found)
-    scored = {key: store.read(key) for key in found.cells["key"].unique()}
-    trained = store.records("train")
+def page(
+    store: Store,
+    tables: Tables,
+    figures: dict[str, FigureSpec],
+    csv: dict[str, str],
+    *,
+    other: tuple[Store, Results] | None = None,
+    served: bool = False,
+) -> str:
+    """The page: one file, which asks the network for nothing.
+
+    Args:
+        other: a second study, to be shown beside.
+        served: it asks `amuro report --serve` for rows instead of carrying them.
+    """
+    found = tables.results
+    study, flags, scored, trained, config = _read(store, found)
     flagged = shown.flag_table(found, flags)
     script = _script()
-    study = payload.study(found, flags, scored, trained, config)
     packed = [("study", payload.packed(study))]
-    packed += rows.embedded(store, found, scored, Prompts(config.data_root))
+    if other is not None:
+        packed.append(("beside", payload.packed(_read(*other)[0])))
+    if not served:
+        packed += rows.embedded(store, found, scored, Prompts(config.data_root))
     return _template().render(
         css=_text("report.css"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         packed=packed,
+        served=served,
+        beside_name=other[1].name if other else "",
         name=found.name,
         facts=shown.facts(found, flags),
         questions=shown.findings(tables, flagged),
@@ -53,11 +68,31 @@ def page(store: Store, tables: Tables, figures: dict[str, FigureSpec], csv: dict
     )
 
 
-def _flags(store, results):
-    """Findings of the auditor by key, those about checkpoints first."""
+def _read(store, results):
+    """A study for the script, and what it was made of: flags and records by key, the records of its
+    fine-tunings, its configuration.
+    """
+    asked = plan.read_plan(store.storage)
+    config = asked.config if asked else StudyConfig()  # imported results have no plan
+    scored = {key: store.read(key) for key in results.cells["key"].unique()}
+    flags, trained = _flags(store, results, scored), store.records("train")
+    return (
+        payload.study(results, flags, scored, trained, config),
+        flags,
+        scored,
+        trained,
+        config,
+    )
+
+
+def _flags(store, results, scored):
+    """Findings of the auditor by key, those about checkpoints first; it needs rows, which imported
+    scores do not have.
+    """
     flags = shown.duplicate_flags(results)
-    for key in results.cells["key"].unique():
-        flags[key] = [*flags.get(key, []), *audit.audit_cell(store, key)]
+    for key, record in scored.items():
+        if not record.imported:
+            flags[key] = [*flags.get(key, []), *audit.audit_cell(store, key)]
     return flags
 
 

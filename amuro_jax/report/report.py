@@ -21,25 +21,50 @@ from amuro_jax.storage import Storage
 DICTIONARY = "dictionary"  # name of the table that says what the others' columns mean
 
 
-def write_report(workdir) -> str:
+def write_report(workdir, beside="") -> str:
     """Writes `<workdir>/report/` from the finished cells and returns the path of the page.
+
+    Args:
+        beside: work folder of a second study, whose scores the page shows beside this one's.
 
     Raises:
         AmuroError: no study there, or no finished cell.
     """
     found, storage = results.load(workdir, check_rows=True), Storage.open(workdir)
     tables, folder = tables_of(found), storage.child("report")
-    csv = {name: tables.across(name).to_csv(index=False) for name in tables}
-    csv[DICTIONARY] = dictionary(tables).to_csv(index=False)
+    csv, figures = as_csv(tables), draw(tables)
     for name, text in csv.items():
         folder.replace(f"tables/{name}.csv", text)
-    figures = draw(tables)
     with tempfile.TemporaryDirectory() as drawn:
         for name, spec in figures.items():
             plots.save(spec, name, Path(drawn))
         folder.upload(drawn, "figures")
-    folder.replace("index.html", render.page(Store(storage), tables, figures, csv))
+    text = render.page(Store(storage), tables, figures, csv, other=second(beside))
+    folder.replace("index.html", text)
     return folder.where("index.html")
+
+
+def served_page(workdir, beside="") -> str:
+    """The page for `amuro report --serve`, which asks for rows instead of carrying them.
+
+    Raises:
+        AmuroError: no study there, or no finished cell.
+    """
+    tables = tables_of(results.load(workdir, check_rows=True))
+    store = Store.open(workdir)
+    figures, csv = draw(tables), as_csv(tables)
+    return render.page(store, tables, figures, csv, other=second(beside), served=True)
+
+
+def second(workdir) -> tuple[Store, results.Results] | None:
+    """The study to show beside another one, from its work folder; None without a folder."""
+    return (Store.open(workdir), results.load(workdir)) if workdir else None
+
+
+def as_csv(tables: Tables) -> dict[str, str]:
+    """Every table by name, and the data dictionary, as CSV."""
+    csv = {name: tables.across(name).to_csv(index=False) for name in tables}
+    return csv | {DICTIONARY: dictionary(tables).to_csv(index=False)}
 
 
 def draw(tables: Tables) -> dict[str, FigureSpec]:

@@ -77,7 +77,8 @@ def embedded(
     found, characters, rows = [], MOST_CHARACTERS, MOST_ROWS
     for place, task in enumerate(results.tasks()):
         cells = results.cells[results.cells["task"] == task].drop_duplicates("key")
-        if cells["n"].sum() > rows:
+        cells = cells[[not scored[key].imported for key in cells["key"]]]
+        if cells.empty or cells["n"].sum() > rows:
             continue
         text = packed(_of_set(store, cells["key"], scored, prompts))
         if len(text) <= characters:

@@ -12,13 +12,15 @@ function make(tag, attributes = {}, ...children) {
     else if (value === true) element.setAttribute(key, "");
     else if (value !== false && value !== null && value !== undefined) element.setAttribute(key, value);
   }
-  element.append(...children.flat(Infinity).filter((one) => one !== null && one !== undefined));
+  element.append(...children.flat(Infinity).filter((one) => one !== null && one !== undefined && one !== false));
   return element;
 }
 
 const minus = (text) => String(text).replace("-", "−");
 const fixed = (value, digits = 3) => (value === null || value === undefined ? "–" : minus(value.toFixed(digits)));
 const signed = (value) => (value > 0 ? "+" : "") + fixed(value);
+
+const rowsIn = (cell) => (cell.n === null ? "number of rows unknown" : `${cell.n} rows`);
 
 function short(value) {
   for (const [size, letter] of [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]]) {

@@ -58,7 +58,7 @@ function numbers(line, cell) {
   const published = line.study.published?.[cell.key];
   const flags = cell.flags.map((flag) => line.study.flags[flag]);
   return make("div", {},
-    make("p", { class: "figure" }, make("b", {}, fixed(cell.value)), ` ${line.about.metric}${interval}, ${cell.n} rows, baseline ${fixed(cell.baseline)}`),
+    make("p", { class: "figure" }, make("b", {}, fixed(cell.value)), ` ${line.about.metric}${interval}, ${rowsIn(cell)}, baseline ${fixed(cell.baseline)}`),
     published ? make("p", {}, `Published: ${fixed(published.value)}, ${signed(cell.value - published.value)} here (${published.source})`) : null,
     flags.length ? make("ul", { class: "flags" }, flags.map((flag) => make("li", {}, make("span", { class: `tag ${flag.severity}` }, flag.severity), `${flag.code.replaceAll("_", " ")}: ${flag.what}. ${flag.effect}.`))) : null);
 }
@@ -199,17 +199,20 @@ function elsewhere(line, row) {
 
 function making(line, cell) {
   const study = line.study, made = study.made[cell.made], checkpoint = study.checkpoints[study.cells.checkpoint[cell.i]].name;
-  const source = `${study.suite}@${checkpoint}`, root = made.flags.find((flag) => flag.startsWith("--config.data_root"));
+  const source = `${study.suite}@${checkpoint}`, computed = made.flags.length > 0, root = made.flags.find((flag) => flag.startsWith("--config.data_root"));
   const commands = [];
   if (line.model) {
     commands.push(["amuro train", `--config.checkpoint=${source}`, ...(study.trained[line.tuned] ?? []), root, "--config.workdir=work/again/train"]);
   }
   commands.push(["amuro score", `--config.checkpoint=${line.model ? "work/again/train/model" : source}`, ...made.flags, "--config.workdir=work/again/score"]);
-  const parts = { model: `${checkpoint}${line.tuned ? ` fine-tuned on ${line.tuned}` : ""}, identity ${cell.weights}`, ...made.parts, computed: `${cell.created}, ${cell.seconds} s`, key: cell.key };
+  const model = `${checkpoint}${line.tuned ? ` fine-tuned on ${line.tuned}` : ""}`;
+  const parts = computed
+    ? { model: `${model}, identity ${cell.weights}`, ...made.parts, computed: `${cell.created}, ${cell.seconds} s`, key: cell.key }
+    : { model, ...made.parts, key: cell.key };
   return make("section", { class: "made" }, make("h3", {}, "How was this number made"),
     make("dl", {}, Object.entries(parts).flatMap(([name, words]) => [make("dt", {}, name), make("dd", {}, words)])),
-    make("p", { class: "note" }, "To compute it again:"),
-    make("pre", { class: "command", tabindex: 0 }, commands.map((parts) => parts.map(shell).join(" \\\n  ")).join("\n")));
+    computed && make("p", { class: "note" }, "To compute it again:"),
+    computed && make("pre", { class: "command", tabindex: 0 }, commands.map((parts) => parts.map(shell).join(" \\\n  ")).join("\n")));
 }
 
 function shell(word) {

@@ -197,7 +197,7 @@ function point(found, svg) {
   note.replaceChildren(
     make("b", {}, `${line.set}, ${line.label}`),
     make("span", {}, `${study.checkpoints[place].name} · ${line.format}, ${line.shots} shots${study.place ? ` · ${study.name}` : ""}`),
-    make("span", { class: "value" }, `${fixed(cell.value)}${cell.low === null ? "" : ` (${fixed(cell.low)} to ${fixed(cell.high)})`} ${line.about.metric}, ${cell.n} rows`),
+    make("span", { class: "value" }, `${fixed(cell.value)}${cell.low === null ? "" : ` (${fixed(cell.low)} to ${fixed(cell.high)})`} ${line.about.metric}, ${rowsIn(cell)}`),
     ...flags.slice(0, 3).map((flag) => make("span", { class: "flag" }, `⚑ ${flag.code.replaceAll("_", " ")}: ${flag.what}`)),
   );
   const box = svg.getBoundingClientRect(), scale = box.width / WIDE;
