@@ -166,13 +166,21 @@ class Track:
     axis: Axis
 
 
+def checkpoint_values(results: Results, column: str) -> dict:
+    """`step` or `tokens` of each checkpoint, in the order of training; None where it is unknown."""
+    plan = pd.concat([results.cells, results.missing])
+    known = plan.drop_duplicates("checkpoint").set_index("checkpoint")[column]
+    return {
+        name: None if pd.isna(known[name]) else float(known[name]) for name in results.checkpoints
+    }
+
+
 def track(results: Results) -> Track:
     """Steps on a log scale where they are spread over it, else evenly spaced in the order of
     training.
     """
-    plan = pd.concat([results.cells, results.missing])
-    steps = {name: plan[plan["checkpoint"] == name]["step"].iloc[0] for name in results.checkpoints}
-    known = [float(step) for step in steps.values() if step is not None and not pd.isna(step)]
+    steps = checkpoint_values(results, "step")
+    known = [step for step in steps.values() if step is not None]
     gaps = np.diff(np.log10(np.maximum(known, 1e-9)))
     # Evenly spread over the log axis: no gap is under a quarter of the mean one, so that no two
     # checkpoints lie on one spot.
@@ -185,8 +193,8 @@ def track(results: Results) -> Track:
         name: math.log10(step) if on_log else float(place)
         for place, (name, step) in enumerate(steps.items())
     }
-    labels = {name: name if pd.isna(step) else short_number(step) for name, step in steps.items()}
-    ticks = tuple((at[name], labels[name]) for name in _thinned(list(at)))
+    labels = {name: name if step is None else short_number(step) for name, step in steps.items()}
+    ticks = tuple((at[name], labels[name]) for name in thinned(list(at)))
     title = f"pre-training step ({'log scale' if on_log else 'evenly spaced'})"
     margin = 0.05 * (max(at.values()) - min(at.values()) or 1)
     return Track(at, Axis(title, min(at.values()) - margin, max(at.values()) + margin, ticks))
@@ -195,7 +203,8 @@ def track(results: Results) -> Track:
 MOST_TICKS = 5  # labels that fit under a panel of 300 px
 
 
-def _thinned(names):
+def thinned(names: list) -> list:
+    """At most MOST_TICKS of the names, evenly chosen."""
     if len(names) <= MOST_TICKS:
         return names
     kept = {round(place) for place in np.linspace(0, len(names) - 1, MOST_TICKS - 1)}

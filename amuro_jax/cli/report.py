@@ -1,33 +1,56 @@
 """Makes the report of a study from its finished cells: page, figures, tables. Nothing is computed
 on a model.
 
-  amuro report --workdir=work/study
+  amuro report work/study
+  amuro report work/study --beside=work/other      two studies in one page
+  amuro report work/study --serve                  the page on localhost, with every row of the
+                                                   study behind it, until Ctrl-C
 
-Writes <workdir>/report/index.html (one self-contained page), figures/*.png and *.svg, tables/*.csv.
+Writes <workdir>/report/index.html (one self-contained page), figures/*.png and *.svg, tables/*.csv
+and *.parquet; with --serve nothing.
 """
 
 from absl import flags
 
 DESCRIPTION = "make the report of a study again from its finished cells"
+FIRST = "workdir"
 
 
 def define_flags() -> None:
-    """Declares --workdir."""
+    """Declares --workdir, --beside, --serve and --port."""
     flags.DEFINE_string("workdir", "", "Folder of the study.")
+    flags.DEFINE_string("beside", "", "Folder of a second study, to be shown beside it.")
+    flags.DEFINE_bool("serve", False, "Show the page on localhost instead of writing it.")
+    flags.DEFINE_integer("port", 0, "Of --serve; 0: any that is free.", 0, 65535)
 
 
 def main() -> None:
-    """Writes the report and prints its table and path."""
+    """Writes the report and prints its table and path, or serves the page."""
     from amuro_jax.config import require
-    from amuro_jax.report import report
 
-    workdir = flags.FLAGS.workdir
+    given = flags.FLAGS
     require(
-        bool(workdir),
+        bool(given.workdir),
         "no folder",
         where="--workdir",
         hint="the study's --config.workdir",
     )
-    page = report.write_report(workdir)
-    print(report.summary(workdir))
+    if given.serve:
+        _serve(given.workdir, given.beside, given.port)
+        return
+    from amuro_jax.report import report
+
+    page = report.write_report(given.workdir, given.beside)
+    print(report.summary(given.workdir))
     print(f"report: {page}")
+
+
+def _serve(workdir, beside, port):
+    from amuro_jax.report.serve import Server
+
+    with Server(workdir, beside, port) as server:
+        print(f"report: {server.url} (Ctrl-C ends it)", flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print()

@@ -1,5 +1,6 @@
 """Figures drawn by matplotlib: PNG on white and SVG files. No jax."""
 
+import io
 import math
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.patches import Rectangle  # noqa: E402
 from matplotlib.ticker import MaxNLocator  # noqa: E402
 
+from amuro_jax import files  # noqa: E402
 from amuro_jax.analyses.figures import (  # noqa: E402
     PALETTE,
     FigureSpec,
@@ -61,15 +63,40 @@ STYLE = {
     "xtick.labelsize": 8.5,
     "ytick.labelsize": 8.5,
 }
+# `paper`: type of the size of print, for one column of 3.3 inches; line art that survives a copier.
+STYLES = {
+    "web": STYLE,
+    "paper": STYLE
+    | {
+        "font.family": "serif",
+        "font.serif": ["DejaVu Serif"],
+        "font.size": 7,
+        "axes.titlesize": 7.5,
+        "axes.labelsize": 7,
+        "xtick.labelsize": 6.5,
+        "ytick.labelsize": 6.5,
+        "lines.linewidth": 1.1,
+        "lines.markersize": 3,
+        "pdf.fonttype": 42,  # fonts as outlines that publishers accept
+    },
+}
+SCALE = {"web": 1.0, "paper": 0.66}  # of a panel's size
+ENDINGS = ("svg", "pdf", "png")
+MOST_DIRECT = 4  # series of a panel that are labelled at their right end instead of in a legend
 
 
-def figure(spec: FigureSpec):
-    """The figure as matplotlib's. Close it (`matplotlib.pyplot.close`) when done."""
-    with plt.rc_context(STYLE):
+def figure(spec: FigureSpec, style: str = "web"):
+    """The figure as matplotlib's. Close it (`matplotlib.pyplot.close`) when done.
+
+    Series are labelled at their right end where a panel has few of them, else in a legend.
+    """
+    with plt.rc_context(STYLES[style]):
         columns = min(spec.columns, len(spec.panels))
         rows = -(-len(spec.panels) // columns)
-        wide, high = _size(spec.panels[0], len(spec.panels))
-        size = (wide * columns, high * rows + 0.4 * bool(spec.legend))
+        wide, high = (SCALE[style] * size for size in _size(spec.panels[0], len(spec.panels)))
+        direct = style == "paper" and all(map(_is_direct, spec.panels))
+        legend = () if direct else spec.legend
+        size = (wide * columns, high * rows + 0.4 * bool(legend))
         drawing, axes = plt.subplots(
             rows, columns, figsize=size, squeeze=False, layout="constrained"
         )
@@ -78,8 +105,10 @@ def figure(spec: FigureSpec):
         for axis, panel in zip(axes.flat, spec.panels, strict=False):
             _PANELS[type(panel)](axis, panel)
             axis.set_title(panel.title)
-        if spec.legend:
-            _draw_legend(drawing, spec.legend, 2 * columns)
+            if direct:
+                _label_series(axis, panel)
+        if legend:
+            _draw_legend(drawing, legend, 2 * columns)
     return drawing
 
 
@@ -87,11 +116,50 @@ def save(spec: FigureSpec, name: str, folder) -> None:
     """Writes `<folder>/<name>.png` and `.svg`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with plt.rc_context(STYLE | {"svg.hashsalt": name}):
-        drawing = figure(spec)
-        drawing.savefig(folder / f"{name}.png", dpi=160, facecolor="white")
-        drawing.savefig(folder / f"{name}.svg", metadata={"Date": None})
-        plt.close(drawing)
+    drawing = figure(spec)
+    for ending in ("png", "svg"):
+        _write(drawing, folder / f"{name}.{ending}", "web")
+    plt.close(drawing)
+
+
+def write(spec: FigureSpec, path, style: str = "web") -> None:
+    """Writes the figure to one file; its ending, one of ENDINGS, says how."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawing = figure(spec, style)
+    _write(drawing, path, style)
+    plt.close(drawing)
+
+
+def _write(drawing, path, style):
+    """The same figure gives the same bytes: no dates, no random ids."""
+    kind, buffer = path.suffix[1:], io.BytesIO()
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    with plt.rc_context(STYLES[style] | {"svg.hashsalt": path.stem}):
+        drawing.savefig(buffer, format=kind, dpi=160, facecolor="white", metadata=undated)
+    files.write_bytes(path, buffer.getvalue())
+
+
+def _is_direct(panel):
+    return isinstance(panel, LinePanel) and 0 < len(panel.series) <= MOST_DIRECT
+
+
+def _label_series(axis, panel):
+    """Names of the series behind their last points, moved apart where they would touch."""
+    low, high = axis.get_ylim()
+    apart = 0.085 * (high - low)
+    ends = sorted((line.y[-1], line) for line in panel.series if line.y)
+    place = -math.inf
+    for y, line in ends:
+        place = max(y, place + apart)
+        axis.annotate(
+            line.label,
+            (1.02, place),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            color=PALETTE[line.color][0],
+            annotation_clip=False,
+        )
 
 
 def _size(panel, count):

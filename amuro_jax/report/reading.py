@@ -3,13 +3,17 @@
 import dataclasses
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 
+from amuro_jax.analyses import axes
 from amuro_jax.analyses.analysis import Sentence, Tables
 from amuro_jax.analyses.figures import FigureSpec
 from amuro_jax.analyses.registry import tables_of
 from amuro_jax.errors import AmuroError
-from amuro_jax.results import results
+from amuro_jax.results import conditions, results
+from amuro_jax.results.results import Results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,27 +49,74 @@ class StudyResults:
             ):
                 yield name, sentence
 
-    def figure(self, name: str) -> FigureSpec:
+    def figures(self) -> dict[str, str]:
+        """The analyses that have something to draw, and their titles."""
+        drawn = {name: one for name, one in self.tables.analyses.items() if one.figure}
+        specs = {name: one.figure(self.results, self.tables) for name, one in drawn.items()}
+        return {name: drawn[name].title for name, spec in specs.items() if spec and spec.panels}
+
+    def figure(self, name: str, *, where: str = "", axis: str = "steps") -> FigureSpec:
         """The figure of an analysis as data.
 
+        Args:
+            where: condition on scores (`amuro results`); the analysis is made of those that fit.
+            axis: of figures over checkpoints, one of `analyses.axes.AXES`.
+
         Raises:
-            AmuroError: there is no such analysis, or it has nothing to draw.
+            AmuroError: there is no such analysis or axis, or there is nothing to draw.
+            ConfigError: not a condition.
         """
         self._known(name)
-        make = self.tables.analyses[name].figure
-        spec = make(self.results, self.tables) if make else None
+        found = restricted(self.results, where) if where else self.results
+        tables = tables_of(found) if where else self.tables
+        make = tables.analyses[name].figure
+        spec = make(found, tables) if make else None
         if spec is None or not spec.panels:
-            raise AmuroError("has nothing to draw", where=f"analysis {name}")
-        return spec
+            hint = "with a figure: " + ", ".join(self.figures())
+            raise AmuroError("has nothing to draw", where=f"analysis {name}", hint=hint)
+        return spec if axis == "steps" else axes.on_track(spec, axes.track_on(found, axis))
 
-    def plot(self, name: str):
-        """The figure of an analysis, drawn by matplotlib."""
+    def plot(self, name: str, *, style: str = "web", where: str = "", axis: str = "steps"):
+        """The figure of an analysis, drawn by matplotlib: `web` or, smaller, `paper`."""
         from amuro_jax.report import plots
 
-        return plots.figure(self.figure(name))
+        return plots.figure(self.figure(name, where=where, axis=axis), style)
 
     def _known(self, name):
         self.tables[name]  # an unknown name is refused there, with those that are known
+
+
+def restricted(results: Results, where: str) -> Results:
+    """The results whose scores fit a condition, missing ones too as far as it can be told of them;
+    a set's main view is the first that is left.
+
+    Raises:
+        AmuroError: no score fits.
+        ConfigError: not a condition.
+    """
+    both = pd.concat([results.cells, results.missing], ignore_index=True)
+    plain = both.drop(columns=["of", "why"], errors="ignore").assign(line=both.index)
+    fitting = conditions.select(pa.Table.from_pandas(plain, preserve_index=False), where)
+    lines, done = np.array(fitting["line"].to_pylist(), int), len(results.cells)
+    cells = results.cells.iloc[lines[lines < done]]
+    missing = results.missing.iloc[lines[lines >= done] - done]
+    if cells.empty:
+        raise AmuroError("no score fits", where=f"--where={where}")
+    left = pd.concat([cells, missing])
+    views = left.drop_duplicates(["task", "format", "shots"])
+    main = {}
+    for task, usual in results.main.items():
+        own = list(views[views["task"] == task][["format", "shots"]].itertuples(index=False))
+        if own:
+            main[task] = usual if usual in own else tuple(own[0])
+    names = set(left["checkpoint"])
+    return dataclasses.replace(
+        results,
+        checkpoints=[name for name in results.checkpoints if name in names],
+        cells=cells.reset_index(drop=True),
+        missing=missing.reset_index(drop=True),
+        main=main,
+    )
 
 
 def load_results(workdir, resamples: int = 3000) -> StudyResults:
