@@ -25,6 +25,7 @@ VERBS = {
     "study": "study",
     "status": "status",
     "report": "report",
+    "plot": "plot",
     "results": "results",
     "import": "import_results",
     "export-results": "export_results",

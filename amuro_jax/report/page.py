@@ -168,11 +168,12 @@ def figure_data(spec: FigureSpec) -> list[list[str]]:
             ]
         else:
             for line in panel.series:
+                names = line.names or [short_number(x) for x in line.x]
                 lows = line.low or [math.nan] * len(line.y)
                 highs = line.high or [math.nan] * len(line.y)
                 lines += [
                     [panel.title, line.label, name, *_value(*values)]
-                    for name, *values in zip(line.names, line.y, lows, highs, strict=True)
+                    for name, *values in zip(names, line.y, lows, highs, strict=True)
                 ]
     return lines
 

@@ -105,8 +105,8 @@ def figure(spec: FigureSpec, style: str = "web"):
         for axis, panel in zip(axes.flat, spec.panels, strict=False):
             _PANELS[type(panel)](axis, panel)
             axis.set_title(panel.title)
-            if direct:
-                _label_series(axis, panel)
+            if isinstance(panel, LinePanel):
+                _label_lines(axis, panel, direct)
         if legend:
             _draw_legend(drawing, legend, 2 * columns)
     return drawing
@@ -144,20 +144,25 @@ def _is_direct(panel):
     return isinstance(panel, LinePanel) and 0 < len(panel.series) <= MOST_DIRECT
 
 
-def _label_series(axis, panel):
-    """Names of the series behind their last points, moved apart where they would touch."""
+def _label_lines(axis, panel, direct):
+    """Names at the right end of levels, and with `direct` of the series, moved apart where they
+    would touch.
+    """
     low, high = axis.get_ylim()
-    apart = 0.085 * (high - low)
-    ends = sorted((line.y[-1], line) for line in panel.series if line.y)
-    place = -math.inf
-    for y, line in ends:
+    apart, place = 0.085 * (high - low), -math.inf
+    ends = [(level.value, level.label, INK) for level in panel.levels if level.label]
+    if direct:
+        ends += [
+            (line.y[-1], line.label, PALETTE[line.color][0]) for line in panel.series if line.y
+        ]
+    for y, label, color in sorted(ends):
         place = max(y, place + apart)
         axis.annotate(
-            line.label,
+            label,
             (1.02, place),
             xycoords=("axes fraction", "data"),
             va="center",
-            color=PALETTE[line.color][0],
+            color=color,
             annotation_clip=False,
         )
 
@@ -189,14 +194,6 @@ def _draw_legend(drawing, entries, most):
 def _lines(axis, panel):
     for level in panel.levels:
         axis.axhline(level.value, color=INK, linewidth=0.9, linestyle=DASHES, alpha=0.6)
-        if level.label:
-            axis.annotate(
-                level.label,
-                (1.01, level.value),
-                xycoords=("axes fraction", "data"),
-                va="center",
-                fontsize=7.5,
-            )
     for line in panel.series:
         color = PALETTE[line.color][0]
         if line.low:

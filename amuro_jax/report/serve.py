@@ -1,4 +1,5 @@
-"""`amuro report --serve`: the page on localhost, for studies whose rows are too many to travel in it.
+"""`amuro report --serve`: the page on localhost, for studies whose rows are too many to travel in
+it.
 
 Only this machine is answered, and only requests that name it: a page elsewhere cannot make the
 browser read rows through another name for this address (DNS rebinding). No jax.

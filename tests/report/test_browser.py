@@ -7,11 +7,13 @@ import gzip
 import json
 import re
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
 from amuro_jax.report import report
+from amuro_jax.report.serve import Server
 from amuro_jax.results import plan
 from amuro_jax.results.store import Store
 from tests.study import synthetic
@@ -227,6 +229,43 @@ def test_what_is_shown_is_downloaded(visit):
         tab.click("#svg")
     drawn = Path(waiting.value.path()).read_text()
     assert drawn.startswith("<svg") and "lab_nli" in drawn and "var(--" not in drawn
+
+
+def test_rows_are_asked_of_the_server(browser, page):
+    folder = page[0].parents[1]
+    with Server(folder) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        tab = browser.new_page()
+        tab.set_default_timeout(8_000)
+        asked, said = [], []
+        tab.on("request", lambda request: asked.append(request.url.removeprefix(server.url)))
+        tab.on("console", lambda message: said.append(message.text))
+        tab.goto(server.url)
+        tab.wait_for_selector("body[data-ready=yes]")
+        assert asked == [""]
+        tab.locator("#score-rows td button").first.click()
+        tab.locator("#rows .row").first.wait_for()
+        assert tab.locator("#rows .row").count() == 20 and not said
+        assert all(one.startswith("rows/") for one in asked[1:])
+        tab.close()
+        server.shutdown()
+
+
+def test_two_studies_are_side_by_side(visit, page, tmp_path):
+    other = tmp_path / "other"
+    synthetic.make_store(other, rows=15, steps=(16, 160), name="the other", formats=("default",))
+    shutil.copytree(page[0].parents[1], tmp_path / "first")
+    path = Path(report.write_report(tmp_path / "first", other))
+    tab = visit("#sets=lab_nli", path=path)
+    rows = tab.locator("#score-rows tr").all_inner_texts()
+    assert len(rows) == 4 and sum("the other" in row for row in rows) == 2
+    assert "missing" in rows[1] and "missing" not in rows[0]  # it has no step1600
+    names = tab.evaluate(
+        "document.querySelector('.panel svg').points.map(one => one.line.study.name)"
+    )
+    assert names.count("made up") == 6 and names.count("the other") == 4
+    tab.locator("#score-rows tr").nth(1).locator("td button").first.click()
+    assert "in its own report" in tab.locator("#rows").inner_text()
 
 
 def test_no_other_script_runs(visit, page, tmp_path):

@@ -175,6 +175,16 @@ def test_the_data_of_a_figure_is_what_it_shows():
     ]
 
 
+def test_the_data_of_a_curve_over_other_things_is_by_its_place():
+    axis = figures.Axis("step", 0, 2)
+    line = figures.Series("fit", "base", (0.5, 1500), (0.1, 0.3))
+    panel = figures.LinePanel("p", axis, axis, (line,))
+    assert page.figure_data(figures.FigureSpec((panel,))) == [
+        ["p", "fit", "0.5", "0.100", "–"],
+        ["p", "fit", "1.5k", "0.300", "–"],
+    ]
+
+
 def test_svg_draws_the_points_where_the_axes_say():
     lines, intervals, heat = svg.draw(spec())
     assert "a &lt; b" in lines and "<title>base, s1: 0.100 (0.000 to 0.200)</title>" in lines

@@ -5,18 +5,20 @@ const PAGE = 40; // rows that are listed at once
 const TEXT_MOVED = 0.05; // a change of a text's score that counts as a change
 const open = { line: null, cell: null, rows: null, before: null, base: null, shown: PAGE };
 
-function whereIs(key) {
-  for (const study of studies) {
-    const i = study.byKey.get(key);
-    if (i === undefined) continue;
-    const line = study.lines.find((one) => one.cells.includes(i));
-    return { line, cell: study.at(i), place: line.cells.indexOf(i) };
-  }
-  return null;
+// A score's name in the address: two studies may have scores of one key.
+const nameOfCell = (study, key) => (study.place ? `beside.${key}` : key);
+
+function whereIs(name) {
+  const [key, prefix] = name.split(".").reverse();
+  const study = studies.find((one) => one.place === (prefix === "beside" ? 1 : 0));
+  const i = study?.byKey.get(key);
+  if (i === undefined) return null;
+  const line = study.lines.find((one) => one.cells.includes(i));
+  return { line, cell: study.at(i), place: line.cells.indexOf(i) };
 }
 
-function openCell(key, row = "") {
-  view.change({ cell: key, row: String(row) }, true);
+function openCell(study, key, row = "") {
+  view.change({ cell: nameOfCell(study, key), row: String(row) }, true);
   showCell();
 }
 
@@ -29,7 +31,7 @@ async function showCell() {
   const dialog = document.getElementById("cell"), found = view.cell && whereIs(view.cell);
   if (!found) return dialog.open && dialog.close();
   const { line, cell, place } = found, study = line.study;
-  const key = cell.key;
+  const key = cell.key, name = view.cell;
   Object.assign(open, { line, cell, place, rows: null, shown: PAGE });
   point(null);
   dialog.replaceChildren(titleOf(line, cell, place), numbers(line, cell), neighbours(line, place),
@@ -40,7 +42,7 @@ async function showCell() {
   const base = study.lines.find((one) => one.model === 0 && one.set === line.set && one.format === line.format && one.shots === line.shots);
   const before = line.cells.slice(0, place).filter((i) => i >= 0).at(-1) ?? -1;
   const [rows, earlier, first] = await Promise.all([store.rowsOf(line, key), other(before), other(line.model && base ? base.cells[place] : -1)]);
-  if (view.cell !== key) return; // another one was opened meanwhile
+  if (view.cell !== name) return; // another one was opened meanwhile
   Object.assign(open, { rows, before: earlier, base: first });
   drawRows();
 }
@@ -67,7 +69,7 @@ function numbers(line, cell) {
 function neighbours(line, place) {
   const study = line.study, around = study.lines.filter((one) => one.set === line.set && (one.model === line.model || (one.format === line.format && one.shots === line.shots)));
   const row = (one) => make("tr", {}, make("th", { scope: "row" }, `${one.label}, ${one.format}`, make("small", {}, ` ${one.shots}-shot`)),
-    one.cells.map((i, at) => make("td", {}, i < 0 ? "" : make("button", { type: "button", "aria-current": one === line && at === place ? "true" : null, onclick: () => openCell(study.cells.key[i], view.row) }, fixed(study.cells.value[i])))));
+    one.cells.map((i, at) => make("td", {}, i < 0 ? "" : make("button", { type: "button", "aria-current": one === line && at === place ? "true" : null, onclick: () => openCell(study, study.cells.key[i], view.row) }, fixed(study.cells.value[i])))));
   return make("details", { class: "plain" }, make("summary", {}, "The same set at other checkpoints, in other formats, after other fine-tuning"),
     make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "scores around this one" }, make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "model and format"), study.checkpoints.map((one) => make("th", { scope: "col", title: one.name }, one.step === null ? one.name : short(one.step))))), make("tbody", {}, around.map(row)))));
 }
@@ -189,7 +191,7 @@ function elsewhere(line, row) {
       const rows = i < 0 ? null : await store.rowsOf(one, study.cells.key[i]), at = rows ? rows.row.indexOf(row) : -1;
       return at < 0 ? null : { i, score: rows.score[at], said: rows.prediction?.[at] ?? "" };
     }))));
-    const cell = (found) => make("td", {}, found && make("button", { type: "button", class: found.score >= 0.5 ? "right" : "wrong", title: found.said, onclick: () => openCell(study.cells.key[found.i], row) },
+    const cell = (found) => make("td", {}, found && make("button", { type: "button", class: found.score >= 0.5 ? "right" : "wrong", title: found.said, onclick: () => openCell(study, study.cells.key[found.i], row) },
       line.about.metric === "accuracy" ? (found.score >= 0.5 ? "✓" : "✗") : fixed(found.score, 2)));
     body.replaceChildren(make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "this row elsewhere" }, make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "model and format"), study.checkpoints.map((one) => make("th", { scope: "col", title: one.name }, one.step === null ? one.name : short(one.step))))),
       make("tbody", {}, around.map((one, place) => make("tr", {}, make("th", { scope: "row" }, `${one.label}, ${one.format}`), table[place].map(cell)))))));

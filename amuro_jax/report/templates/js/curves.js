@@ -167,13 +167,13 @@ function listen(svg, points, guideOf, atX, x) {
   };
   svg.addEventListener("pointermove", (event) => point(nearest(event), svg));
   svg.addEventListener("pointerleave", () => point(null));
-  svg.addEventListener("click", (event) => nearest(event) && openCell(nearest(event).cell.key));
+  svg.addEventListener("click", (event) => nearest(event) && openCell(nearest(event).line.study, nearest(event).cell.key));
   let chosen = -1;
   svg.addEventListener("keydown", (event) => {
     const way = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (!points.length || !(way || event.key === "Enter")) return;
     event.preventDefault(); // Enter would go on to the button that the dialog puts into focus
-    if (!way) return points[chosen] && openCell(points[chosen].cell.key);
+    if (!way) return points[chosen] && openCell(points[chosen].line.study, points[chosen].cell.key);
     chosen = (chosen + way + points.length) % points.length;
     point(points[chosen], svg);
   });

@@ -69,7 +69,7 @@ const store = {
   opened: new Map(),
 
   async open(study, set) {
-    const element = study.place === 0 && document.getElementById(`rows-of-${study.sets.findIndex((one) => one.name === set)}`);
+    const element = document.getElementById(`rows-of-${study.sets.findIndex((one) => one.name === set)}`);
     if (!element) return false;
     if (!this.opened.has(set)) this.opened.set(set, unpack(element));
     const found = await this.opened.get(set);
@@ -86,8 +86,9 @@ const store = {
 
   // The rows of one score in columns; null where they are not at hand.
   async rowsOf(line, key) {
+    if (line.study.place) return null; // the rows of the study beside are in its own report
     if (!this.rows.has(key) && !(await this.open(line.study, line.set))) {
-      this.rows.set(key, line.study.place === 0 ? await this.ask(`rows/${key}.json`) : null);
+      this.rows.set(key, await this.ask(`rows/${key}.json`));
     }
     return this.rows.get(key) ?? null;
   },

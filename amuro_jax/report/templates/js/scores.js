@@ -66,7 +66,7 @@ function scoreCell(cell, place, known) {
   if (!cell) return make("td", { "data-at": place }, make("small", {}, "missing"));
   const flags = cell.study.flagsAt(cell.i).filter((flag) => !known.includes(flag));
   const half = cell.low === null ? "" : ` ±${((cell.high - cell.low) / 2).toFixed(3).replace(/^0/, "")}`;
-  const button = make("button", { type: "button", "aria-haspopup": "dialog", "data-key": cell.key, onclick: () => openCell(cell.key) },
+  const button = make("button", { type: "button", "aria-haspopup": "dialog", "data-key": cell.key, onclick: () => openCell(cell.study, cell.key) },
     fixed(cell.value), make("small", {}, half));
   return make("td", { "data-at": place }, button, flags.length ? dot(cell.study, flags) : null);
 }
