@@ -39,6 +39,16 @@ def write_json(path, value) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_text(path) -> str:
+    """The UTF-8 text in `path`.
+
+    Raises:
+        AmuroError: missing file, or not UTF-8.
+    """
+    storage, name = Storage.of_file(path)
+    return storage.read_text(name)
+
+
 def read_json(path):
     """The JSON value in `path`.
 

@@ -10,7 +10,7 @@ import dataclasses
 from amuro_jax import files
 from amuro_jax.config import Recipe, Scoring, to_dict
 from amuro_jax.data import protocols, sources
-from amuro_jax.data.registry import get_task
+from amuro_jax.data.registry import get_task, is_task_file
 
 TRAIN_RULES = 2  # raised when the same recipe would give other parameters
 SCORE_RULES = 2  # raised when the same model would get another number
@@ -74,7 +74,7 @@ def _definition(name: str):
     what it says, whatever the file is called.
     """
     task = get_task(name)
-    return dataclasses.asdict(task) if name.endswith((".yaml", ".yml")) else task.name
+    return dataclasses.asdict(task) if is_task_file(name) else task.name
 
 
 def data_checksums(name: str, scoring: Scoring, data_root: str = "") -> dict[str, str]:

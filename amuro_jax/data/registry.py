@@ -427,6 +427,11 @@ _ALL = [
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 
 
+def is_task_file(name) -> bool:
+    """Whether a task goes by the path of a YAML file."""
+    return str(name).endswith((".yaml", ".yml"))
+
+
 def get_task(name: str) -> Task:
     """The task of a name; the path of a YAML file is the set it describes (`data.task_file`).
 
@@ -434,7 +439,7 @@ def get_task(name: str) -> Task:
         ConfigError: unknown, with the nearest name; a YAML file that is wrong, or that takes the
             name of a set of the registry.
     """
-    if str(name).endswith((".yaml", ".yml")):
+    if is_task_file(name):
         from amuro_jax.data.task_file import read_task
 
         task = read_task(name)

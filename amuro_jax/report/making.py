@@ -34,11 +34,15 @@ def key_parts(record: ScoreRecord) -> dict[str, str]:
     return {name: text for name, text in parts.items() if text}
 
 
-def score_flags(record: ScoreRecord, data_root: str) -> list[str]:
-    """Flags of `amuro score` for a record, but for its checkpoint and workdir."""
+def score_flags(record: ScoreRecord, data_root: str, task: str | None = None) -> list[str]:
+    """Flags of `amuro score` for a record, but for its checkpoint and workdir.
+
+    Args:
+        task: the set's YAML file; None: it goes by its name.
+    """
     formats = [] if record.format == "default" else [f"--config.formats={record.format}"]
     return [
-        f"--config.tasks={record.task}",
+        f"--config.tasks={task or record.task}",
         *formats,
         f"--config.shots={record.shots}",
         *_changed(record.scoring, Scoring(), "--config.scoring"),

@@ -34,6 +34,7 @@ def study(
     scored: Mapping[str, ScoreRecord],
     trained: Iterable[TrainRecord],
     config: StudyConfig,
+    task_files: Mapping[str, str],
 ) -> dict:
     """A study for the script: its checkpoints, sets, models and formats by name, and its scores in
     columns that point into them.
@@ -41,6 +42,7 @@ def study(
     Args:
         flags: findings of the auditor by key.
         scored, trained: records of the scores by key, and of the fine-tunings.
+        task_files: name → YAML file of the study's own sets.
     """
     cells, plan = results.cells, pd.concat([results.cells, results.missing])
     models = ["", *results.fine_tuning_sets()]
@@ -75,7 +77,9 @@ def study(
             "flags": [
                 [about.place(_finding(one)) for one in flags.get(line["key"], [])] for line in lines
             ],
-            "made": [made.place(_making(scored[line["key"]], config)) for line in lines],
+            "made": [
+                made.place(_making(scored[line["key"]], config, task_files)) for line in lines
+            ],
             "weights": [line["weights"] for line in lines],
             "created": [scored[line["key"]].provenance.created for line in lines],
             "seconds": [number(line["seconds"], 1) for line in lines],
@@ -87,8 +91,9 @@ def study(
     }
 
 
-def _making(record, config):
-    flags = [] if record.imported else making.score_flags(record, config.data_root)
+def _making(record, config, task_files):
+    task = task_files.get(record.task, record.task)
+    flags = [] if record.imported else making.score_flags(record, config.data_root, task)
     return {"parts": making.key_parts(record), "flags": flags}
 
 

@@ -38,10 +38,11 @@ class Prompts:
 
     Args:
         data_root: folder of the data sets, as the study had it.
+        task_files: name → YAML file of the study's own sets.
     """
 
-    def __init__(self, data_root: str):
-        self._root = data_root
+    def __init__(self, data_root: str, task_files: Mapping[str, str] | None = None):
+        self._root, self._task_files = data_root, task_files or {}
         self._tokenizers: dict[str, Tokenizer | None] = {}
         self._made: dict[tuple, dict[int, Prompt]] = {}
 
@@ -77,7 +78,7 @@ class Prompts:
             "rows": scoring.rows or 0,
             "shot_seed": scoring.shot_seed,
         }
-        task = get_task(record.task)
+        task = get_task(self._task_files.get(record.task, record.task))
         built = queries.build_queries(task, record.format, record.shots, **options)
         bare = built
         if record.shots:

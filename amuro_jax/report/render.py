@@ -44,7 +44,9 @@ def page(
     if other is not None:
         packed.append(("beside", payload.packed(_read(*other)[0])))
     if not served:
-        packed += rows.embedded(store, found, scored, Prompts(config.data_root))
+        packed += rows.embedded(
+            store, found, scored, Prompts(config.data_root, plan.task_files(store.storage))
+        )
     return _template().render(
         css=_text("report.css"),
         script=script,
@@ -77,7 +79,7 @@ def _read(store, results):
     scored = {key: store.read(key) for key in results.cells["key"].unique()}
     flags, trained = _flags(store, results, scored), store.records("train")
     return (
-        payload.study(results, flags, scored, trained, config),
+        payload.study(results, flags, scored, trained, config, plan.task_files(store.storage)),
         flags,
         scored,
         trained,

@@ -36,7 +36,8 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self, workdir, beside="", port: int = 0):
         self.store = Store.open(workdir)
         asked = plan.read_plan(self.store.storage)
-        self.prompts = Prompts(asked.config.data_root if asked else "")
+        own = plan.task_files(self.store.storage)
+        self.prompts = Prompts(asked.config.data_root if asked else "", own)
         self.text = report.served_page(workdir, beside).encode()
         try:
             super().__init__((HOST, port), _Handler)

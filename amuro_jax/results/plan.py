@@ -3,6 +3,7 @@
 `<workdir>/study.json` is what is asked for. `<workdir>/checkpoints/<configuration>/<name>.json` is
 what is known of one checkpoint: written by the process that works on it, so that several processes
 share a folder without writing the same file.
+`<workdir>/tasks/<name>.yaml` are the YAML files of its own sets, so that the folder can be moved.
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ from amuro_jax.storage import Storage
 
 PLAN = "study.json"
 CHECKPOINTS = "checkpoints"
+TASK_FILES = "tasks"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,3 +123,17 @@ def read_plan(storage: Storage) -> Plan | None:
     records.require_schema(values.pop("schema", None), where)
     plan = from_dict(Plan, values, where=where)
     return plan.with_progress(read_progress(storage, plan.config_key, plan.checkpoints))
+
+
+def write_task_files(storage: Storage, texts: dict[str, str]) -> None:
+    """Copies YAML files of sets, by the names that they give their sets, into a study's folder."""
+    for name, text in texts.items():
+        storage.replace(f"{TASK_FILES}/{name}.yaml", text)
+
+
+def task_files(storage: Storage) -> dict[str, str]:
+    """Name → path or URL of each set that the study describes by a YAML file of its own."""
+    return {
+        name.removeprefix(f"{TASK_FILES}/").removesuffix(".yaml"): storage.where(name)
+        for name in storage.names(TASK_FILES)
+    }

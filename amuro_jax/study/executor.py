@@ -18,7 +18,7 @@ from amuro_jax.logs import progress_bar
 from amuro_jax.models.parameters import logical_axes
 from amuro_jax.opened import Checkpoint, read_checkpoint
 from amuro_jax.records import Cell
-from amuro_jax.results.plan import Plan, Progress, asked, read_plan
+from amuro_jax.results.plan import Plan, Progress, asked, read_plan, write_task_files
 from amuro_jax.results.store import Store
 from amuro_jax.scoring.scorer import keep_programs
 from amuro_jax.storage import Storage
@@ -123,6 +123,7 @@ class LocalExecutor:
         self.bar = progress_bar(total, self.config.name, unit="cell")
         values = to_dict(self.config)
         self.storage.write_json(f"configs/{files.content_key(values)}.json", values)
+        write_task_files(self.storage, grid.task_files(self.config))
         self.plan.write(self.storage)
 
     def end(self) -> None:

@@ -3,9 +3,10 @@
 import dataclasses
 
 from amuro_jax import config as configuration
+from amuro_jax import files
 from amuro_jax.config import FineTune, ProtocolName, Recipe, Role, StudyConfig, require
 from amuro_jax.data import formats, protocols
-from amuro_jax.data.registry import TASKS, get_task
+from amuro_jax.data.registry import TASKS, get_task, is_task_file
 from amuro_jax.errors import ConfigError
 from amuro_jax.records import Cell, ModelRef
 
@@ -78,6 +79,13 @@ def task_of(config: StudyConfig, name: str) -> str:
     """What `get_task` takes for a set that a cell names: the name, or the path of its YAML file."""
     entries = (*config.evals, *config.fine_tunes)
     return next(entry.task for entry in entries if _name(entry.task) == name)
+
+
+def task_files(config: StudyConfig) -> dict[str, str]:
+    """Name → text of each set that the configuration names by a YAML file."""
+    named = {entry.task for entry in (*config.evals, *config.fine_tunes)}
+    texts = {path: files.read_text(path) for path in sorted(named) if is_task_file(path)}
+    return {_name(path): text for path, text in texts.items()}
 
 
 def _name(task: str) -> str:
