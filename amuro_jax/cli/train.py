@@ -27,7 +27,7 @@ def main() -> None:
     from amuro_jax.config import TrainConfig
     from amuro_jax.train import run
 
-    config = configure.config_from_flags(TrainConfig)
+    config = configure.config_from_flags(TrainConfig, TrainConfig())
     configure.join_cluster()
     folder = run.run(config)
     if processes.is_writer():

@@ -7,6 +7,7 @@ from amuro_jax import files
 from amuro_jax.config import FineTune, ProtocolName, Recipe, Role, StudyConfig, require
 from amuro_jax.data import formats, protocols
 from amuro_jax.data.registry import TASKS, get_task, is_task_file
+from amuro_jax.data.task import Kind
 from amuro_jax.errors import ConfigError
 from amuro_jax.records import Cell, ModelRef
 
@@ -114,7 +115,6 @@ def validate(config: StudyConfig) -> None:
     for block in (config.scoring, config.recipe):
         protocols.resolve(block.protocol, block.quirks)
     _validate_protocols(config)
-    _validate_format(config.recipe.format, "config.recipe.format")
     tuned = []
     for index, entry in enumerate(config.fine_tunes):
         where = f"config.fine_tunes[{index}]"
@@ -133,12 +133,11 @@ def validate(config: StudyConfig) -> None:
         recipe = recipe_of(config, entry)
         configuration.validate_recipe(recipe, where)
         configuration.validate_train_run(config.train_run, recipe, "config.train_run")
-        _validate_format(recipe.format, f"{where}.format")
+        own = f"{where}.format" if entry.format else "config.recipe.format"
+        _validate_format(formats.parse_format, own, recipe.format, get_task(entry.task))
         tuned.append(name)
     for index, entry in enumerate(config.evals):
-        _validate_entry(entry, f"config.evals[{index}]", tuned)
-    for name in config.formats:
-        _validate_format(name, "config.formats")
+        _validate_entry(config, entry, f"config.evals[{index}]", tuned)
     configuration.validate_shots(config.shots, "config.shots")
     budget = config.disk_budget_gb
     require(
@@ -158,23 +157,28 @@ def _validate_protocols(config):
     )
 
 
-def _validate_format(name, where):
+def _validate_format(known, where, *arguments):
     try:
-        formats.parse_format(name)
+        known(*arguments)
     except ConfigError as error:
         raise ConfigError(error.what, where=where, hint=error.hint) from error
 
 
-def _validate_entry(entry, where, tuned):
-    get_task(entry.task)
+def _validate_entry(config, entry, where, tuned):
+    task = get_task(entry.task)
     require(
         entry.role in DECLARED,
         f"a set cannot be declared {entry.role}",
         where=f"{where}.role",
         hint="one of " + ", ".join(DECLARED),
     )
-    for name in entry.formats or ():
-        _validate_format(name, f"{where}.formats")
+    protocol = protocols.resolve(config.scoring.protocol, config.scoring.quirks)
+    for name in _formats(config, entry):
+        own = "config.formats" if entry.formats is None else f"{where}.formats"
+        if task.kind == Kind.MULTIPLE_CHOICE:  # its prompts are of `data.choices`
+            _validate_format(formats.parse_format, own, name, task)
+        else:
+            _validate_format(formats.template_of, own, task, name, protocol)
     configuration.validate_shots(entry.shots or (), f"{where}.shots")
     for owner in map(_name, entry.of):
         require(

@@ -60,6 +60,26 @@ def test_a_set_of_ones_own_goes_by_its_name_and_is_crossed_unless_it_says_otherw
     assert grid.task_of(config, "lab_summary") == "lab_summary"
 
 
+def test_a_study_takes_the_formats_that_its_own_set_has_templates_of(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(OWN.replace("frame: nli\n", "templates: {plain: '{premise} {hypothesis}'}\n"))
+    own = dataclasses.replace(
+        synthetic.config(tmp_path),
+        formats=("plain",),
+        fine_tunes=(FineTune(str(path), format="plain"),),
+        evals=(EvalSet(str(path), Role.IN_DOMAIN, (str(path),)),),
+    )
+    grid.validate(own)
+    assert {cell.format for cell in cells(own)} == {"plain"}
+    for changes, message in (
+        ({"formats": ("plain", "io")}, "'io' has no template for mine"),
+        ({"evals": (*own.evals, EvalSet("lab_nli"))}, "unknown format 'plain'"),
+        ({"fine_tunes": (FineTune("lab_nli", format="plain"),), "evals": own.evals[:0]}, "."),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            grid.validate(dataclasses.replace(own, **changes))
+
+
 def test_default_study_is_the_whole_grid():
     from configs.study.lab import get_config
 
