@@ -47,6 +47,8 @@ EXTRAS = {
     # AmuroLM subclasses its LM class. The extra's name has a hyphen: pip 23, which comes with
     # Python 3.11, does not find a name with an underscore.
     "lm-eval": ["lm_eval==0.4.13"],
+    # `run.wandb`: metrics also go to Weights & Biases.
+    "wandb": ["wandb>=0.19"],
     # `amuro verify --reference` compares logits with transformers' own model.
     "verify": ["transformers>=4.57,<6", "torch==2.13.0"],
     "test": [
@@ -57,6 +59,7 @@ EXTRAS = {
         "transformers>=4.57,<6",  # reference models
         "safetensors>=0.6",  # reference reader and writer
         "libtpu",
+        "wandb>=0.19",  # an offline run is written and read again
         "ruff>=0.6",
         "peft>=0.19",  # adapters are read from and written in its format
         "playwright>=1.50",  # drives the browser that the report's page is tested in

@@ -1,5 +1,6 @@
 """Metrics (JSONL, TensorBoard), progress bars and timing."""
 
+import hashlib
 import os
 import sys
 import tempfile
@@ -7,6 +8,7 @@ import time
 
 from tqdm import tqdm
 
+from amuro_jax.errors import ConfigError
 from amuro_jax.storage import Storage
 
 METRICS = "metrics.jsonl"
@@ -25,7 +27,21 @@ class MetricsWriter:
     ten seconds, and the TensorBoard files when the writer is closed (a killed run has none).
     """
 
-    def __init__(self, folder, resume_step: int = 0, tensorboard: bool = True):
+    def __init__(
+        self,
+        folder,
+        resume_step: int = 0,
+        tensorboard: bool = True,
+        wandb: str | None = None,
+    ):
+        """
+        Args:
+            wandb: project of Weights & Biases that gets the same numbers; None: none. A run that
+                goes on after a kill is the same run there.
+
+        Raises:
+            ConfigError: the package `wandb` is not installed.
+        """
         self._storage = Storage.open(folder)
         self._waiting, self._flushed = [], time.monotonic()
         self._started = time.time()
@@ -34,6 +50,7 @@ class MetricsWriter:
         if len(kept) < len(lines):
             self._storage.rewrite_log(METRICS, kept)
         self._board = _Board(self._storage / "tensorboard", resume_step) if tensorboard else None
+        self._wandb = _start_wandb(wandb, self._storage) if wandb else None
 
     def write(self, step: int, **values: float) -> None:
         """Records the scalars of one step."""
@@ -44,6 +61,8 @@ class MetricsWriter:
             self.flush()
         if self._board:
             self._board.add(step, values)
+        if self._wandb:
+            self._wandb.log(values, step=step)
 
     def flush(self) -> None:
         """Writes the lines that wait."""
@@ -56,6 +75,28 @@ class MetricsWriter:
         self.flush()
         if self._board:
             self._board.close()
+        if self._wandb:
+            self._wandb.finish()
+
+
+def _start_wandb(project, storage):
+    try:
+        import wandb
+    except ImportError as error:
+        raise ConfigError(
+            "Weights & Biases is not installed",
+            where="config.run.wandb",
+            hint="pip install 'amuro_jax[wandb]', or leave the field out",
+        ) from error
+    folder = str(storage.local) if storage.local else tempfile.gettempdir()
+    return wandb.init(
+        project=project,
+        id=hashlib.sha256(str(storage).encode()).hexdigest()[:16],
+        name=str(storage),
+        resume="allow",
+        dir=folder,
+        settings=wandb.Settings(console="off", silent=True),
+    )
 
 
 class _Board:

@@ -40,6 +40,8 @@ CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").rglob("*.py")
         ({"recipe": Recipe(task="a", clip_norm=0.0)}, "config.recipe.clip_norm"),
         ({"run": TrainRun(micro_batch_size=3)}, "config.run.micro_batch_size"),
         ({"run": TrainRun(log_every=0)}, "config.run.log_every"),
+        ({"run": TrainRun(profile="3:2")}, "config.run.profile"),
+        ({"run": TrainRun(profile="all")}, "config.run.profile"),
     ],
     ids=str,
 )

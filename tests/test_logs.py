@@ -1,12 +1,14 @@
 """Metrics of a run, on a disk and in an object store."""
 
 import json
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from amuro_jax import logs
-from amuro_jax.errors import AmuroError
+from amuro_jax.errors import AmuroError, ConfigError
 from amuro_jax.storage import Storage
 
 
@@ -80,3 +82,22 @@ def test_how_progress_is_shown(monkeypatch, capsys, asked, mode):
     assert logs.progress_mode() == (mode or "lines")  # stderr is no terminal here
     logs.note("a cell is finished")
     assert capsys.readouterr().err == ("a cell is finished\n" if mode in ("lines", "") else "")
+
+
+def test_weights_and_biases_gets_the_same_numbers(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    writer = logs.MetricsWriter(tmp_path, tensorboard=False, wandb="words")
+    writer.write(1, loss=0.625)
+    writer.close()
+    (log,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    deadline = time.monotonic() + 60
+    while b"loss" not in log.read_bytes():  # a service of its own writes it
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert b"0.625" in log.read_bytes()
+
+
+def test_weights_and_biases_where_it_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigError, match="not installed"):
+        logs.MetricsWriter(tmp_path, tensorboard=False, wandb="words")

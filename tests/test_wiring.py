@@ -29,6 +29,7 @@ from amuro_jax.study import executor, grid, plan
 from amuro_jax.train import fine_tune as fine_tuning
 from amuro_jax.train import run as train_run
 from amuro_jax.train.lora import Lora, load_adapter
+from amuro_jax.train.meters import Logging
 from tests.study.conftest import series, study_of  # noqa: F401
 from tests.train.tiny import MODEL, examples
 
@@ -60,6 +61,8 @@ RUN = TrainRun(
     keep_states=4,
     step_seconds=900.0,
     log_every=5,
+    wandb="words",
+    profile="2:3",
 )
 SCORING = Scoring(
     protocol=ProtocolName.PAPER,
@@ -164,7 +167,7 @@ def test_what_a_fine_tuning_does_with_its_recipe(monkeypatch, tmp_path):
     assert weights.sum() == pytest.approx(4), "each example weighs one"
     saving = named["save"]
     assert (saving.every, saving.keep, saving.step_seconds) == (3, 4, 900.0)
-    assert named["log_every"] == 5 and named["seed"] == 9
+    assert named["log"] == Logging(5, "words", "2:3") and named["seed"] == 9
     assert named["workdir"] == tmp_path
 
 

@@ -9,6 +9,10 @@ The workdir gets metrics.jsonl, TensorBoard files, resumable states, and in the 
 with the same numbers.
 """
 
+import dataclasses
+
+from absl import flags
+
 from amuro_jax.cli import configure
 
 DESCRIPTION = "fine-tune one checkpoint on one data set"
@@ -19,6 +23,8 @@ def define_flags() -> None:
     """Declares the verb's flags."""
     configure.define_config()
     configure.define_cluster()
+    text = "Steps whose trace is written to <workdir>/profile: 10:12, or 10. As config.run.profile."
+    flags.DEFINE_string("profile", None, text)
 
 
 def main() -> None:
@@ -28,6 +34,8 @@ def main() -> None:
     from amuro_jax.train import run
 
     config = configure.config_from_flags(TrainConfig, TrainConfig())
+    if steps := flags.FLAGS.profile:
+        config = dataclasses.replace(config, run=dataclasses.replace(config.run, profile=steps))
     configure.join_cluster()
     folder = run.run(config)
     if processes.is_writer():

@@ -145,6 +145,8 @@ class TrainRun:
     keep_states: int = 2  # newest resumable states that stay
     step_seconds: float | None = None  # a step that takes longer ends the run; None: half an hour
     log_every: int = 10
+    wandb: str | None = None  # project of Weights & Biases (needs the extra wandb); None: none
+    profile: str | None = None  # steps that are traced: FIRST:LAST, or one; None: none
 
 
 @_block

@@ -1,5 +1,7 @@
 """What the type of a field cannot say: each check raises a `ConfigError` that names the field."""
 
+import re
+
 from amuro_jax.config.blocks import Recipe, ScoreConfig, ScoreRun, Scoring, TrainConfig, TrainRun
 from amuro_jax.errors import ConfigError
 
@@ -46,6 +48,21 @@ def validate_recipe(recipe: Recipe, where: str = "config.recipe") -> None:
         )
 
 
+def profile_steps(text: str, where: str) -> tuple[int, int]:
+    """`"10:12"` → steps 10 to 12; `"10"`: that one. Steps count from 1, as in the metrics.
+
+    Raises:
+        ConfigError: neither form, or no such steps.
+    """
+    match = re.fullmatch(r"(\d+)(?::(\d+))?", text)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 0 < first <= last:
+        raise ConfigError(
+            f"{text!r} names no steps", where=where, hint="for example 10:12, or 10 for one step"
+        )
+    return first, last
+
+
 def validate_train_run(run: TrainRun, recipe: Recipe, where: str = "config.run") -> None:
     """Raises a `ConfigError` where a run does not fit the recipe that it is to carry out."""
     for name in ("micro_batch_size", "save_every", "keep_states", "step_seconds", "log_every"):
@@ -58,6 +75,8 @@ def validate_train_run(run: TrainRun, recipe: Recipe, where: str = "config.run")
         f"{run.micro_batch_size}",
         where=f"{where}.micro_batch_size",
     )
+    if run.profile is not None:
+        profile_steps(run.profile, f"{where}.profile")
 
 
 def validate_scoring(scoring: Scoring, where: str = "config.scoring") -> None:

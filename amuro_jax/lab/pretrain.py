@@ -15,11 +15,13 @@ from amuro_jax.config import LabConfig
 from amuro_jax.lab.publish import publish
 from amuro_jax.lab.tokenizer import EOS_ID, PAD_ID
 from amuro_jax.models.config import ModelConfig
+from amuro_jax.models.cost import Amount
 from amuro_jax.models.layout import packed, plain
 from amuro_jax.models.parameters import init_params
 from amuro_jax.train.batches import Part
 from amuro_jax.train.compute import Compute
 from amuro_jax.train.loss import loss_sums
+from amuro_jax.train.meters import Logging
 from amuro_jax.train.optimizer import Optimizer
 from amuro_jax.train.step import make_step
 from amuro_jax.train.training import SavePolicy, run_training
@@ -180,10 +182,11 @@ class _Batches:
         tokens = self._rows.tokens(step, self._config.batch_size, self._config.seed)
         arrays = next_token_batch(tokens, joined)
         rows, count = None, len(arrays["tokens"])
+        amount = Amount(tokens.size, float((arrays["position"] + 1).sum()), tokens.size - count)
         if mine is not None:
             rows = mine(count)
             arrays = {name: array[rows] for name, array in arrays.items()}
-        return Part(arrays, rows, count, tokens.size, tokens.size)
+        return Part(arrays, rows, count, tokens.size, amount)
 
     def rows(self, step: int) -> list[int]:
         return self._rows.numbers(step, self._config.batch_size, self._config.seed)
@@ -219,7 +222,7 @@ def pretrain(config: LabConfig, tokens: np.ndarray, vocabulary: int, out) -> Non
         lambda: initial_params(model, config.seed),
         workdir=epath.Path(out) / "pretraining",
         save=SavePolicy(config.save_every, at=published),
-        log_every=LOG_EVERY,
+        log=Logging(LOG_EVERY),
         on_step=publish_wanted,
         description="pre-training",
     )

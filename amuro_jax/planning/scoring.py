@@ -4,7 +4,8 @@ import dataclasses
 
 from amuro_jax import sharding
 from amuro_jax.models.config import ModelConfig
-from amuro_jax.planning.cost import Amount, Efficiency, Roofline, forward_flops, roofline
+from amuro_jax.models.cost import Amount, forward_flops
+from amuro_jax.planning.cost import Efficiency, Roofline, roofline
 from amuro_jax.planning.topology import Topology
 from amuro_jax.planning.workload import Score
 from amuro_jax.scoring import ahead_of_time, buckets

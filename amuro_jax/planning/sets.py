@@ -12,7 +12,7 @@ from amuro_jax.data.registry import get_task
 from amuro_jax.data.tokenizer import Tokenizer
 from amuro_jax.errors import AmuroError, ConfigError
 from amuro_jax.evals.prepare import prepare
-from amuro_jax.planning.cost import Amount, causal_row
+from amuro_jax.models.cost import Amount, causal_row
 from amuro_jax.scoring import buckets, planner
 
 SAMPLE = 400  # rows whose lengths are measured

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from amuro_jax import sharding
 from amuro_jax.config import Remat
 from amuro_jax.models.config import ModelConfig
+from amuro_jax.models.cost import causal_row, training_flops
 from amuro_jax.planning.collectives import array_bytes, collective_bytes
-from amuro_jax.planning.cost import AGAIN, Roofline, causal_row, roofline, training_flops
+from amuro_jax.planning.cost import AGAIN, Roofline, roofline
 from amuro_jax.planning.topology import Topology
 from amuro_jax.planning.workload import Training
 from amuro_jax.train import memory

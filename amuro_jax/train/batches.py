@@ -10,6 +10,7 @@ import numpy as np
 from amuro_jax.data.streamed import Streamed
 from amuro_jax.data.types import TrainExample
 from amuro_jax.errors import DataError
+from amuro_jax.models.cost import Amount, causal_row
 
 # Padded lengths: few enough that each costs one compilation, close enough that little is wasted.
 LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192)
@@ -33,6 +34,7 @@ class Batch:
         target: int32 [B, N], the token to predict.
         weight: float32 [B, N], its share of the loss; 0 for padding.
         count: rows of the whole batch, of which these may be one process's.
+        amount: work of the whole batch, without padding.
     """
 
     tokens: np.ndarray
@@ -43,11 +45,17 @@ class Batch:
     target: np.ndarray
     weight: np.ndarray
     count: int
+    amount: Amount
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Field name → array."""
-        names = (field.name for field in dataclasses.fields(self))
-        return {name: getattr(self, name) for name in names if name != "count"}
+        return arrays_of(self)
+
+
+def arrays_of(batch) -> dict[str, np.ndarray]:
+    """Field name → array of a batch's fields that are arrays."""
+    names = (field.name for field in dataclasses.fields(batch))
+    return {name: getattr(batch, name) for name in names if name not in ("count", "amount")}
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
@@ -74,14 +82,14 @@ class Part:
         rows: their numbers, ascending; None: all rows.
         count: rows of the whole batch.
         size: tokens of the whole batch, padding included.
-        real: real tokens of the whole batch.
+        amount: work of the whole batch, without padding.
     """
 
     arrays: dict[str, np.ndarray]
     rows: np.ndarray | None
     count: int
     size: int
-    real: int
+    amount: Amount
 
 
 # Rows of a whole batch → numbers of those that this process builds.
@@ -166,7 +174,13 @@ def _batch(packed, rows, targets, weigh_examples, mine):
             fields["target"][row, learned] = example.tokens[predicted]
             fields["weight"][row, learned] = 1 / max(1, len(predicted)) if weigh_examples else 1
             start, first = own.stop, learned.stop
-    return Batch(**fields, count=rows)
+    return Batch(**fields, count=rows, amount=_amount(packed))
+
+
+def _amount(packed):
+    examples = [example for row in packed for example in row]
+    rows = [causal_row(len(e.tokens), int(e.loss_mask[1:].sum())) for e in examples]
+    return functools.reduce(Amount.__add__, rows)
 
 
 def predicted_positions(example: TrainExample) -> np.ndarray:
@@ -284,7 +298,7 @@ class Batches:
         batch = self._collate(chosen, self.batch_rows, mine)
         rows = None if mine is None else mine(batch.count)
         size = batch.count * batch.tokens[0].size
-        return Part(batch.arrays(), rows, batch.count, size, sum(len(e.tokens) for e in chosen))
+        return Part(batch.arrays(), rows, batch.count, size, batch.amount)
 
     def rows(self, step: int) -> list[int]:
         """Numbers of the examples' rows."""

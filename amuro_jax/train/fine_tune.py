@@ -10,6 +10,7 @@ from amuro_jax.models.config import ModelConfig
 from amuro_jax.train import memory
 from amuro_jax.train.batches import PACKING_GAIN, Batches, packing_saves
 from amuro_jax.train.lora import Lora
+from amuro_jax.train.meters import Logging
 from amuro_jax.train.objective import LanguageModelling, Objective
 from amuro_jax.train.optimizer import Optimizer, linear_schedule, warmup_steps
 from amuro_jax.train.step import Step, make_stacked_step, make_step
@@ -108,7 +109,7 @@ def fine_tune(
         params,
         workdir=workdir,
         save=_saving(run),
-        log_every=run.log_every,
+        log=Logging(run.log_every, run.wandb, run.profile),
         seed=recipe.seed,
         description=description,
     )
@@ -151,7 +152,7 @@ def fine_tune_stacked(
         members,
         workdir=workdir,
         save=_saving(run),
-        log_every=run.log_every,
+        log=Logging(run.log_every, run.wandb, run.profile),
         seed=recipe.seed,
         description=description,
     )

@@ -3,6 +3,7 @@ loss.
 """
 
 import contextlib
+import dataclasses
 import time
 
 import jax
@@ -10,9 +11,26 @@ import numpy as np
 from absl import logging
 
 from amuro_jax import processes
+from amuro_jax.chips import chip_of
 from amuro_jax.errors import TrainingError
 from amuro_jax.logs import MetricsWriter, memory_in_use, progress_bar
+from amuro_jax.models.cost import Amount, training_flops
 from amuro_jax.storage import Storage
+
+
+@dataclasses.dataclass(frozen=True)
+class Logging:
+    """What a run tells of itself.
+
+    Attributes:
+        every: steps between lines of metrics.
+        wandb: project of Weights & Biases that gets them too.
+        profile: steps that are traced, `"10:12"` or `"10"` (see `config.checks.profile_steps`).
+    """
+
+    every: int = 10
+    wandb: str | None = None
+    profile: str | None = None
 
 
 class Late:
@@ -49,18 +67,19 @@ class Meter(Late):
         loss: of the newest step that was read.
     """
 
-    def __init__(
-        self, run, states, start, progress, workdir, log_every, on_log, description, name=None
-    ):
+    def __init__(self, run, states, start, progress, workdir, log, on_log, description, name=None):
         """
         Args:
             run: (batches, schedule, step).
+            log: a `Logging`.
             progress: what `progress()` gave when the state was saved that the run goes on from.
         """
         (self.batches, self.schedule, self.step), self.states = run, states
-        self.log_every, self.on_log, self.name = log_every, on_log, name
+        self.log_every, self.on_log, self.name = log.every, on_log, name
         writes = processes.is_writer()
-        self.writer = MetricsWriter(workdir, start) if workdir and writes else None
+        self.writer = None
+        if workdir and writes:
+            self.writer = MetricsWriter(workdir, start, wandb=log.wandb)
         self.bar = None
         if description and writes:
             self.bar = progress_bar(
@@ -72,8 +91,8 @@ class Meter(Late):
 
     def _restart_line(self):
         """A line of metrics begins: what is summed over its steps."""
-        self._line_began, self._line_real, self._line_size = time.perf_counter(), 0, 0
-        self._line_waited, self._line_steps = 0.0, 0
+        self._line_began, self._line_size = time.perf_counter(), 0
+        self._line_amount, self._line_waited = Amount(0, 0, 0), 0.0
 
     def progress(self) -> dict:
         """What a saved state keeps of this: for `Meter(progress=...)`."""
@@ -83,11 +102,10 @@ class Meter(Late):
         values = {name: float(value) for name, value in metrics.items()}
         self._check(number, values)
         self.loss = values["loss"]
-        self.tokens += part.real
-        self._line_real += part.real
+        self.tokens += part.amount.tokens
+        self._line_amount += part.amount
         self._line_size += part.size
         self._line_waited += waited
-        self._line_steps += 1
         if self.bar is not None:
             self.bar.update(1)
         if number % self.log_every and number != self.batches.total:
@@ -107,12 +125,25 @@ class Meter(Late):
         return {
             "learning_rate": float(self.schedule(number - 1)),
             "epoch": number / self.batches.per_epoch,
-            "padding": 1 - self._line_real / self._line_size,
+            "padding": 1 - self._line_amount.tokens / self._line_size,
             "tokens": self.tokens,
-            "tokens_per_second": self._line_real / seconds,
+            "tokens_per_second": self._line_amount.tokens / seconds,
             "data_wait": self._line_waited / seconds,
+            **self._arithmetic(seconds),
             **memory_in_use(),
         }
+
+    def _arithmetic(self, seconds):
+        """FLOP/s of the model (models/cost.py), and their share of the datasheet's bf16 figure
+        (chips.py) of all devices, where the chip is in the table.
+        """
+        flops = training_flops(self.step.config, self._line_amount, self.step.trainable.has_frozen)
+        found = {"model_flops_per_second": flops / seconds}
+        devices = jax.devices() if self.step.mesh is None else list(self.step.mesh.devices.flat)
+        count = 1 if self.step.mesh is None else len(devices)
+        if chip := chip_of(devices[0].device_kind):
+            found["mfu"] = flops / seconds / (count * chip.flops)
+        return found
 
     def flush(self):
         """Reads what waits, and writes it: lines before a saved state are not written again."""
@@ -149,7 +180,7 @@ class GroupMeter(Late):
 
     @classmethod
     @contextlib.contextmanager
-    def of(cls, names, schedules, run, states, start, progress, workdir, log_every, description):
+    def of(cls, names, schedules, run, states, start, progress, workdir, log, description):
         """The meters of these members, closed at the end; the first one shows the progress.
 
         Args:
@@ -162,7 +193,7 @@ class GroupMeter(Late):
                 folder = Storage.open(workdir).child(name) if workdir else None
                 own = (batches, schedule, step)
                 meters[name] = Meter(
-                    own, states, start, progress.get(name, {}), folder, log_every, None, shown, name
+                    own, states, start, progress.get(name, {}), folder, log, None, shown, name
                 )
                 shown = None
                 stack.enter_context(contextlib.closing(meters[name]))

@@ -14,7 +14,15 @@ import numpy as np
 from amuro_jax.data.types import TrainExample
 from amuro_jax.errors import ConfigError, DataError
 from amuro_jax.models.config import ModelConfig
-from amuro_jax.train.batches import TARGETS, Mine, fit_size, pad_batch, predicted_positions
+from amuro_jax.models.cost import Amount
+from amuro_jax.train.batches import (
+    TARGETS,
+    Mine,
+    arrays_of,
+    fit_size,
+    pad_batch,
+    predicted_positions,
+)
 from amuro_jax.train.compute import Compute
 from amuro_jax.train.loss import target_losses
 from amuro_jax.train.objective import check_lengths
@@ -57,6 +65,7 @@ class PairBatch:
         reference: float32 [B, 2], log-probabilities under the reference model.
         weight: float32 [B], 0 for padding.
         count: pairs of the whole batch, of which these may be one process's.
+        amount: work of the whole batch, without padding.
     """
 
     tokens: np.ndarray
@@ -69,11 +78,11 @@ class PairBatch:
     reference: np.ndarray
     weight: np.ndarray
     count: int
+    amount: Amount
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Field name → array."""
-        names = (field.name for field in dataclasses.fields(self))
-        return {name: getattr(self, name) for name in names if name != "count"}
+        return arrays_of(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +108,7 @@ class PairCollator:
         fields |= {"answer": answer, "reference": reference, "weight": weight}
         if mine is not None:
             fields = {name: array[mine(rows)] for name, array in fields.items()}
-        return PairBatch(**fields, count=rows)
+        return PairBatch(**fields, count=rows, amount=flat.amount)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,8 @@ from amuro_jax.preemption import PREEMPTED, Preempted, Stop, stopping
 from amuro_jax.storage import Storage
 from amuro_jax.train.batches import BatchSource
 from amuro_jax.train.feed import feed
-from amuro_jax.train.meters import GroupMeter, Late, Meter
+from amuro_jax.train.meters import GroupMeter, Late, Logging, Meter
+from amuro_jax.train.profiling import Profile
 from amuro_jax.train.states import TrainingStates
 from amuro_jax.train.step import StackedStep, State, Step
 from amuro_jax.train.watchdog import Watchdog
@@ -69,7 +70,7 @@ def run_training(
     *,
     workdir=None,
     save: SavePolicy = SavePolicy(),
-    log_every: int = 10,
+    log: Logging = Logging(),
     on_step: Callable[[int, State], None] | None = None,
     on_log: Callable[[int, dict], None] | None = None,
     seed: int = 0,
@@ -96,7 +97,7 @@ def run_training(
         Preempted: SIGTERM came (in the main thread); the state is saved. Exit status 143.
     """
     given = params if callable(params) else lambda: params
-    with _opened(workdir, save) as run:
+    with _opened(workdir, save, log) as run:
         state, start, progress = run.begin(step, lambda: step.init(given(), seed))
         frozen = step.frozen(given()) if step.trainable.has_frozen else {}
         meter = Meter(
@@ -105,7 +106,7 @@ def run_training(
             start,
             progress,
             workdir,
-            log_every,
+            log,
             on_log,
             description,
         )
@@ -135,7 +136,7 @@ def run_stacked(
     *,
     workdir=None,
     save: SavePolicy = SavePolicy(),
-    log_every: int = 10,
+    log: Logging = Logging(),
     seed: int = 0,
     description: str = "train",
 ) -> dict[str, Trained | TrainingError]:
@@ -157,7 +158,7 @@ def run_stacked(
         TrainingError: every member failed.
         Preempted: as in `run_training`.
     """
-    with _opened(workdir, save) as run:
+    with _opened(workdir, save, log) as run:
         trees = list(members.values())
         state, start, progress = run.begin(step, lambda: step.init(trees, seed))
         frozen = step.frozen(trees) if step.trainable.has_frozen else {}
@@ -168,12 +169,12 @@ def run_stacked(
         with GroupMeter.of(
             members,
             schedules,
-            (batches, step),
+            (batches, step.step),
             run.states,
             start,
             progress,
             workdir,
-            log_every,
+            log,
             description,
         ) as group:
             state = run.steps(batches, step, update, state, start, group)
@@ -185,7 +186,7 @@ def run_stacked(
 
 
 @contextlib.contextmanager
-def _opened(workdir, save):
+def _opened(workdir, save, log):
     """The `_Run` of a workdir."""
     with contextlib.ExitStack() as stack:
         states = None
@@ -193,7 +194,9 @@ def _opened(workdir, save):
             states = TrainingStates(Storage.open(workdir).epath() / "state", save.keep)
             stack.enter_context(contextlib.closing(states))
         watchdog = stack.enter_context(Watchdog(save.step_seconds))
-        yield _Run(workdir, save, states, stack.enter_context(stopping()), watchdog)
+        profile = Profile(log.profile, workdir)
+        stop = stack.enter_context(stopping())
+        yield _Run(workdir, save, states, stop, watchdog, profile)
 
 
 @dataclasses.dataclass
@@ -205,6 +208,7 @@ class _Run:
     states: TrainingStates | None
     stop: Stop
     watchdog: Watchdog
+    profile: Profile
 
     def begin(self, step, init):
         """(state, its number of steps, progress) to go on from."""
@@ -219,7 +223,9 @@ class _Run:
         mine = None if processes.alone() else step.mine
         for number, part, waited in feed(batches, start, mine):
             done = number + 1
+            self.profile.before(done)
             state, metrics = update(state, step.place(part), number)
+            self.profile.after(done, state, done == batches.total)
             meter.queue(done, metrics, part, waited)
             if on_step:
                 on_step(done, state)

@@ -10,8 +10,9 @@ from amuro_jax.chips import CHIPS
 from amuro_jax.config import Dtype, Recipe, Remat, ScoreConfig, TrainConfig, TrainRun
 from amuro_jax.errors import ConfigError
 from amuro_jax.models.config import ModelConfig
+from amuro_jax.models.cost import Amount, causal_row, forward_flops, training_flops
 from amuro_jax.planning import topology, training
-from amuro_jax.planning.cost import Amount, causal_row, forward_flops, roofline, training_flops
+from amuro_jax.planning.cost import roofline
 from amuro_jax.planning.models import model_config
 from amuro_jax.planning.plan import make_plan
 from amuro_jax.planning.render import render

@@ -73,7 +73,9 @@ def test_tokens_and_rows_of_a_step():
     batches = Batches(rows, 4, 2, seed=3)
     for step in range(batches.total):
         part = batches.load(step)
-        assert part.real == (part.arrays["enter"] >= 0).sum()
+        assert part.amount.tokens == (part.arrays["enter"] >= 0).sum()
+        assert part.amount.pairs == (part.arrays["position"] + 1)[part.arrays["enter"] >= 0].sum()
+        assert part.amount.positions == (part.arrays["weight"] > 0).sum()
         assert part.size == part.arrays["tokens"].size and part.count == 4
     seen = [row for step in range(3) for row in batches.rows(step)]
     assert sorted(seen) == [row.row for row in rows]
@@ -87,7 +89,8 @@ def test_a_part_of_a_batch_is_the_rows_of_the_whole(collate):
         whole = batches.load(step)
         for process in range(2):
             part = batches.load(step, lambda count: np.arange(count)[process::2])  # noqa: B023
-            assert (part.count, part.size, part.real) == (whole.count, whole.size, whole.real)
+            assert (part.count, part.size) == (whole.count, whole.size)
+            assert part.amount == whole.amount
             for name, array in whole.arrays.items():
                 np.testing.assert_array_equal(part.arrays[name], array[process::2])
 

@@ -14,13 +14,16 @@ import numpy as np
 import pytest
 
 from amuro_jax import checkpoint
+from amuro_jax.chips import CHIPS
 from amuro_jax.errors import CheckpointError, TrainingError
 from amuro_jax.logs import read_metrics
+from amuro_jax.models.cost import training_flops
 from amuro_jax.models.parameters import flatten, init_params
 from amuro_jax.preemption import PREEMPTED, Preempted
 from amuro_jax.train import meters
 from amuro_jax.train.batches import Batches
 from amuro_jax.train.fine_tune import fine_tune
+from amuro_jax.train.meters import Logging
 from amuro_jax.train.optimizer import Optimizer
 from amuro_jax.train.states import TrainingStates, contents_of
 from amuro_jax.train.step import Step, make_step
@@ -263,3 +266,35 @@ def test_metrics_are_read_one_step_late(params, monkeypatch):
     step, batches = make_step(MODEL, Optimizer()), Batches(examples(24), 8, 1, 0)
     run_training(step, batches, lambda _: 1e-3, params)
     assert events == ["dispatched"] * 2 + ["read 1", "dispatched", "read 2", "read 3"]
+
+
+def test_what_is_measured(tmp_path, params, monkeypatch):
+    monkeypatch.setattr(meters, "chip_of", lambda kind: CHIPS["v5e"])
+    batches, rates = Batches(examples(24), 8, 1, 0), (1e-3, 2e-3, 0.0)
+    step, lines = make_step(MODEL, Optimizer()), {}
+    run_training(
+        step,
+        batches,
+        rates.__getitem__,
+        params,
+        workdir=tmp_path,
+        log=Logging(1, profile="2"),
+        on_log=lambda number, values: lines.update({number: values}),
+    )
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3]
+    one, two, three = lines.values()
+    named = "loss accuracy grad_norm update_norm learning_rate epoch padding tokens "
+    named += "tokens_per_second data_wait model_flops_per_second mfu host_bytes"
+    assert set(named.split()) <= set(one)
+    # Adam's first update has size 1 in each coordinate with a gradient.
+    assert one["update_norm"] > 0 and three["update_norm"] == 0
+    assert two["tokens"] == one["tokens"] + batches.load(1).amount.tokens
+    part = batches.load(2)
+    assert three["padding"] == pytest.approx(1 - part.amount.tokens / part.size)
+    seconds = part.amount.tokens / three["tokens_per_second"]
+    flops = training_flops(MODEL, part.amount) / seconds
+    assert three["model_flops_per_second"] == pytest.approx(flops)
+    assert three["mfu"] == pytest.approx(flops / 197e12)
+    assert 0 <= one["data_wait"] <= 1
+    traces = [path for path in (tmp_path / "profile").rglob("*.xplane.pb")]
+    assert len(traces) == 1
