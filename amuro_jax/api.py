@@ -76,7 +76,8 @@ def fine_tune(
     job = training.TrainJob(
         checkpoint, recipe, model, str(workdir), f"{workdir}/model", data_root, run
     )
-    return training.train(job).record
+    evaluator = Evaluator(ScoreRun(mesh=run.mesh))
+    return training.train(job, pair_logprobs=evaluator.pair_logprobs).record
 
 
 def score(

@@ -26,6 +26,7 @@ from amuro_jax.models.parameters import abstract_params, flatten, logical_axes, 
 
 CHUNK_BYTES = 8 << 20  # of a stored chunk: a reader of one layer or shard reads little else
 MARKER = "identity.json"  # written last: a folder without it is not finished
+ADAPTER = "adapter.json"  # of a folder that holds an adapter, not a whole model
 # Files of a tokenizer that decide what a text becomes; the vocabularies of older forms count where
 # there is no tokenizer.json.
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -111,6 +112,7 @@ def save_model(
     tokenizer_folder,
     provenance: dict,
     identity: str = "",
+    adapter: dict | None = None,
 ) -> None:
     """Writes a model folder; `tokenizer_folder` is copied file by file. Every process of a job
     calls it; an existing folder is replaced.
@@ -118,12 +120,15 @@ def save_model(
     Args:
         provenance: where the model comes from; never part of its identity.
         identity: key of its training; empty: the identity follows from its content.
+        adapter: of an adapter folder (`convert/adapters.py`): settings and base, written to
+            `adapter.json`; `params` are then the adapter's and `identity` is needed.
 
     Raises:
         CheckpointError: the tree is not the one that `config` declares, or no tokenizer folder.
         AmuroError: the disk is full.
     """
-    _check_tree(params, abstract_params(config), where=folder)
+    if adapter is None:
+        _check_tree(params, abstract_params(config), where=folder)
     if not epath.Path(tokenizer_folder).is_dir():
         raise CheckpointError("no tokenizer folder there", where=tokenizer_folder)
     writes, key = jax.process_index() == 0, identity
@@ -136,6 +141,8 @@ def save_model(
             files.write_json(folder / "model.json", config.to_json())
             copy_files(tokenizer_folder, folder / "tokenizer")
             files.write_json(folder / "provenance.json", provenance)
+            if adapter is not None:
+                files.write_json(folder / ADAPTER, adapter)
             parameters = f"training {key}" if key else _content_digest(folder, params, config)
             write_marker(folder, identify(parameters, config, folder / "tokenizer", key))
     _meet("identity")
@@ -197,6 +204,11 @@ def is_model(folder) -> bool:
     return (epath.Path(folder) / MARKER).exists()
 
 
+def is_adapter(folder) -> bool:
+    """Whether a model folder holds an adapter beside another model (`convert/adapters.py`)."""
+    return (epath.Path(folder) / ADAPTER).exists()
+
+
 def read_identity(folder) -> ModelIdentity:
     """What the model in a folder is.
 
@@ -243,6 +255,12 @@ def load_params(folder, config: ModelConfig | None = None, mesh=None, dtype=None
     """
     config = config or read_config(folder)
     read_identity(folder)  # else the folder is not finished
+    if is_adapter(folder):
+        raise CheckpointError(
+            "an adapter, not a whole model",
+            where=folder,
+            hint="merge it first: amuro export --to=model",
+        )
     path = epath.Path(folder) / "params"
     checksums = array_store.read_checksums(path)
     target = abstract_params(config)

@@ -8,7 +8,7 @@ keys of whatever does not use it unchanged.
 import dataclasses
 
 from amuro_jax import files
-from amuro_jax.config import Recipe, Scoring, to_dict
+from amuro_jax.config import Loss, Recipe, Scoring, to_dict
 from amuro_jax.data import protocols, sources
 from amuro_jax.data.registry import get_task, is_task_file
 
@@ -65,6 +65,8 @@ def _values(block) -> dict:
     """Fields of a recipe or scoring that are set; the protocol by the quirks that are on."""
     values = {name: value for name, value in to_dict(block).items() if value is not None}
     protocol = protocols.resolve(values.pop("protocol"), tuple(values.pop("quirks")))
+    if values.get("loss") == Loss.SFT:  # what it is where nothing is said
+        del values["loss"]
     values.pop("task", None)  # by what it says, not by its name: `_definition`
     return values | {"quirks": sorted(name for name, on in protocol.switches().items() if on)}
 

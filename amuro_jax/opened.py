@@ -7,6 +7,7 @@ import jax
 from etils import epath
 
 from amuro_jax import __version__, checkpoint, convert
+from amuro_jax.convert import adapters
 from amuro_jax.data.tokenizer import Tokenizer, check_eos
 from amuro_jax.errors import CheckpointError
 from amuro_jax.models.config import ModelConfig
@@ -31,9 +32,13 @@ class Checkpoint:
     tokenizer: Tokenizer
     source: dict
 
-    def load_params(self, mesh=None, dtype=None) -> dict:
-        """Parameters, sharded onto `mesh` where there is one; `dtype` None keeps what is stored."""
-        return checkpoint.load_params(self.folder, self.config, mesh=mesh, dtype=dtype)
+    def load_params(self, mesh=None, dtype=None, merge: bool = False) -> dict:
+        """Parameters, sharded onto `mesh` where there is one; `dtype` None keeps what is stored.
+
+        Those of an adapter are its base's with the adapter beside them, or multiplied out where
+        `merge` is set.
+        """
+        return adapters.load_params(self.folder, self.config, mesh, dtype, merge)
 
     def provenance(self, data: dict[str, str], run: dict) -> Provenance:
         """The provenance of a number that is computed now from this checkpoint."""

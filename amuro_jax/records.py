@@ -22,8 +22,9 @@ class ModelRef:
         checkpoint: revision, e.g. `step1000-tokens4M`.
         step, tokens: of pre-training; None where the name does not tell.
         tuned_on: fine-tuning set; "" for a base model.
-        variant: distinguishes models that were tuned on one set (`seed 43`, `lora r=8`); "" for the
-            only one.
+        variant: distinguishes models that were tuned on one set in several ways (`lora`); "" for
+            the first.
+        seed: of the training, where a study repeats it; None: the recipe's own.
     """
 
     suite: str
@@ -32,14 +33,15 @@ class ModelRef:
     tokens: int | None = None
     tuned_on: str = ""
     variant: str = ""
+    seed: int | None = None
 
     def label(self) -> str:
-        """`step1000-tokens4M base`, `step1000-tokens4M + lab_nli`, `… + lab_nli (seed 43)`."""
+        """`step1000-tokens4M base`, `step1000-tokens4M + lab_nli`, `… + lab_nli (lora, seed 43)`."""
         if not self.tuned_on:
             return f"{self.checkpoint} base"
-        return f"{self.checkpoint} + {self.tuned_on}" + (
-            f" ({self.variant})" if self.variant else ""
-        )
+        seed = "" if self.seed is None else f"seed {self.seed}"
+        how = ", ".join(filter(None, (self.variant, seed)))
+        return f"{self.checkpoint} + {self.tuned_on}" + (f" ({how})" if how else "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +68,8 @@ class Cell:
     def identity(self) -> tuple:
         """What distinguishes the cells of one study."""
         model = self.model
-        return (model.checkpoint, model.tuned_on, model.variant, self.task, self.format, self.shots)
+        named = (model.checkpoint, model.tuned_on, model.variant, model.seed)
+        return (*named, self.task, self.format, self.shots)
 
     def label(self) -> str:
         """`step1000-tokens4M base: lab_nli default 4-shot`."""

@@ -28,7 +28,6 @@ from amuro_jax.records import ModelRef
 from amuro_jax.study import executor, grid, plan
 from amuro_jax.train import fine_tune as fine_tuning
 from amuro_jax.train import run as train_run
-from amuro_jax.train.lora import Lora, load_adapter
 from amuro_jax.train.meters import Logging
 from tests.study.conftest import series, study_of  # noqa: F401
 from tests.train.tiny import MODEL, examples
@@ -120,6 +119,8 @@ def test_what_is_encoded(train_job, monkeypatch, series):  # noqa: F811
         "rows": 11,
         "seed": 7,
         "data_root": str(series.data),
+        "chat_template": False,
+        "pairs": False,
     }
 
 
@@ -281,18 +282,3 @@ def executor_revisions(config):
     from amuro_jax.convert.revisions import list_revisions
 
     return list_revisions(config.suite, config.select)
-
-
-def test_a_recipe_with_a_rank_leaves_the_adapter_beside_the_model(train_job):
-    recipe = dataclasses.replace(RECIPE, lora_rank=2, epochs=1)
-    job = dataclasses.replace(train_job, recipe=recipe, run=TrainRun())
-    trained = train_run.train(job)
-    opened = job.checkpoint
-    lora, adapter = load_adapter(f"{job.workdir}/adapter", opened.config, opened.identity)
-    assert lora == Lora(2, 4.0)
-    merged = lora.merge(adapter, opened.load_params(None, np.float32))
-    np.testing.assert_allclose(
-        merged["layers"]["mlp"]["up"]["kernel"],
-        trained.params["layers"]["mlp"]["up"]["kernel"],
-        atol=1e-6,
-    )

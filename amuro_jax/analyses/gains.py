@@ -63,6 +63,8 @@ def _rows_changed(results, base, tuned):
     first, second = results.scores(base["key"]), results.scores(tuned["key"])
     if first is None or second is None or not first.index.equals(second.index):
         return unknown
+    if not (first.isin((0, 1)).all() and second.isin((0, 1)).all()):  # a mean over seeds
+        return unknown
     gained, lost = int((second > first).sum()), int((second < first).sum())
     return {"gained": gained, "lost": lost, "p_mcnemar": mcnemar(gained, lost)}
 

@@ -9,9 +9,8 @@ from amuro_jax.analyses import figures
 from amuro_jax.analyses.analysis import Analysis
 from amuro_jax.analyses.changes import PLACE_COLUMNS, baseline, mean
 from amuro_jax.analyses.figures import FigureSpec, Level, LinePanel
+from amuro_jax.evals.statistics import NORMAL_95
 from amuro_jax.results.results import Results
-
-NORMAL_95 = 1.96  # standard errors to either end of a 95 % interval, where none was stored
 
 
 def scores(results: Results, _=None) -> pd.DataFrame:
@@ -73,6 +72,8 @@ def draw_curves(results: Results, tables) -> FigureSpec:
 
 CELL_COLUMNS = {
     **PLACE_COLUMNS,
+    "variant": "way of tuning on the set; empty: the study's first",
+    "seed": "of the training, where the study repeats it",
     "step": "pre-training step",
     "tokens": "pre-training tokens",
     "of": "fine-tuning sets that the set belongs to",
@@ -110,7 +111,7 @@ SCORES = Analysis(
 CELLS = Analysis(
     "cells",
     "Every score",
-    lambda results, _: results.cells,
+    lambda results, _: results.cells if results.every is None else results.every,
     {
         **CELL_COLUMNS,
         "protocol": "protocol, with switched quirks",

@@ -2,6 +2,7 @@
 
 amuro convert --checkpoint=allenai/OLMo-1B-hf@step1000-tokens4B
 amuro convert --checkpoint=path/to/hf_folder --out=path/to/converted
+amuro convert --checkpoint=path/to/peft_adapter --base=allenai/OLMo-1B-hf --out=path/to/adapter
 """
 
 from absl import flags
@@ -28,6 +29,12 @@ def define_flags() -> None:
         "tokenizer", "", "Folder with tokenizer files, for a source that has none (native OLMo)."
     )
     configure.define_cache()
+    flags.DEFINE_string(
+        "base",
+        "",
+        "Of an adapter (PEFT's, or one of this program): name of the model that it belongs to, "
+        "where it is not the one that the adapter names.",
+    )
     flags.DEFINE_bool("offline", False, "Use only what is already downloaded.")
 
 
@@ -52,11 +59,13 @@ def main() -> None:
             "tokenizer": args.tokenizer or None,
             "progress": progress,
             "out": args.out or None,
+            "base": args.base,
         }
         folder = resolver.open_checkpoint(args.checkpoint, args.cache or None, **options)
     config = checkpoint.read_config(folder)
+    kind = f"adapter of {config.family}" if checkpoint.is_adapter(folder) else config.family
     print(
-        f"{config.family}: {config.num_parameters:,} parameters, {config.num_layers} layers, "
+        f"{kind}: {config.num_parameters:,} parameters, {config.num_layers} layers, "
         f"{config.vocab_size} embedding rows"
     )
     print(folder)

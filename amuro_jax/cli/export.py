@@ -1,7 +1,9 @@
 """Writes a converted or fine-tuned checkpoint as a Hugging Face folder, for
-`AutoModelForCausalLM.from_pretrained`.
+`AutoModelForCausalLM.from_pretrained`; an adapter merged into its base, or as PEFT has it.
 
 amuro export --checkpoint=path/to/model --out=path/to/hf_folder --dtype=bfloat16
+amuro export --checkpoint=path/to/adapter --to=peft --out=path/to/peft_adapter
+amuro export --checkpoint=path/to/adapter --to=model --out=path/to/merged
 """
 
 from absl import flags
@@ -15,6 +17,13 @@ def define_flags() -> None:
     """Declares the verb's flags."""
     configure.define_checkpoint()
     flags.DEFINE_string("out", "", "Folder to write.")
+    flags.DEFINE_enum(
+        "to",
+        "hf",
+        ["hf", "peft", "model"],
+        "hf: a Hugging Face folder; of an adapter also peft: PEFT's format, and model: a model folder "
+        "of this program with the adapter merged.",
+    )
     flags.DEFINE_string(
         "dtype",
         "",
@@ -35,7 +44,6 @@ def main() -> None:
     if args.shard_gb <= 0:
         raise ConfigError(f"must be positive, got {args.shard_gb}", where="--shard_gb")
     folder = resolver.open_checkpoint(args.checkpoint, args.cache or None)
-    names = exporter.export(
-        folder, args.out, dtype=args.dtype, shard_bytes=int(args.shard_gb * 10**9)
-    )
+    options = {"dtype": args.dtype, "shard_bytes": int(args.shard_gb * 10**9)}
+    names = exporter.write(folder, args.out, args.to, **(options if args.to == "hf" else {}))
     print(f"{args.out}: {', '.join(names)}")

@@ -30,13 +30,16 @@ def define_flags() -> None:
 def main() -> None:
     """Runs the training and prints where the model is."""
     from amuro_jax import processes
-    from amuro_jax.config import TrainConfig
+    from amuro_jax.config import ScoreRun, TrainConfig, validate_train
+    from amuro_jax.evals.run import Evaluator
     from amuro_jax.train import run
 
     config = configure.config_from_flags(TrainConfig, TrainConfig())
     if steps := flags.FLAGS.profile:
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, profile=steps))
+    validate_train(config)
     configure.join_cluster()
-    folder = run.run(config)
+    evaluator = Evaluator(ScoreRun(mesh=config.run.mesh))
+    folder = run.run(config, evaluator.pair_logprobs)
     if processes.is_writer():
         print(folder)

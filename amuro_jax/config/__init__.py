@@ -19,6 +19,7 @@ from amuro_jax.config.blocks import (
     Group,
     LabConfig,
     LabModel,
+    Loss,
     Method,
     Metric,
     ProtocolName,
@@ -45,6 +46,7 @@ from amuro_jax.config.checks import (
 )
 from amuro_jax.config.values import (
     checked,
+    entry_name,
     from_dict,
     misspelt,
     override,
@@ -59,6 +61,7 @@ __all__ = [
     "Group",
     "LabConfig",
     "LabModel",
+    "Loss",
     "Method",
     "Metric",
     "ProtocolName",
@@ -72,6 +75,7 @@ __all__ = [
     "TrainConfig",
     "TrainRun",
     "checked",
+    "entry_name",
     "from_dict",
     "misspelt",
     "override",

@@ -54,6 +54,13 @@ class Dtype(enum.StrEnum):
     FLOAT32 = "float32"
 
 
+class Loss(enum.StrEnum):
+    """What a training minimises."""
+
+    SFT = "sft"  # cross entropy of the completion; of a set of pairs, of the chosen answer
+    DPO = "dpo"  # direct preference optimisation on pairs of answers (arXiv 2305.18290)
+
+
 class Remat(enum.StrEnum):
     """What the backward pass computes again instead of keeping."""
 
@@ -86,7 +93,7 @@ def _block(cls):
 
 @_block
 class Recipe:
-    """Supervised fine-tuning of one checkpoint on one set: all that determines the parameters.
+    """Fine-tuning of one checkpoint on one set: all that determines the parameters.
 
     The defaults are the study's (arXiv 2408.06663, section 3 and appendix).
     """
@@ -114,6 +121,11 @@ class Recipe:
     lora_alpha: float | None = None  # the adapter's scale is alpha / rank; None: twice the rank
     lora_targets: tuple[str, ...] | None = None  # projections with an adapter; None: all
     lora_rank_stabilised: bool | None = None  # True: the scale is alpha / sqrt(rank)
+    loss: Loss | None = None  # None: sft
+    dpo_beta: float | None = None  # how far the model may move from where it starts; None: 0.1
+    dpo_length_normalised: bool | None = None  # True: means per token (Tulu 3, with beta 5)
+    dpo_label_smoothing: float | None = None  # share of pairs labelled the wrong way; None: 0
+    chat_template: bool | None = None  # conversations: True: the tokenizer's; None: the study's
 
 
 @_block
@@ -185,9 +197,13 @@ class ScoreConfig:
 
 @_block
 class FineTune:
-    """One fine-tuning set of a study, and what differs from the study's `recipe`; None inherits."""
+    """One fine-tuning set of a study, and what differs from the study's `recipe`; None inherits.
+
+    A set may come in several variants (full and LoRA), each with a name of its own.
+    """
 
     task: str = ""
+    variant: str = ""  # name of this way to tune on the set; of the first entry usually none
     format: str | None = None
     rows: int | None = None
     all_rows: bool = False  # the full training split, whatever the study's `rows`
@@ -195,6 +211,15 @@ class FineTune:
     batch_size: int | None = None
     learning_rate: float | None = None
     max_length: int | None = None
+    lora_rank: int | None = None
+    lora_alpha: float | None = None
+    lora_targets: tuple[str, ...] | None = None
+    lora_rank_stabilised: bool | None = None
+    loss: Loss | None = None
+    dpo_beta: float | None = None
+    dpo_length_normalised: bool | None = None
+    dpo_label_smoothing: float | None = None
+    chat_template: bool | None = None
 
 
 @_block
@@ -223,6 +248,7 @@ class StudyConfig:
     formats: tuple[str, ...] = ("default",)
     shots: tuple[int, ...] = (4,)
     recipe: Recipe = Recipe()  # of every fine-tuning set, but for what its entry changes
+    seeds: tuple[int, ...] = ()  # each training once for each; empty: once, with the recipe's seed
     scoring: Scoring = Scoring()
     train_run: TrainRun = TrainRun()
     score_run: ScoreRun = ScoreRun()

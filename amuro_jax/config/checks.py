@@ -2,7 +2,15 @@
 
 import re
 
-from amuro_jax.config.blocks import Recipe, ScoreConfig, ScoreRun, Scoring, TrainConfig, TrainRun
+from amuro_jax.config.blocks import (
+    Loss,
+    Recipe,
+    ScoreConfig,
+    ScoreRun,
+    Scoring,
+    TrainConfig,
+    TrainRun,
+)
 from amuro_jax.errors import ConfigError
 
 
@@ -29,6 +37,8 @@ def validate_recipe(recipe: Recipe, where: str = "config.recipe") -> None:
         "clip_norm",
         "learning_rate",
         "lora_rank",
+        "lora_alpha",
+        "dpo_beta",
     ):
         value = getattr(recipe, name)
         valid = value is None or value > 0
@@ -46,6 +56,19 @@ def validate_recipe(recipe: Recipe, where: str = "config.recipe") -> None:
             where=f"{where}.{name}",
             hint="set lora_rank",
         )
+    for name in ("dpo_beta", "dpo_length_normalised", "dpo_label_smoothing"):
+        require(
+            recipe.loss == Loss.DPO or getattr(recipe, name) is None,
+            f"{name} has no effect where the loss is {recipe.loss or Loss.SFT}",
+            where=f"{where}.{name}",
+            hint="set loss=dpo",
+        )
+    smoothing = recipe.dpo_label_smoothing
+    require(
+        smoothing is None or 0 <= smoothing < 0.5,
+        f"dpo_label_smoothing must be in [0, 0.5), got {smoothing}",
+        where=f"{where}.dpo_label_smoothing",
+    )
 
 
 def profile_steps(text: str, where: str) -> tuple[int, int]:
@@ -77,6 +100,12 @@ def validate_train_run(run: TrainRun, recipe: Recipe, where: str = "config.run")
     )
     if run.profile is not None:
         profile_steps(run.profile, f"{where}.profile")
+    require(
+        not (run.packing and recipe.loss == Loss.DPO),
+        "pairs of answers are not packed",
+        where=f"{where}.packing",
+        hint="leave it out",
+    )
 
 
 def validate_scoring(scoring: Scoring, where: str = "config.scoring") -> None:

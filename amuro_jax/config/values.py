@@ -39,7 +39,7 @@ def override(config, path: str, text: str):
     """A copy of `config` with one field, named by its dotted `path`, set from the command line.
 
     A tuple is written with commas (`default,io`; empty: none), None as `none`. A tuple of blocks is
-    selected from by task (`fine_tunes=paws,xsum`).
+    selected from by task (`fine_tunes=paws,xsum`), or by task and variant (`paws:lora`).
 
     Raises:
         ConfigError: an unknown field, or a text that is not of its type.
@@ -76,12 +76,20 @@ def _parse(hint, text, present, where):
     parts = [part for part in parts if part]
     if not dataclasses.is_dataclass(item):
         return tuple(_parse_one(item, part, where) for part in parts)
-    by_task = {entry.task: entry for entry in present}
+    chosen = []
     for part in parts:
-        if part not in by_task:
-            hint = "entries of the file: " + ", ".join(by_task)
+        named = [entry for entry in present if part in (entry.task, entry_name(entry))]
+        if not named:
+            hint = "entries of the file: " + ", ".join(map(entry_name, present))
             raise ConfigError(f"no entry of the file has the task {part!r}", where=where, hint=hint)
-    return tuple(by_task[part] for part in parts)
+        chosen += named
+    return tuple(chosen)
+
+
+def entry_name(entry) -> str:
+    """`paws`, or `paws:lora` for an entry with a variant: what selects it on the command line."""
+    variant = getattr(entry, "variant", "")
+    return f"{entry.task}:{variant}" if variant else entry.task
 
 
 def _parse_one(hint, text, where):

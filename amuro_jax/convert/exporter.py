@@ -4,6 +4,7 @@ neither torch nor transformers.
 
 import math
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,16 +12,39 @@ import ml_dtypes
 import numpy as np
 
 from amuro_jax import array_store, checkpoint, files
-from amuro_jax.convert import families, rules, safetensors
+from amuro_jax.convert import adapters, families, rules, safetensors
 from amuro_jax.convert.source import read_generation_config
 from amuro_jax.errors import CheckpointError, ConfigError
 from amuro_jax.models.config import ModelConfig
 
+FORMS = ("hf", "peft", "model")
 DTYPES = {
     "float32": np.dtype(np.float32),
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
 }
+
+
+def write(folder, out, to: str = "hf", **options) -> list[str]:
+    """Writes a checkpoint in one of the FORMS; returns the names of what was written, the folder's
+    own where it is one unit.
+
+    Args:
+        to: hf: see `export`; of an adapter also peft, PEFT's format, and model, a model folder with
+            the adapter merged.
+        options: of `export`.
+
+    Raises:
+        ConfigError: not an adapter, or `out` is there already.
+    """
+    if to == "hf":
+        return export(folder, out, **options)
+    if not checkpoint.is_adapter(folder):
+        raise ConfigError(f"only an adapter can be written as {to}", where="--to")
+    if Path(out).exists():
+        raise ConfigError(f"{out} is already there", where="--out", hint="choose another folder")
+    {"peft": adapters.export_peft, "model": adapters.merge_into}[to](folder, out)
+    return [str(out)]
 
 
 def export(folder, out, *, dtype: str = "", shard_bytes: int = 5 * 10**9) -> list[str]:
@@ -44,6 +68,8 @@ def export(folder, out, *, dtype: str = "", shard_bytes: int = 5 * 10**9) -> lis
         raise ConfigError(
             f"unknown dtype {dtype!r}", where="--dtype", hint="one of " + ", ".join(DTYPES)
         )
+    if checkpoint.is_adapter(folder):
+        return _export_merged(folder, out, dtype, shard_bytes)
     folder = Path(folder)
     config = checkpoint.read_config(folder)
     table = families.get_family(config.family).rules(config)
@@ -55,6 +81,16 @@ def export(folder, out, *, dtype: str = "", shard_bytes: int = 5 * 10**9) -> lis
         names = _write_shards(scratch, expected, arrays, dtypes, config, shard_bytes)
         _write_companions(folder / "tokenizer", scratch, config, dtypes)
     return names
+
+
+def _export_merged(folder, out, dtype, shard_bytes):
+    """The model that an adapter makes of its base, merged beside `out` first."""
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
+        merged = Path(scratch) / "model"
+        adapters.merge_into(folder, merged)
+        return export(merged, out, dtype=dtype, shard_bytes=shard_bytes)
 
 
 def _dtypes(folder, expected, arrays, override):

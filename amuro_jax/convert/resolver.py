@@ -38,17 +38,19 @@ def open_checkpoint(
     tokenizer=None,
     progress=None,
     out=None,
+    base: str = "",
 ) -> Path:
     """A converted folder of the checkpoint `name`.
 
     Args:
         name: Hub name with optional `@revision`; an HF, native OLMo or converted folder; a folder
-            of checkpoints with `@name`.
+            of checkpoints with `@name`; an adapter's folder, PEFT's too.
         cache_dir: folder of conversions and their keys; default `default_cache()`.
         offline: use only what is already downloaded.
         tokenizer: folder of tokenizer files, for a source that has none.
         progress: called with bytes read and bytes in all.
         out: write this folder instead of one in the cache; it must not be there yet.
+        base: of an adapter: name of its base, where it is not the one that the adapter names.
 
     Raises:
         CheckpointError: nothing of that name, or a checkpoint that is damaged or not covered.
@@ -60,6 +62,8 @@ def open_checkpoint(
         )
     folder = find_folder(name)
     options = {"tokenizer": tokenizer, "progress": progress, "out": out}
+    if folder is not None and (_is_peft(folder) or base):
+        return _adapter(folder, base, out, cache)
     if folder is None:
         return _from_hub(name, cache, offline, token, options)
     if not is_converted(folder):
@@ -70,6 +74,31 @@ def open_checkpoint(
             "this checkpoint is converted already", where=name, hint="copy the folder"
         )
     return folder
+
+
+def _is_peft(folder):
+    from amuro_jax.convert import peft
+
+    return peft.is_peft(folder)
+
+
+def _adapter(folder, base, out, cache) -> Path:
+    """The adapter folder of a PEFT adapter, or of one whose base is elsewhere now."""
+    from amuro_jax.convert import adapters
+
+    if _is_peft(folder):
+        if not out:
+            key = [str(folder.resolve()), adapters.peft_hashes(folder), base]
+            out = cache / "converted" / files.content_key(key)
+        if not is_converted(out):
+            adapters.convert_peft(folder, out, base, cache)
+    elif not checkpoint.is_adapter(folder):
+        raise ConfigError("only an adapter has a base", where="--base", hint="leave it out")
+    elif not out:
+        raise ConfigError("no folder to write", where="--out", hint="give --out=FOLDER")
+    else:
+        adapters.move(folder, base, out, cache)
+    return Path(out)
 
 
 def is_converted(folder) -> bool:

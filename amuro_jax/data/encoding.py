@@ -10,17 +10,17 @@ import logging
 import numpy as np
 
 from amuro_jax.data import formats, sources
+from amuro_jax.data.chats import cut_end, encode_chat
+from amuro_jax.data.preferences import encode_pairs, is_chat, is_whole, with_chosen
 from amuro_jax.data.protocols import STRICT, Protocol
 from amuro_jax.data.queries import cut_longest
 from amuro_jax.data.streamed import STREAM_ROWS, Streamed
-from amuro_jax.data.task import Task
+from amuro_jax.data.task import Kind, Task
 from amuro_jax.data.tokenizer import Tokenizer
-from amuro_jax.data.types import Example, TrainExample
+from amuro_jax.data.types import Example, Pair, TrainExample
 from amuro_jax.errors import DataError
 
 log = logging.getLogger(__name__)
-
-ASSISTANT = "<|assistant|>\n"  # the header of a turn that is learned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TrainingSet:
             counted.
     """
 
-    examples: list[TrainExample] | Streamed
+    examples: list[TrainExample] | list[Pair] | Streamed
     dropped: int | None = 0
 
     @property
@@ -62,24 +62,30 @@ def encode_training_set(
     rows: int | None = 6000,
     seed: int = 42,
     data_root: str = "",
+    chat_template: bool = False,
+    pairs: bool = False,
 ) -> TrainingSet:
     """The training split, subsampled and encoded.
 
     Args:
         max_length: tokens of an example. A row with nothing to learn within it is left out, as the
             released code does, and a warning says how many were.
-        rows: None: all of them. More than STREAM_ROWS are encoded while they are trained on.
+        rows: None: all of them. More than STREAM_ROWS are encoded while they are trained on, pairs
+            excepted.
+        chat_template: conversations under the tokenizer's own template.
+        pairs: of a set of preferences both answers, as `Pair`s; else the chosen ones alone.
 
     Raises:
-        DataError: no training split, a bad row, or no row with something to learn.
+        DataError: no training split, a bad row, pairs whose answers are equal or empty, or no row
+            with something to learn.
     """
-    if task.kind == "multiple_choice":
+    if task.kind == Kind.MULTIPLE_CHOICE:
         raise DataError(
             f"{task.name} is a multiple-choice set; it is scored, not trained on", where="task"
         )
-    encode = _encoder(task, format, protocol, tokenizer, max_length)
+    encode = _encoder(task, format, protocol, tokenizer, max_length, chat_template)
     split = sources.train_split(task, data_root)
-    if rows is None or rows > STREAM_ROWS:
+    if (rows is None or rows > STREAM_ROWS) and not pairs:
         native = sources.rows_by_number(task, split)
         chosen = subsample(len(native), rows, seed)
         if len(chosen) > STREAM_ROWS:
@@ -87,8 +93,13 @@ def encode_training_set(
             read = lambda row: sources.example(under, *native[row], row)  # noqa: E731
             return TrainingSet(Streamed(chosen, read, encode), dropped=None)
     examples = sources.load_examples(task, split, STRICT)
-    encoded = encode([examples[index] for index in subsample(len(examples), rows, seed)])
-    usable = [example for example in encoded if example.loss_mask[1:].any()]
+    chosen = [examples[index] for index in subsample(len(examples), rows, seed)]
+    if pairs:
+        encoded = encode_pairs(task, chosen, encode)
+        usable = [pair for pair in encoded if is_whole(pair)]
+    else:
+        encoded = encode(chosen)
+        usable = [example for example in encoded if example.loss_mask[1:].any()]
     dropped = len(encoded) - len(usable)
     if not usable:
         raise DataError(
@@ -108,16 +119,26 @@ def encode_training_set(
     return TrainingSet(usable, dropped)
 
 
-def _encoder(task, format, protocol, tokenizer, max_length):
-    """Rows → encoded examples."""
-    if task.kind != "chat":
-        return _Pairs(task, format, protocol, tokenizer, max_length).encode
-    encode = _encode_published_chat if protocol.published_templates else _encode_chat
-    return lambda examples: [encode(example, tokenizer, max_length) for example in examples]
+def _encoder(task, format, protocol, tokenizer, max_length, chat_template):
+    """Rows → encoded examples; of a set of preferences with the chosen answer where it is not one
+    of the two already.
+    """
+    if not is_chat(task):
+        encode = _Completions(task, format, protocol, tokenizer, max_length).encode
+    else:
+        last_only = task.kind == Kind.PREFERENCE
+        arguments = (tokenizer, max_length, protocol, chat_template, last_only)
+
+        def encode(examples):
+            return [encode_chat(example, *arguments) for example in examples]
+
+    if task.kind != Kind.PREFERENCE:
+        return encode
+    return lambda examples: encode([with_chosen(example) for example in examples])
 
 
 @dataclasses.dataclass(frozen=True)
-class _Pairs:
+class _Completions:
     """How rows with a prompt and a completion become tokens."""
 
     task: Task
@@ -157,7 +178,7 @@ class _Pairs:
             learned = [end > len(pair[0]) for _, end in offsets]
         tokens = [*start, *ids, self.tokenizer.eos_id]
         mask = [False] * len(start) + learned + [True]
-        return _cut(tokens, mask, example.row, self.max_length, cut)
+        return cut_end(tokens, mask, example.row, self.max_length, cut)
 
     def _published_mask(self, prompt, size):
         """The released code takes the prompt for as long as its own tokens, without a last
@@ -166,76 +187,3 @@ class _Pairs:
         prompt = prompt[:-1] if prompt.endswith(formats.PUBLISHED_SPACES) else prompt
         border = len(self.tokenizer.encode(prompt))
         return [position >= border for position in range(size)]
-
-
-def _cut(tokens, mask, row, max_length, cut=0):
-    """An example that ends at `max_length` tokens; `cut` were lost before."""
-    lost = cut + max(0, len(tokens) - max_length)
-    tokens, mask = np.asarray(tokens[:max_length], np.int32), np.asarray(mask[:max_length], bool)
-    return TrainExample(tokens, mask, row, lost)
-
-
-def _turns(example: Example) -> list[tuple[str, str]]:
-    """(role, content without outer white space) of a conversation."""
-    return [(name.partition(":")[2], text.strip()) for name, text in example.fields.items()]
-
-
-def _encode_chat(example: Example, tokenizer: Tokenizer, max_length: int) -> TrainExample:
-    """`<|user|>\\n…\\n<|assistant|>\\n…{eos}\\n`; assistant turns, their eos included, are learned
-    (arXiv 2408.06663, appendix).
-
-    The text between two eos is tokenised together, and each token is learned whose characters
-    reach into an assistant's turn.
-    """
-    ids, learned = list(tokenizer.prefix_ids), [False] * len(tokenizer.prefix_ids)
-    for text, start in chat_pieces(example):
-        part, offsets = tokenizer.encode_with_offsets(text)
-        ids += part
-        learned += [start is not None and end > start for _, end in offsets]
-        if start is not None:
-            ids.append(tokenizer.eos_id)
-            learned.append(True)
-    return _cut(ids, learned, example.row, max_length)
-
-
-def chat_pieces(example: Example) -> list[tuple[str, int | None]]:
-    """Texts of a conversation between its eos, each with the character where the assistant's words
-    begin (None: there are none).
-    """
-    pieces, text = [], ""
-    for role, content in _turns(example):
-        text += f"<|{role}|>\n"
-        if role == "assistant":
-            pieces.append((text + content, len(text)))
-            text = "\n"
-        else:
-            text += content + "\n"
-    return [*pieces, (text, None)]
-
-
-def _encode_published_chat(example: Example, tokenizer: Tokenizer, max_length: int) -> TrainExample:
-    """A conversation as the released trainer encodes it: one text without outer white space; the
-    tokens of the other turns, and of the header of the assistant's turn behind them, are not
-    learned.
-
-    It counts them by tokenising the conversation up to the turn, so that the line end behind an eos
-    in the middle is learned.
-    """
-    end = tokenizer.token(tokenizer.eos_id)
-    turns = _turns(example)
-    texts = [
-        f"<|{role}|>\n{content}{end if role == 'assistant' else ''}\n" for role, content in turns
-    ]
-    start = list(tokenizer.prefix_ids)
-    ids = start + tokenizer.encode("".join(texts).strip())
-    learned = [True] * len(ids)
-    for index, (role, _) in enumerate(turns):
-        if role == "assistant":
-            continue
-        before = "".join(texts[:index])
-        answered = index + 1 < len(turns) and turns[index + 1][0] == "assistant"
-        until = before + texts[index] + (ASSISTANT if answered else "")
-        first = len(start) + len(tokenizer.encode(before)) if index else 0
-        last = len(start) + len(tokenizer.encode(until))
-        learned[first:last] = [False] * (min(last, len(ids)) - first)
-    return _cut(ids, learned, example.row, max_length)

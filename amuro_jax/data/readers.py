@@ -152,6 +152,30 @@ def messages(task, row, index):
     return Example(index, str(row.get("id", index)), fields, "")
 
 
+def preference(task, row, index):
+    """chosen, rejected: two conversations (lists of {role, content}) that differ in the last answer,
+    or two answers to the prompt that the set's fields make.
+    """
+    parts = dict(task.mapping)
+    sides = [row[parts.get(name, name)] for name in ("chosen", "rejected")]
+    doc_id = str(row.get(parts.get("id", "id"), index))
+    if all(isinstance(side, str) for side in sides):
+        if not parts.get("fields"):
+            raise ValueError("chosen and rejected are texts, and the set has no fields of a prompt")
+        fields = {field: _text(row, column) for field, column in parts["fields"]}
+        return Example(index, doc_id, fields, sides[0], tuple(sides), 0)
+    if not all(isinstance(side, list) and side for side in sides):
+        raise ValueError("chosen and rejected must both be texts, or lists of {role, content}")
+    turns = [[(turn["role"], str(turn["content"])) for turn in side] for side in sides]
+    if turns[0][:-1] != turns[1][:-1]:
+        raise ValueError("chosen and rejected differ before their last turn")
+    if {side[-1][0] for side in turns} != {"assistant"}:
+        raise ValueError("the last turn of chosen and rejected must be the assistant's")
+    fields = {f"{number}:{role}": text for number, (role, text) in enumerate(turns[0][:-1])}
+    answers = tuple(side[-1][1] for side in turns)
+    return Example(index, doc_id, fields, answers[0], answers, 0)
+
+
 def _choices(row, index, fields, options, gold, doc_id=None, group=""):
     if not 0 <= gold < len(options):
         raise ValueError(f"the answer is option {gold}, there are {len(options)}")

@@ -286,6 +286,34 @@ _ALL = [
         family=Family.CHAT,
         licence="ODC-BY-1.0",
     ),
+    Task(
+        name="tulu_preferences",
+        kind=Kind.PREFERENCE,
+        frame="chat",
+        reader="preference",
+        source=DataSource(
+            "allenai/llama-3.1-tulu-3-8b-preference-mixture", "tulu_preferences", test=()
+        ),
+        columns=("chosen", "rejected"),
+        metric=None,
+        roles=(Role.FINE_TUNE,),
+        family=Family.CHAT,
+        licence="ODC-BY-1.0",
+    ),
+    Task(
+        name="ultrafeedback",
+        kind=Kind.PREFERENCE,
+        frame="chat",
+        reader="preference",
+        source=DataSource(
+            "HuggingFaceH4/ultrafeedback_binarized", "ultrafeedback", train="train_prefs", test=()
+        ),
+        columns=("chosen", "rejected"),
+        metric=None,
+        roles=(Role.FINE_TUNE,),
+        family=Family.CHAT,
+        licence="MIT",
+    ),
     _choice(
         "arc_easy",
         DataSource("allenai/ai2_arc", "ai2_arc_easy", "ARC-Easy", test=LAST),

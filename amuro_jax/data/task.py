@@ -17,6 +17,7 @@ class Kind(enum.StrEnum):
     GENERATION = "generation"  # free text
     MULTIPLE_CHOICE = "multiple_choice"  # an option of the row's own
     CHAT = "chat"  # conversations, trained on only
+    PREFERENCE = "preference"  # a chosen and a rejected answer, trained on only
 
 
 class Family(enum.StrEnum):

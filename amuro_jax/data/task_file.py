@@ -9,6 +9,9 @@ multiple choice
 labels: [entailment, neutral, contradiction]       classification only, in the order of the indices
 frame: nli                   prompts of a kind of set that is known; or templates of one's own:
 templates: {default: "A: {premise}\\n B: {hypothesis}\\n Relation: "}
+
+A set of pairs (kind: preference) names the columns `chosen` and `rejected`: texts behind a prompt of
+`fields`, or, without fields, conversations.
 """
 
 import functools
@@ -20,16 +23,18 @@ from amuro_jax.data.task import DataSource, Family, Kind, Task
 from amuro_jax.errors import ConfigError
 from amuro_jax.storage import Storage
 
-KINDS = (Kind.CLASSIFICATION, Kind.GENERATION, Kind.MULTIPLE_CHOICE)
+KINDS = (Kind.CLASSIFICATION, Kind.GENERATION, Kind.MULTIPLE_CHOICE, Kind.PREFERENCE)
 NEEDED = {
-    Kind.CLASSIFICATION: ("gold", "labels"),
-    Kind.GENERATION: ("completion",),
-    Kind.MULTIPLE_CHOICE: ("gold", "choices"),
+    Kind.CLASSIFICATION: ("fields", "gold", "labels"),
+    Kind.GENERATION: ("fields", "completion"),
+    Kind.MULTIPLE_CHOICE: ("fields", "gold", "choices"),
+    Kind.PREFERENCE: ("chosen", "rejected"),
 }
 METRICS = {
     Kind.CLASSIFICATION: (Metric.ACCURACY,),
     Kind.GENERATION: (Metric.ROUGE_L, Metric.EXACT_NUMBER),
     Kind.MULTIPLE_CHOICE: (Metric.ACCURACY,),
+    Kind.PREFERENCE: (),
 }
 PRIMARY = ("raw", "per_token", "per_char", "unconditional")
 # A set that a study fine-tunes on is scored by the other tasks' models too, unless it says else.
@@ -44,6 +49,8 @@ NAMES = (
     "gold",
     "labels",
     "choices",
+    "chosen",
+    "rejected",
     "id",
     "group",
     "templates",
@@ -104,12 +111,12 @@ def _one_of(value, known, what, where):
 
 def _require(values, where):
     kind = _one_of(values.get("kind"), KINDS, "kind", f"{where}: kind")
-    for name in ("name", "fields", *NEEDED[kind]):
+    for name in ("name", *NEEDED[kind]):
         if not values.get(name):
             raise ConfigError(
                 f"{name} is missing",
                 where=where,
-                hint=f"a {kind} set needs name, fields, {', '.join(NEEDED[kind])}",
+                hint=f"a {kind} set needs name, {', '.join(NEEDED[kind])}",
             )
     if not values.get("hub") and not values.get("folder"):
         raise ConfigError("neither hub nor folder is set", where=where)
@@ -133,7 +140,7 @@ def _require_prompts(values, where):
     frame, templates = values.get("frame"), values.get("templates") or {}
     if frame is not None:
         _one_of(frame, tuple(formats.FRAMES), "frame", f"{where}: frame")
-    elif not templates and values["kind"] != Kind.MULTIPLE_CHOICE:
+    elif not templates and values["kind"] != Kind.MULTIPLE_CHOICE and values.get("fields"):
         raise ConfigError(
             "neither templates nor a frame is set",
             where=where,
@@ -141,11 +148,11 @@ def _require_prompts(values, where):
         )
     for name, template in templates.items():
         fields = formats.template_fields(template)
-        if missing := [field for field in fields if field not in values["fields"]]:
+        if missing := [field for field in fields if field not in (values.get("fields") or {})]:
             raise ConfigError(
                 f"template {name!r} names a field {missing[0]!r}",
                 where=where,
-                hint=f"fields: {sorted(values['fields'])}",
+                hint=f"fields: {sorted(values.get('fields') or {})}",
             )
         if not fields or "~" in name:
             raise ConfigError(
@@ -157,21 +164,23 @@ def _require_prompts(values, where):
 
 def _task(values):
     kind = Kind(values["kind"])
+    pairs = kind == Kind.PREFERENCE
     mapping = {
         name: tuple(values[name]) if isinstance(values[name], list) else values[name]
-        for name in ("completion", "gold", "choices", "id", "group")
+        for name in ("completion", "gold", "choices", "chosen", "rejected", "id", "group")
         if values.get(name)
     }
-    mapping["fields"] = tuple(sorted(values["fields"].items()))
-    columns = [*values["fields"].values()]
-    for name in ("completion", "gold", "choices"):
+    fields = values.get("fields") or {}
+    mapping["fields"] = tuple(sorted(fields.items()))
+    columns = [*fields.values()]
+    for name in ("completion", "gold", "choices", "chosen", "rejected"):
         columns += _listed(mapping.get(name))
     source = DataSource(
         hub=values.get("hub", ""),
         folder=values.get("folder") or values["name"],
         config=values.get("config", ""),
         train=values.get("train", "train"),
-        test=tuple(_listed(values.get("test"))) or ("test", "validation"),
+        test=() if pairs else tuple(_listed(values.get("test"))) or ("test", "validation"),
         shots_from=values.get("shots_from", ""),
     )
     frame = "choice" if kind == Kind.MULTIPLE_CHOICE else values["name"]
@@ -179,12 +188,13 @@ def _task(values):
         name=values["name"],
         kind=kind,
         frame=values.get("frame") or frame,
-        reader="mapped",
+        reader="preference" if pairs else "mapped",
         source=source,
         columns=tuple(dict.fromkeys(columns)),
         labels=tuple(map(str, values.get("labels") or ())),
-        metric=Metric(values.get("metric") or METRICS[kind][0]),
-        roles=tuple(map(Role, _listed(values.get("roles")))) or ROLES,
+        metric=None if pairs else Metric(values.get("metric") or METRICS[kind][0]),
+        roles=tuple(map(Role, _listed(values.get("roles"))))
+        or ((Role.FINE_TUNE,) if pairs else ROLES),
         family=values.get("family", ""),
         primary=values.get("primary", "raw"),
         licence=values.get("licence", "unspecified"),

@@ -87,3 +87,33 @@ class TrainExample:
     loss_mask: np.ndarray
     row: int
     truncated: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """Two answers to one prompt, each with the prompt before it.
+
+    Attributes:
+        chosen, rejected: tokens with a mask over the answer.
+        reference: log-probabilities (nats) of the two answers under the model that training starts
+            from; None until they are computed.
+    """
+
+    chosen: TrainExample
+    rejected: TrainExample
+    reference: tuple[float, float] | None = None
+
+    @property
+    def row(self) -> int:
+        """Number of the row in its file."""
+        return self.chosen.row
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """All tokens that a training step reads."""
+        return np.concatenate([self.chosen.tokens, self.rejected.tokens])
+
+    @property
+    def truncated(self) -> int:
+        """Tokens cut from the two so that they fit."""
+        return self.chosen.truncated + self.rejected.truncated

@@ -41,7 +41,7 @@ def audit_task(
     Raises:
         DataError: the set's rows are not there.
     """
-    if task.kind == Kind.CHAT:
+    if task.kind in (Kind.CHAT, Kind.PREFERENCE):  # trained on only
         return _eos(tokenizer)
     task = task.under(protocol)
     split = sources.test_split(task, protocol, data_root)

@@ -46,13 +46,14 @@ class AmuroLM(LM):
         super().__init__()
         from amuro_jax import checkpoint as folders
         from amuro_jax import sharding
+        from amuro_jax.convert import adapters
         from amuro_jax.convert.resolver import open_checkpoint
 
         folder = open_checkpoint(checkpoint)
         config = folders.read_config(folder)
         device_mesh = sharding.make_mesh(mesh) if mesh else None
         self.scorer = Scorer(config, device_mesh, dtype, batch_tokens=int(batch_tokens))
-        self.params = self.scorer.place(folders.load_params(folder, config, device_mesh))
+        self.params = self.scorer.place(adapters.load_params(folder, config, device_mesh))
         self.tokenizer = Tokenizer.load(folder / "tokenizer")
         self.name = str(checkpoint)
 

@@ -8,10 +8,11 @@ import dataclasses
 import time
 
 from amuro_jax import keys, processes, sharding
-from amuro_jax.config import ScoreConfig, ScoreRun, Scoring, to_dict, validate_score
+from amuro_jax.config import Dtype, ScoreConfig, ScoreRun, Scoring, to_dict, validate_score
 from amuro_jax.data import protocols, queries, sources
 from amuro_jax.data.registry import get_task
 from amuro_jax.errors import AmuroError
+from amuro_jax.evals import reference
 from amuro_jax.evals.evaluate import evaluate, rules
 from amuro_jax.evals.prepare import Prepared, prepare
 from amuro_jax.opened import Checkpoint, open_checkpoint
@@ -134,6 +135,13 @@ class Evaluator:
                 attention=run.attention or "",
             )
         return self._scorers[key]
+
+    def pair_logprobs(
+        self, opened: Checkpoint, params: dict, pairs, dtype: Dtype
+    ) -> list[tuple[float, float]]:
+        """Log-probabilities of preference pairs under a model, what `train.run.train` asks for."""
+        scorer = self.scorer(opened, Scoring(dtype=dtype))
+        return reference.score_pairs(scorer, params, pairs)
 
     def prepared(self, job: ScoreJob) -> Prepared:
         """The tokenised queries of a set under a format; the same for all checkpoints of a series

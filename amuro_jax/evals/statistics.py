@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 DRAWS_AT_ONCE = 1 << 21  # row indices held at a time: 16 MB, and as much again for their counts
+NORMAL_95 = 1.96  # standard errors to either end of a normal 95 % interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +85,8 @@ def bootstrap(scores, resamples: int = 3000, seed: int = 0, level: float = 0.95)
     mean = float(scores.mean())
     if resamples < 2:
         stderr = float(scores.std(ddof=1) / np.sqrt(len(scores))) if len(scores) > 1 else 0.0
-        return MeanEstimate(mean, stderr, mean - 1.96 * stderr, mean + 1.96 * stderr, len(scores))
+        half = NORMAL_95 * stderr
+        return MeanEstimate(mean, stderr, mean - half, mean + half, len(scores))
     means = bootstrap_means(scores, resamples, seed)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return MeanEstimate(mean, float(means.std(ddof=1)), float(low), float(high), len(scores))

@@ -106,7 +106,7 @@ class Projection(nn.Module):
         # times faster on CPU.
         flat = x.reshape(-1, fan_in)
         y = jnp.dot(flat, kernel.astype(self.dtype).reshape(fan_in, -1))
-        if self.has_variable("params", "lora_a"):  # an adapter (train/lora.py), its scale in B
+        if self.has_variable("params", "lora_a"):  # an adapter (lora.py), its scale in B
             lora_a, lora_b = (
                 self.get_variable("params", name).astype(self.dtype)
                 for name in ("lora_a", "lora_b")

@@ -131,6 +131,30 @@ def logical_axes(config: ModelConfig, stacks: tuple[int, ...] | None = None) -> 
     return axes | {"layers": tuple(alone if size == 1 else axes["layers"] for size in stacks)}
 
 
+def axes_of(params: dict, config: ModelConfig, stacks: tuple[int, ...] | None = None) -> dict:
+    """`logical_axes` of a tree that may hold adapters (models/lora.py): they have the axes of their
+    kernel, the rank is on none.
+    """
+
+    def beside(axes, tree):
+        if isinstance(tree, tuple):  # of stacks
+            return tuple(map(beside, axes, tree))
+        if not isinstance(tree, dict):
+            return axes
+        plain_names = [name for name in tree if name in axes]
+        found = {name: beside(axes[name], tree[name]) for name in plain_names}
+        if "lora_a" in tree:
+            kernel, inputs = axes["kernel"], tree["lora_a"].ndim - 1
+            lead = kernel[:1] if kernel[0] == "layers" else ()
+            found |= {
+                "lora_a": (*kernel[:inputs], None),
+                "lora_b": (*lead, None, *kernel[inputs:]),
+            }
+        return found
+
+    return beside(logical_axes(config, stacks), params)
+
+
 def init_params(config: ModelConfig, seed: int) -> dict:
     """Random fp32 parameters: normal with fan-in scaling, embeddings with deviation 0.02."""
 

@@ -20,6 +20,7 @@ from amuro_jax.analyses.figures import (
     short_number,
 )
 from amuro_jax.evals import audit
+from amuro_jax.records import ModelRef
 from amuro_jax.report import svg
 from amuro_jax.results.results import Results
 
@@ -258,10 +259,9 @@ def missing_table(missing: pd.DataFrame) -> list[tuple[str, str]]:
     """Missing cells: (which, why)."""
     lines = []
     for row in missing.itertuples():
-        model = f"+ {row.tuned_on}" if row.tuned_on else "base"
-        lines.append(
-            (f"{row.checkpoint} {model}: {row.task} {row.format} {row.shots}-shot", row.why)
-        )
+        seed = None if pd.isna(row.seed) else int(row.seed)
+        model = ModelRef("", row.checkpoint, tuned_on=row.tuned_on, variant=row.variant, seed=seed)
+        lines.append((f"{model.label()}: {row.task} {row.format} {row.shots}-shot", row.why))
     return lines
 
 
@@ -359,9 +359,9 @@ def provenance(scored: list, trained: list, config) -> dict:
         "formats": ", ".join(dict.fromkeys(record.format for record in scored)),
         "method": f"{scoring.method} for labels; at most {scoring.max_new_tokens} new tokens; "
         f"{scoring.rows or 'all'} rows per set",
-        "uncertainty": f"bootstrap over test rows, {scoring.bootstrap} resamples; one training "
-        "seed, so the variance of training is not in it; intervals are 95 % each; where many "
-        "comparisons are counted, p-values are corrected (Holm)",
+        "uncertainty": f"bootstrap over test rows, {scoring.bootstrap} resamples; "
+        f"{_training_seeds(config)}, so the variance of training is not in it; intervals are 95 % "
+        "each; where many comparisons are counted, p-values are corrected (Holm)",
         **recipes(trained),
         "software": "; ".join(sorted(software)),
         "tokenizer": ", ".join(sorted({source.tokenizer[:16] for source in sources})),
@@ -378,6 +378,12 @@ def provenance(scored: list, trained: list, config) -> dict:
         for split, digest in record.provenance.data.items()
     }
     return {"about": about, "checkpoints": hashes, "data": dict(sorted(data.items()))}
+
+
+def _training_seeds(config):
+    if not config.seeds:
+        return "one training seed"
+    return f"means over {words.count(len(config.seeds), 'training seed')}"
 
 
 RECIPE = (

@@ -14,7 +14,7 @@ from amuro_jax.evals import audit
 from amuro_jax.report import page as shown
 from amuro_jax.report import payload, rows
 from amuro_jax.report.prompts import Prompts
-from amuro_jax.results import plan
+from amuro_jax.results import plan, pooled
 from amuro_jax.results.results import Results
 from amuro_jax.results.store import Store
 
@@ -76,7 +76,8 @@ def _read(store, results):
     """
     asked = plan.read_plan(store.storage)
     config = asked.config if asked else StudyConfig()  # imported results have no plan
-    scored = {key: store.read(key) for key in results.cells["key"].unique()}
+    # Of a mean over seeds the record and the rows are those of its first one.
+    scored = {key: store.read(pooled.members(key)[0]) for key in results.cells["key"].unique()}
     flags, trained = _flags(store, results, scored), store.records("train")
     return (
         payload.study(results, flags, scored, trained, config, plan.task_files(store.storage)),
@@ -94,7 +95,9 @@ def _flags(store, results, scored):
     flags = shown.duplicate_flags(results)
     for key, record in scored.items():
         if not record.imported:
-            flags[key] = [*flags.get(key, []), *audit.audit_cell(store, key)]
+            members = pooled.members(key)
+            audited = [one for member in members for one in audit.audit_cell(store, member)]
+            flags[key] = [*flags.get(key, []), *dict.fromkeys(audited)]
     return flags
 
 

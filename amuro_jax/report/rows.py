@@ -90,7 +90,7 @@ def embedded(
 def _of_set(store, keys, scored, prompts):
     rows, views = {}, {}
     for key in keys:
-        frame, record = store.rows(key), scored[key]
+        frame, record = store.rows(scored[key].key), scored[key]
         rows[key] = columns_of(frame)
         view = f"{record.format} {record.shots}"
         if view not in views:  # the same for every model, as the hashes say

@@ -39,7 +39,7 @@ def diff(first: Store, second: Store, resamples: int = 1000) -> pd.DataFrame:
     alone = [frame[~frame["key"].isin(set(shared["key_a"]))].copy() for frame in (a, b)]
     by = [*IDENTITY, "metric"]
     for frame in alone:  # several of one identity are paired in the order of their keys
-        frame["at"] = frame.sort_values("key").groupby(by).cumcount()
+        frame["at"] = frame.sort_values("key").groupby(by, dropna=False).cumcount()
     rest = alone[0].merge(alone[1], on=[*by, "at"], how="outer", suffixes=("_a", "_b"))
     found = pd.concat([shared, rest.drop(columns="at")], ignore_index=True)
     found["difference"] = found["value_b"] - found["value_a"]

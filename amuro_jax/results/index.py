@@ -15,7 +15,7 @@ from amuro_jax.errors import AmuroError, DataError
 from amuro_jax.results import sealed
 
 INDEX = "cells.parquet"
-SCHEMA = 2  # of the index; another one is built anew
+SCHEMA = 3  # of the index; another one is built anew
 _META = {b"amuro_index_schema": str(SCHEMA).encode()}
 _BATCH = 2_000  # cells that are read at once: bounds the memory
 
@@ -29,6 +29,7 @@ COLUMNS = {
     "tokens": _WHOLE,
     "tuned_on": _TEXT,
     "variant": _TEXT,
+    "seed": _WHOLE,  # of the training, where a study repeats it
     "task": _TEXT,
     "format": _TEXT,
     "shots": _WHOLE,

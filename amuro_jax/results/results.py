@@ -14,7 +14,7 @@ import pandas as pd
 from amuro_jax.config import Role
 from amuro_jax.data import protocols
 from amuro_jax.errors import AmuroError
-from amuro_jax.results import plan
+from amuro_jax.results import plan, pooled
 from amuro_jax.results.draws import PairedDraws
 from amuro_jax.results.store import Store
 from amuro_jax.storage import Storage
@@ -25,6 +25,7 @@ WANTED = (
     "tokens",
     "tuned_on",
     "variant",
+    "seed",
     "task",
     "role",
     "format",
@@ -66,7 +67,8 @@ class Results:
         name: of the study or series.
         checkpoints: names, in the order of training.
         cells: one line per finished cell that the study wants, columns of `store.COLUMNS` and of,
-            group.
+            group; of a set that is tuned on in several ways the first one, and a mean over seeds as
+            one cell (`pooled.over_seeds`).
         missing: one line per cell that is wanted and not finished: WANTED and `why`.
         main: per set the format and number of shots of the main view (the first the study names).
         draws: per cell key the bootstrap means [R]; cells of one set are resampled together, so
@@ -78,6 +80,8 @@ class Results:
         rows: a cell's rows with all columns, from its key; likewise.
         suite: name of the series.
         suites: every series of the store by name, this one too; empty: this is the only one.
+        variants: `cells` with the other ways in which sets are tuned on; None: there are no others.
+        every: every stored cell by itself, each seed too; None: they are `cells`.
     """
 
     name: str
@@ -92,6 +96,8 @@ class Results:
     rows: Callable[[str], pd.DataFrame | None] = lambda key: None
     suite: str = ""
     suites: Mapping[str, "Results"] = dataclasses.field(default_factory=dict)
+    variants: pd.DataFrame | None = None
+    every: pd.DataFrame | None = None
 
     @property
     def measurements(self) -> pd.DataFrame:
@@ -169,7 +175,7 @@ class Results:
 
     @functools.cached_property
     def _plan(self):
-        columns = [name for name in WANTED if name != "key"]
+        columns = [name for name in WANTED if name != "key" and name in self.cells]
         return pd.concat([self.cells[columns], self.missing[columns]], ignore_index=True)
 
     def tasks(self, *roles: str) -> list[str]:
@@ -389,9 +395,13 @@ def _planned(asked, store, frame, damaged, scores, resamples):
     measured = frame.set_index("key")[list(MEASURED)]
     done = wanted["key"].isin(measured.index)
     cells = wanted[done].merge(measured, left_on="key", right_index=True, how="left")
-    cells = cells.reset_index(drop=True)
+    every = cells.reset_index(drop=True)
+    variants = pooled.over_seeds(every)
+    first = pooled.first_variants(wanted)
+    cells = variants[variants["variant"] == variants["tuned_on"].map(first)].reset_index(drop=True)
     missing = wanted[~done].reset_index(drop=True)
     missing["why"] = _reasons(store, missing, damaged)
+    scores_of = functools.partial(pooled.mean_scores, scores)
     main = {}
     for line in wanted.itertuples():
         main.setdefault(line.task, (line.format, line.shots))
@@ -401,11 +411,13 @@ def _planned(asked, store, frame, damaged, scores, resamples):
         cells,
         missing,
         main,
-        PairedDraws(cells.drop_duplicates("key"), scores, resamples),
+        PairedDraws(variants.drop_duplicates("key"), scores_of, resamples),
         duplicates(list(asked.checkpoints), cells),
         protocols.published_averages(asked.config.scoring.protocol, asked.config.scoring.quirks),
-        scores,
+        scores_of,
         scores.rows,
+        variants=variants,
+        every=every,
     )
 
 

@@ -23,7 +23,7 @@ from amuro_jax.storage import Storage
 LOG = "cells.log"
 _RUN = uuid.uuid4().hex[:8]  # tells the processes of one log apart
 # What a score is a number of, whatever determines it besides.
-IDENTITY = ["checkpoint", "tuned_on", "variant", "task", "format", "shots"]
+IDENTITY = ["checkpoint", "tuned_on", "variant", "seed", "task", "format", "shots"]
 _ORDER = ["step", *IDENTITY[1:], "checkpoint", "key"]
 
 

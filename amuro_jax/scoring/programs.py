@@ -16,7 +16,7 @@ from amuro_jax.models import cache
 from amuro_jax.models.cache import KVCache
 from amuro_jax.models.forward import forward, logits
 from amuro_jax.models.layout import EVERYTHING, Layout, begun
-from amuro_jax.models.parameters import logical_axes, stack_layers
+from amuro_jax.models.parameters import axes_of, stack_layers
 
 HEAD_POSITIONS = (32, 128, 512)  # hidden states of one call of the head
 LOGITS_AT_ONCE = 2**23  # fp32: 32 MB
@@ -76,7 +76,7 @@ class Programs:
         if self.mesh is None:
             return jax.device_put(cast)
         return jax.device_put(
-            cast, sharding.shardings(logical_axes(self.config, self.stacks), cast, self.mesh)
+            cast, sharding.shardings(axes_of(cast, self.config, self.stacks), cast, self.mesh)
         )
 
     def cast(self, params):

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 from amuro_jax import checkpoint, compiles, files, sharding
 from amuro_jax.claims import Claim, ClaimLostError
 from amuro_jax.config import StudyConfig, to_dict
+from amuro_jax.convert import adapters
 from amuro_jax.convert.prefetch import Prefetcher
 from amuro_jax.errors import AmuroError, ConfigError
 from amuro_jax.evals.run import Evaluator, ScoreJob
 from amuro_jax.logs import progress_bar
-from amuro_jax.models.parameters import logical_axes
+from amuro_jax.models.parameters import axes_of
 from amuro_jax.opened import Checkpoint, read_checkpoint
 from amuro_jax.records import Cell
 from amuro_jax.results.plan import Plan, Progress, asked, read_plan, write_task_files
@@ -205,17 +206,24 @@ class LocalExecutor:
             made,
             workdir=str(self.storage.child("runs", key)),
             out=str(self.storage.child("models", key)),
+            references=str(self.storage.child("references")),
         )
 
     def _tuned(self, folder):
-        return checkpoint.load_params(folder, mesh=self.evaluator.mesh)
+        return adapters.load_params(folder, mesh=self.evaluator.mesh)
 
     def _train(self, job: TrainJob, params):
         key, label = job.key(), f"train {job.model.label()}"
         self._claim.check()
         self.store.log("started", key, label)
         before = self._watch.total
-        done = train(job, params, self.data, description=f"  {job.model.label()}")
+        done = train(
+            job,
+            params,
+            self.data,
+            f"  {job.model.label()}",
+            self.evaluator.pair_logprobs,
+        )
         self.store.commit(done.record, claim=self._claim)
         checkpoint.remove(str(self.storage.child("runs", key, "state")))
         self._finished(done.record, label, before)
@@ -319,7 +327,7 @@ def _moved(params, config, mesh):
     """Parameters laid out for a mesh; those that lie so already are not copied."""
     if mesh is None:
         return params
-    return jax.device_put(params, sharding.shardings(logical_axes(config), params, mesh))
+    return jax.device_put(params, sharding.shardings(axes_of(params, config), params, mesh))
 
 
 def _lazily(make):

@@ -14,17 +14,28 @@ from amuro_jax.records import Cell, ModelRef
 DECLARED = (Role.IN_DOMAIN, Role.OUT_OF_DOMAIN, Role.MULTIPLE_CHOICE)  # roles a study may give
 
 
-def recipe_of(config: StudyConfig, fine_tune: FineTune) -> Recipe:
-    """The recipe of one fine-tuning set: the study's `recipe` with what the set changes."""
+def recipe_of(config: StudyConfig, fine_tune: FineTune, seed: int | None = None) -> Recipe:
+    """The recipe of one fine-tuning set: the study's `recipe` with what the set changes.
+
+    Args:
+        seed: of `config.seeds`; None: the recipe's own.
+    """
     changes = {name: value for name, value in vars(fine_tune).items() if value is not None}
+    del changes["variant"]
     if changes.pop("all_rows"):
         changes["rows"] = None
+    if seed is not None:
+        changes["seed"] = seed
     return dataclasses.replace(config.recipe, **changes)
 
 
 def fine_tune_of(config: StudyConfig, model: ModelRef) -> FineTune:
     """The entry of a fine-tuned model."""
-    return next(entry for entry in config.fine_tunes if _name(entry.task) == model.tuned_on)
+    return next(
+        entry
+        for entry in config.fine_tunes
+        if (_name(entry.task), entry.variant) == (model.tuned_on, model.variant)
+    )
 
 
 def models_of(config: StudyConfig, revisions) -> list[ModelRef]:
@@ -32,8 +43,10 @@ def models_of(config: StudyConfig, revisions) -> list[ModelRef]:
     models = []
     for revision in revisions:
         base = ModelRef(config.suite, revision.revision, revision.step, revision.tokens)
-        tuned = (_name(entry.task) for entry in config.fine_tunes)
-        models += [base, *(dataclasses.replace(base, tuned_on=name) for name in tuned)]
+        models.append(base)
+        for entry in config.fine_tunes:
+            tuned = dataclasses.replace(base, tuned_on=_name(entry.task), variant=entry.variant)
+            models += [dataclasses.replace(tuned, seed=seed) for seed in config.seeds or (None,)]
     return models
 
 
@@ -124,7 +137,12 @@ def validate(config: StudyConfig) -> None:
             f"{name} has no training split",
             where=f"{where}.task",
         )
-        require(name not in tuned, f"{name} is named twice", where=f"{where}.task")
+        require(
+            (name, entry.variant) not in tuned,
+            f"{configuration.entry_name(entry)} is named twice",
+            where=f"{where}.task",
+            hint="give one of them a variant, for example variant='lora'",
+        )
         require(
             not (entry.all_rows and entry.rows),
             f"rows is {entry.rows} and all_rows is set",
@@ -135,9 +153,15 @@ def validate(config: StudyConfig) -> None:
         configuration.validate_train_run(config.train_run, recipe, "config.train_run")
         own = f"{where}.format" if entry.format else "config.recipe.format"
         _validate_format(formats.parse_format, own, recipe.format, get_task(entry.task))
-        tuned.append(name)
+        tuned.append((name, entry.variant))
+    names = list(dict.fromkeys(name for name, _ in tuned))
     for index, entry in enumerate(config.evals):
-        _validate_entry(config, entry, f"config.evals[{index}]", tuned)
+        _validate_entry(config, entry, f"config.evals[{index}]", names)
+    require(
+        len(set(config.seeds)) == len(config.seeds),
+        f"a seed is named twice: {', '.join(map(str, config.seeds))}",
+        where="config.seeds",
+    )
     configuration.validate_shots(config.shots, "config.shots")
     budget = config.disk_budget_gb
     require(

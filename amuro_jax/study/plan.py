@@ -62,7 +62,7 @@ def jobs_of(config: StudyConfig, revisions) -> list[Job]:
     for model in grid.models_of(config, revisions):
         needs, name = (), names[model.checkpoint]
         if model.tuned_on:
-            recipe = grid.recipe_of(config, grid.fine_tune_of(config, model))
+            recipe = grid.recipe_of(config, grid.fine_tune_of(config, model), model.seed)
             jobs.append(Job(JobKind.TRAIN, name, model, recipe))
             needs = (jobs[-1].name,)
         cells = tuple(grid.cells_of(config, model))
@@ -100,7 +100,7 @@ def describe(config: StudyConfig, revisions) -> str:
             for cell in job.cells
         ]
     head = (
-        f"{len(revisions)} checkpoints × {1 + len(config.fine_tunes)} models, "
+        f"{len(revisions)} checkpoints × {len(scores) // max(1, len(revisions))} models, "
         f"{len(plan.cells)} scores; to do: {left[JobKind.TRAIN].total()} fine-tunings, "
         f"{left[JobKind.SCORE].total()} scores"
     )
@@ -135,7 +135,9 @@ def _estimate(config, left, store):
         recipe = grid.recipe_of(config, entry)
         if recipe.rows is None:
             whole = ", and all rows of the sets without a limit"
-        rows += left[JobKind.TRAIN][get_task(entry.task).name] * (recipe.rows or 0) * recipe.epochs
+        entries = sum(other.task == entry.task for other in config.fine_tunes)
+        jobs = left[JobKind.TRAIN][get_task(entry.task).name] / entries
+        rows += round(jobs * (recipe.rows or 0) * recipe.epochs)
     limit = config.scoring.rows
     each = f"{limit:,} rows at most" if limit else "all rows of its set"
     wait = " and a fine-tuning" if left[JobKind.TRAIN] else ""

@@ -3,19 +3,22 @@
 import dataclasses
 import math
 
-from amuro_jax.config import Recipe, Remat, TrainRun
+from amuro_jax.config import Loss, Recipe, Remat, TrainRun
 from amuro_jax.data.types import TrainExample
 from amuro_jax.errors import TrainingError
 from amuro_jax.models.config import ModelConfig
+from amuro_jax.models.lora import Lora
 from amuro_jax.train import memory
 from amuro_jax.train.batches import PACKING_GAIN, Batches, packing_saves
-from amuro_jax.train.lora import Lora
 from amuro_jax.train.meters import Logging
 from amuro_jax.train.objective import LanguageModelling, Objective
 from amuro_jax.train.optimizer import Optimizer, linear_schedule, warmup_steps
+from amuro_jax.train.preference import Preference
 from amuro_jax.train.step import Step, make_stacked_step, make_step
 from amuro_jax.train.trainable import AllParameters, Trainable
 from amuro_jax.train.training import SavePolicy, Trained, run_stacked, run_training
+
+DPO_BETA = 0.1  # Rafailov et al., section 6
 
 
 def step_of(
@@ -64,6 +67,17 @@ def trainable_of(recipe: Recipe) -> Trainable:
     return Lora(recipe.lora_rank, alpha, recipe.lora_targets, bool(recipe.lora_rank_stabilised))
 
 
+def objective_of(recipe: Recipe) -> Objective:
+    """What a recipe minimises."""
+    if recipe.loss != Loss.DPO:
+        return LanguageModelling()
+    return Preference(
+        DPO_BETA if recipe.dpo_beta is None else recipe.dpo_beta,
+        recipe.dpo_label_smoothing or 0.0,
+        bool(recipe.dpo_length_normalised),
+    )
+
+
 def fine_tune(
     params: dict,
     config: ModelConfig,
@@ -75,13 +89,13 @@ def fine_tune(
     workdir=None,
     weigh_examples: bool = False,
     warmup_rounded_down: bool = False,
-    objective: Objective = LanguageModelling(),
+    objective: Objective | None = None,
     trainable: Trainable | None = None,
     description: str = "train",
 ) -> Trained:
     """Runs a recipe on one model; `params` are left as they were.
 
-    The result's `params` are the tuned model's, an adapter merged into them.
+    The result's `params` are the tuned model's, an adapter beside its kernels (models/lora.py).
 
     Args:
         params: fp32 tree, on `mesh` where there is one.
@@ -90,15 +104,14 @@ def fine_tune(
         weigh_examples: the loss is the mean of per-example means (quirk 15), not the mean over
             tokens.
         warmup_rounded_down: see `optimizer.warmup_steps`.
-        objective: what is minimised.
-        trainable: what is trained; None: what the recipe says.
+        objective, trainable: what is minimised and what is trained; None: what the recipe says.
 
     Raises:
         DataError: no examples, or an example longer than the model's context.
         TrainingError: a loss or gradient is not finite.
         Preempted: SIGTERM came; the state is saved.
     """
-    trainable = trainable or trainable_of(recipe)
+    trainable, objective = trainable or trainable_of(recipe), objective or objective_of(recipe)
     step = step_of(recipe, run, config, mesh, objective, trainable, examples)
     batches = _batches(examples, recipe, run, step, config, weigh_examples, objective)
     warmup = warmup_steps(batches.total, recipe.warmup_fraction, warmup_rounded_down)
@@ -113,8 +126,8 @@ def fine_tune(
         seed=recipe.seed,
         description=description,
     )
-    merged = trainable.merge(trained.trained, step.frozen(params))
-    return dataclasses.replace(trained, params=merged)
+    tuned = trainable.join(trained.trained, step.frozen(params))
+    return dataclasses.replace(trained, params=tuned)
 
 
 def fine_tune_stacked(
@@ -129,7 +142,7 @@ def fine_tune_stacked(
     workdir=None,
     weigh_examples: bool = False,
     warmup_rounded_down: bool = False,
-    objective: Objective = LanguageModelling(),
+    objective: Objective | None = None,
     trainable: Trainable | None = None,
     description: str = "train",
 ) -> dict[str, Trained | TrainingError]:
@@ -139,7 +152,7 @@ def fine_tune_stacked(
         members: name → fp32 tree: checkpoints, or the same one under several names.
         learning_rates: of single members, where they differ from the recipe's.
     """
-    trainable = trainable or trainable_of(recipe)
+    trainable, objective = trainable or trainable_of(recipe), objective or objective_of(recipe)
     step = step_of(recipe, run, config, mesh, objective, trainable, examples)
     stacked = make_stacked_step(step, len(members))
     batches = _batches(examples, recipe, run, stacked, config, weigh_examples, objective)
@@ -160,7 +173,7 @@ def fine_tune_stacked(
         name: one
         if isinstance(one, TrainingError)
         else dataclasses.replace(
-            one, params=trainable.merge(one.trained, step.frozen(members[name]))
+            one, params=trainable.join(one.trained, step.frozen(members[name]))
         )
         for name, one in done.items()
     }
@@ -173,7 +186,8 @@ def _saving(run):
 def _batches(examples, recipe, run, step, config, weigh_examples, objective):
     objective.check(examples, config)
     arguments = (examples, recipe.batch_size, recipe.seed, step.row_multiple)
-    pays = run.packing is None and packing_saves(*arguments) >= PACKING_GAIN
+    undecided = run.packing is None and objective.packs
+    pays = undecided and packing_saves(*arguments) >= PACKING_GAIN
     packed = step.row_multiple if run.packing or pays else None
     return Batches(
         examples,

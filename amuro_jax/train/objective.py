@@ -17,7 +17,13 @@ CHECKED = 64  # examples of a streamed set that are looked at before the run
 
 
 class Objective(Protocol):
-    """The interface between a training step and its loss. Implementations are hashable."""
+    """The interface between a training step and its loss. Implementations are hashable.
+
+    Attributes:
+        packs: whether several examples may share a row.
+    """
+
+    packs: bool
 
     def check(self, examples: list, config: ModelConfig) -> None:
         """Raises a `DataError` on examples that cannot be trained on."""
@@ -39,6 +45,8 @@ class Objective(Protocol):
 @dataclasses.dataclass(frozen=True)
 class LanguageModelling:
     """Cross entropy of the tokens behind the loss mask: supervised fine-tuning, pre-training."""
+
+    packs = True
 
     def check(self, examples: list, config: ModelConfig) -> None:
         """Raises a `DataError`: no examples, nothing to learn, or a row longer than the context."""

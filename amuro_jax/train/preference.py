@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from amuro_jax.data.types import TrainExample
+from amuro_jax.data.types import Pair
 from amuro_jax.errors import ConfigError, DataError
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.cost import Amount
@@ -26,33 +26,6 @@ from amuro_jax.train.batches import (
 from amuro_jax.train.compute import Compute
 from amuro_jax.train.loss import target_losses
 from amuro_jax.train.objective import check_lengths
-
-REFERENCE_PAIRS = 16  # per call of the reference model
-
-
-@dataclasses.dataclass(frozen=True)
-class Pair:
-    """Two answers to one prompt, each with the prompt before it.
-
-    Attributes:
-        chosen, rejected: tokens with a mask over the answer.
-        reference: log-probabilities (nats) of the two answers under the reference model; see
-            `with_reference`.
-    """
-
-    chosen: TrainExample
-    rejected: TrainExample
-    reference: tuple[float, float] | None = None
-
-    @property
-    def row(self) -> int:
-        """Number of the row in its file."""
-        return self.chosen.row
-
-    @property
-    def tokens(self) -> np.ndarray:
-        """All tokens that a step reads."""
-        return np.concatenate([self.chosen.tokens, self.rejected.tokens])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +95,8 @@ class Preference:
         length_normalised: log-probabilities are means per token of the answer.
     """
 
+    packs = False
+
     beta: float = 0.1
     label_smoothing: float = 0.0
     length_normalised: bool = False
@@ -147,14 +122,16 @@ class Preference:
                 raise DataError(
                     "the pair has no log-probabilities of the reference model",
                     where=f"row {pair.row}",
-                    hint="compute them with preference.with_reference",
+                    hint="compute them with evals.reference.with_reference",
                 )
         check_lengths([e for pair in pairs for e in (pair.chosen, pair.rejected)], config)
 
     def collator(self, examples: Sequence[Pair], weigh_examples=False, packed=None):
         """Padded pairs, which all weigh the same."""
         if packed is not None:
-            raise ConfigError("pairs are not packed", where="packing")
+            raise ConfigError(
+                "pairs of answers are not packed", where="config.run.packing", hint="leave it out"
+            )
         return _collator(examples)
 
     def sums(self, params: dict, batch: dict, *, config: ModelConfig, compute: Compute):
@@ -176,22 +153,6 @@ class Preference:
         return jnp.sum(loss * weight), (jnp.sum(weight), sums)
 
 
-def with_reference(
-    pairs: Sequence[Pair], params: dict, config: ModelConfig, dtype="float32"
-) -> list[Pair]:
-    """The pairs with the log-probabilities of a reference model, computed once for all epochs."""
-    collate, found = _collator(pairs), []
-    for start in range(0, len(pairs), REFERENCE_PAIRS):
-        some = pairs[start : start + REFERENCE_PAIRS]
-        batch = collate(some, REFERENCE_PAIRS).arrays()
-        logprobs = _reference(params, batch, config=config, compute=Compute(dtype))
-        found += np.asarray(logprobs)[: len(some)].tolist()
-    return [
-        dataclasses.replace(pair, reference=tuple(logprobs))
-        for pair, logprobs in zip(pairs, found, strict=True)
-    ]
-
-
 def _collator(pairs):
     answers = [e for pair in pairs for e in (pair.chosen, pair.rejected)]
     return PairCollator(fit_size(max(len(predicted_positions(e)) for e in answers), TARGETS))
@@ -207,4 +168,3 @@ def _answer_logprobs(params, batch, *, config, compute):
 
 
 _ROWS = ("tokens", "position", "enter", "leave", "source", "target", "answer")
-_reference = jax.jit(_answer_logprobs, static_argnames=("config", "compute"))

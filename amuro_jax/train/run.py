@@ -5,24 +5,29 @@
 
 import dataclasses
 import time
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from etils import epath
 
 from amuro_jax import checkpoint, files, keys, processes, records, sharding
-from amuro_jax.config import Recipe, TrainConfig, TrainRun, to_dict, validate_train
+from amuro_jax.config import Dtype, Loss, Recipe, TrainConfig, TrainRun, to_dict, validate_train
+from amuro_jax.convert import adapters
 from amuro_jax.data import encoding, protocols, sources
 from amuro_jax.data.registry import get_task
+from amuro_jax.data.types import Pair
 from amuro_jax.errors import ConfigError
+from amuro_jax.models.lora import Lora, merged
 from amuro_jax.models.parameters import logical_axes
 from amuro_jax.opened import Checkpoint, open_checkpoint
 from amuro_jax.records import ModelRef, TrainRecord
 from amuro_jax.storage import Storage
 from amuro_jax.train.fine_tune import fine_tune, trainable_of
-from amuro_jax.train.lora import save_adapter
 
 RECORD = "record.json"  # beside the model of `amuro train`
+# (checkpoint, its parameters, pairs, dtype) → (chosen, rejected) log-probabilities of each pair
+PairLogprobs = Callable[[Checkpoint, dict, Sequence[Pair], Dtype], list[tuple[float, float]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +42,8 @@ class TrainJob:
         out: folder of the fine-tuned model.
         data_root: folder of local data sets; "": the Hub.
         run: where and how fast.
+        references: folder of the log-probabilities that preference pairs have under the models that
+            trainings start from; "": `references` in `workdir`.
     """
 
     checkpoint: Checkpoint
@@ -46,6 +53,7 @@ class TrainJob:
     out: str
     data_root: str = ""
     run: TrainRun = TrainRun()
+    references: str = ""
 
     def key(self) -> str:
         """Identity of the fine-tuned model."""
@@ -55,7 +63,9 @@ class TrainJob:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A fine-tuned model: its parameters (fp32, on the training mesh) and its record."""
+    """A fine-tuned model: its parameters (fp32, on the training mesh; an adapter beside its kernels)
+    and its record.
+    """
 
     params: dict
     record: TrainRecord
@@ -78,6 +88,8 @@ class TrainingData:
             "rows": recipe.rows,
             "seed": recipe.data_seed,
             "data_root": job.data_root,
+            "chat_template": bool(recipe.chat_template),
+            "pairs": recipe.loss == Loss.DPO,
         }
         key = (recipe.task, opened.tokenizer.fingerprint, *arguments.values())
         if key not in self._encoded:
@@ -92,6 +104,7 @@ def train(
     params: dict | None = None,
     data: TrainingData | None = None,
     description: str | None = None,
+    pair_logprobs: PairLogprobs | None = None,
 ) -> Trained:
     """Does one fine-tuning, or what an interrupted process left of it, and writes the model folder.
 
@@ -100,6 +113,8 @@ def train(
             are.
         data: encoded sets to share with other jobs.
         description: of the progress bar.
+        pair_logprobs: what scores preference pairs under the checkpoint, needed for loss=dpo; of an
+            `evals.run.Evaluator`.
 
     Raises:
         ConfigError: a recipe that cannot be carried out.
@@ -109,10 +124,13 @@ def train(
     task, protocol = get_task(recipe.task), protocols.resolve(recipe.protocol, recipe.quirks)
     encoded = (data or TrainingData()).of(job)
     mesh = sharding.whole_mesh(job.run.mesh, "config.run.mesh")
+    params, examples = place(params, opened, mesh), encoded.examples
+    if recipe.loss == Loss.DPO:
+        examples = _with_reference(job, params, examples, pair_logprobs)
     result = fine_tune(
-        place(params, opened, mesh),
+        params,
         opened.config,
-        encoded.examples,
+        examples,
         recipe,
         job.run,
         mesh=mesh,
@@ -140,53 +158,98 @@ def train(
         provenance=opened.provenance(checksums, to_dict(job.run)),
         seconds=round(time.perf_counter() - started, 3),
     )
-    save(job, result.params, record)
-    if recipe.lora_rank is not None:
-        lora, folder = trainable_of(recipe), epath.Path(job.workdir) / "adapter"
-        provenance = {"training": records.to_json(record)}
-        save_adapter(folder, lora, result.trained, opened.identity, provenance)
+    save(job, result, record)
     return Trained(result.params, record)
+
+
+def _with_reference(job, params, pairs, pair_logprobs) -> list[Pair]:
+    """The pairs with their log-probabilities under the checkpoint: read where they were computed
+    for an earlier run, else computed once and stored.
+    """
+    opened, dtype = job.checkpoint, job.recipe.dtype
+    tokens = [[one.tokens.tolist() for one in (pair.chosen, pair.rejected)] for pair in pairs]
+    key = files.content_key({"model": opened.identity, "dtype": dtype, "tokens": tokens})
+    path = epath.Path(job.references or f"{job.workdir}/references") / f"{key}.json"
+    logprobs = _stored_reference(path)
+    if not processes.decide(logprobs is not None):
+        logprobs = [list(both) for both in pair_logprobs(opened, params, pairs, dtype)]
+        if processes.is_writer():
+            about = {"model": opened.identity, "dtype": dtype, "rows": [p.row for p in pairs]}
+            checksum = files.content_key(logprobs)
+            files.write_json(path, about | {"logprobs": logprobs, "checksum": checksum})
+    return [
+        dataclasses.replace(pair, reference=tuple(both))
+        for pair, both in zip(pairs, logprobs, strict=True)
+    ]
+
+
+def _stored_reference(path):
+    """Log-probabilities of an earlier run; None where there are none, or not what was written."""
+    if not path.exists():
+        return None
+    stored = files.read_json(path)
+    return (
+        stored["logprobs"] if stored["checksum"] == files.content_key(stored["logprobs"]) else None
+    )
 
 
 def place(params: dict | None, opened: Checkpoint, mesh) -> dict:
     """Parameters in fp32, laid out for training: read from the checkpoint, or moved where they do
-    not lie so already.
+    not lie so already. An adapter of the checkpoint is multiplied out.
     """
     if params is None:
-        return opened.load_params(mesh, jnp.float32)
+        return opened.load_params(mesh, jnp.float32, merge=True)
+    params = merged(params)
     if mesh is None:
         return params
     return jax.device_put(params, sharding.shardings(logical_axes(opened.config), params, mesh))
 
 
-def save(job: TrainJob, params: dict, record: TrainRecord) -> None:
-    """Writes the model folder; it holds the record of its training as provenance."""
-    opened = job.checkpoint
+def save(job: TrainJob, result, record: TrainRecord) -> None:
+    """Writes the model folder, of a recipe with `lora_rank` an adapter folder; it holds the record
+    of its training as provenance.
+
+    Args:
+        result: of `fine_tune`.
+    """
+    opened, trainable = job.checkpoint, trainable_of(job.recipe)
     provenance = {
         "form": "fine_tuned",
         "parents": [opened.identity],
         "base": opened.source,
         "training": records.to_json(record),
     }
+    if isinstance(trainable, Lora):
+        adapters.save(
+            job.out, trainable, result.trained, opened.folder, provenance, identity=record.key
+        )
+        return
     tokenizer = opened.folder / "tokenizer"
     checkpoint.save_model(
-        job.out, params, opened.config, tokenizer, provenance, identity=record.key
+        job.out, result.params, opened.config, tokenizer, provenance, identity=record.key
     )
 
 
-def run(config: TrainConfig) -> epath.Path:
+def run(config: TrainConfig, pair_logprobs: PairLogprobs | None = None) -> epath.Path:
     """`amuro train`: carries out `config`, or what is left of it; returns `<workdir>/model`.
+
+    Nothing is written before the checkpoint, the recipe and the rows were found to go together.
+
+    Args:
+        pair_logprobs: as of `train`.
 
     Raises:
         ConfigError: an invalid field, or a workdir that holds another run.
+        CheckpointError: no such checkpoint, or a damaged one.
+        DataError: rows that cannot be read or encoded.
     """
     validate_train(config)
     workdir = Storage.open(config.workdir).epath()
-    claim_workdir(workdir, config)
+    check_workdir(workdir, config)
     out = workdir / "model"
     if processes.decide(checkpoint.is_model(out)):
         return out
-    opened = open_checkpoint(config.checkpoint)
+    opened, data = open_checkpoint(config.checkpoint), TrainingData()
     source = opened.source
     model = ModelRef(
         str(source.get("source", config.checkpoint)),
@@ -196,7 +259,9 @@ def run(config: TrainConfig) -> epath.Path:
     job = TrainJob(
         opened, config.recipe, model, str(workdir), str(out), config.data_root, config.run
     )
-    trained = train(job)
+    check(job, data)
+    claim_workdir(workdir, config)
+    trained = train(job, data=data, pair_logprobs=pair_logprobs)
     if processes.is_writer():
         files.write_json(workdir / RECORD, records.to_json(trained.record))
         checkpoint.remove(workdir / "state")
@@ -204,17 +269,37 @@ def run(config: TrainConfig) -> epath.Path:
     return out
 
 
+def check(job: TrainJob, data: TrainingData) -> None:
+    """Raises the error that a job would end with before its first step: a mesh that does not fit, a
+    projection that the model does not have, rows that cannot be trained on.
+    """
+    sharding.whole_mesh(job.run.mesh, "config.run.mesh")
+    trainable_of(job.recipe).abstract(job.checkpoint.config)
+    data.of(job)
+
+
 def claim_workdir(workdir, config: TrainConfig) -> None:
-    """Writes the run's checkpoint and recipe into its folder, or checks that those there are the
-    same. Of several processes the first one writes.
+    """Writes the run's configuration into its folder, or checks that the run there is the same. Of
+    several processes the first one writes.
+
+    Raises:
+        ConfigError: as `check_workdir`.
+    """
+    path = epath.Path(workdir) / "config.json"
+    if not processes.decide(not path.exists()):
+        check_workdir(workdir, config)
+    elif processes.is_writer():
+        files.write_json(path, to_dict(config))
+
+
+def check_workdir(workdir, config: TrainConfig) -> None:
+    """Checks that a folder holds no other run: one of another checkpoint or recipe.
 
     Raises:
         ConfigError: another run's folder, with the first field that differs.
     """
     path = epath.Path(workdir) / "config.json"
     if processes.decide(not path.exists()):
-        if processes.is_writer():
-            files.write_json(path, to_dict(config))
         return
     mine, theirs = _identifying(to_dict(config)), _identifying(files.read_json(path))
     for name, value in mine.items():

@@ -21,10 +21,9 @@ class Trainable(Protocol):
         """(trained, frozen) trees at the start of a run; `seed` draws what is new."""
 
     def join(self, trained: dict, frozen: dict) -> dict:
-        """The tree that `models.forward` reads; differentiated with respect to `trained`."""
-
-    def merge(self, trained: dict, frozen: dict) -> dict:
-        """The tuned model as a plain parameter tree."""
+        """The tuned model: the tree that `models.forward` reads, differentiated with respect to
+        `trained`.
+        """
 
     def abstract(self, config: ModelConfig) -> dict:
         """Trained tree of ShapeDtypeStruct."""
@@ -44,10 +43,6 @@ class AllParameters:
         return params, {}
 
     def join(self, trained: dict, frozen: dict) -> dict:
-        """The trained tree is the model's."""
-        return trained
-
-    def merge(self, trained: dict, frozen: dict) -> dict:
         """The trained tree is the model's."""
         return trained
 

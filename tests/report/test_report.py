@@ -15,7 +15,7 @@ from amuro_jax.results.store import Store
 from tests.study import synthetic
 
 STEPS = (16, 160, 1600)
-LOST = ("step160", "lab_nli", "", "lab_nli", "default", 4)
+LOST = ("step160", "lab_nli", "", None, "lab_nli", "default", 4)
 PARTS = """findings questions scores score-table learned learned_by_format gain_by_group
 turning_point
 ood_change

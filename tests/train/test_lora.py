@@ -1,5 +1,5 @@
-"""Adapters: nothing changes at the start, only they are trained, merged exactly, exchanged with
-PEFT, resumed, refused where they do not fit.
+"""Adapters: nothing changes at the start, only they are trained, merged exactly, resumed, refused
+where they do not fit.
 """
 
 import dataclasses
@@ -9,15 +9,15 @@ import jax
 import numpy as np
 import pytest
 
-from amuro_jax import checkpoint, convert, sharding
+from amuro_jax import sharding
 from amuro_jax.config import validate_recipe
-from amuro_jax.errors import CheckpointError, ConfigError
+from amuro_jax.errors import ConfigError
 from amuro_jax.models.forward import forward, logits
 from amuro_jax.models.layout import plain
+from amuro_jax.models.lora import Lora, merged
 from amuro_jax.models.parameters import abstract_params, flatten, init_params, logical_axes
 from amuro_jax.train.batches import pad_batch
 from amuro_jax.train.fine_tune import fine_tune, trainable_of
-from amuro_jax.train.lora import Lora, export_peft, import_peft, load_adapter, save_adapter
 from amuro_jax.train.optimizer import Optimizer
 from amuro_jax.train.step import make_step
 from tests.train.tiny import MODEL, RECIPE, RUN, examples
@@ -59,17 +59,16 @@ def test_a_new_adapter_changes_nothing_and_a_drawn_one_does(params):
 def test_merged_gives_the_numbers_of_apart(params, stabilised):
     lora = dataclasses.replace(LORA, rank_stabilised=stabilised)
     trained = drawn(lora)
-    merged = lora.merge(trained, params)
-    np.testing.assert_allclose(
-        scores(merged), scores(lora.join(trained, params)), atol=2e-5, rtol=0
-    )
+    whole = merged(lora.join(trained, params))
+    assert set(flatten(whole)) == set(flatten(params))
+    np.testing.assert_allclose(scores(whole), scores(lora.join(trained, params)), atol=2e-5, rtol=0)
     kernel = np.asarray(params["layers"]["attention"]["out"]["kernel"], np.float64)
     adapter = trained["layers"]["attention"]["out"]
     scale = 8 / 2 if stabilised else 8 / 4
     exact = kernel + scale * np.einsum(
         "lhkr,lrd->lhkd", adapter["lora_a"].astype(float), adapter["lora_b"].astype(float)
     )
-    np.testing.assert_allclose(merged["layers"]["attention"]["out"]["kernel"], exact, atol=1e-6)
+    np.testing.assert_allclose(whole["layers"]["attention"]["out"]["kernel"], exact, atol=1e-6)
 
 
 def test_only_adapters_are_trained_and_the_loss_falls(tmp_path, params):
@@ -90,7 +89,7 @@ def test_gradients_are_those_of_the_product(params):
     trained = drawn(LORA)
 
     def merged_loss(adapter):
-        return step._sums(LORA.merge(adapter, params), batch)[0]
+        return step._sums(merged(LORA.join(adapter, params)), batch)[0]
 
     def own_loss(adapter):
         return step._sums(LORA.join(adapter, params), batch)[0]
@@ -118,92 +117,11 @@ def test_on_a_mesh(params):
     assert spread.loss == pytest.approx(alone.loss, abs=1e-4)
 
 
-def test_saved_and_loaded_for_its_own_base_only(tmp_path, params):
-    trained = drawn(LORA)
-    save_adapter(tmp_path / "adapter", LORA, trained, "base-1", {"steps": 3})
-    lora, again = load_adapter(tmp_path / "adapter", MODEL, "base-1")
-    assert lora == LORA
-    for name, leaf in flatten(trained).items():
-        np.testing.assert_array_equal(leaf, flatten(again)[name])
-    with pytest.raises(CheckpointError, match="belongs to the model base-1, this model is base-2"):
-        load_adapter(tmp_path / "adapter", MODEL, "base-2")
-    wide = dataclasses.replace(MODEL, mlp_size=64)
-    with pytest.raises(CheckpointError, match=r"mlp/down.*stored .*48.*wants .*64"):
-        load_adapter(tmp_path / "adapter", wide, "base-1")
-
-
 def test_what_cannot_be_meant_is_refused(params):
     with pytest.raises(ConfigError, match="rank of an adapter must be positive, got 0"):
         Lora(0, 1.0)
     with pytest.raises(ConfigError, match="(?s)no projection 'q_proj'.*query, key, value, out"):
         Lora(2, 1.0, ("q_proj",)).abstract(MODEL)
-
-
-@pytest.mark.torch
-@pytest.mark.parametrize("stabilised", [False, True])
-def test_peft_reads_ours_and_we_read_theirs(tmp_path, stabilised):
-    torch, peft = pytest.importorskip("torch"), pytest.importorskip("peft")
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    hf = transformers.LlamaConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        eos_token_id=2,
-        bos_token_id=1,
-        pad_token_id=0,
-    )
-    transformers.LlamaForCausalLM(hf).save_pretrained(tmp_path / "base")
-    _fake_tokenizer(tmp_path / "base")
-    folder = convert.open_checkpoint(tmp_path / "base", tmp_path / "cache")
-    config, params = checkpoint.read_config(folder), checkpoint.load_params(folder)
-    lora = Lora(4, 8.0, ("query", "value", "out", "down"), stabilised)
-    trained = drawn(lora, config)
-    export_peft(tmp_path / "peft", lora, trained, config, str(tmp_path / "base"))
-    base = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "base")
-    theirs = peft.PeftModel.from_pretrained(base, tmp_path / "peft").eval()
-    with torch.no_grad():
-        wanted = theirs(torch.tensor(TOKENS).long()).logits.numpy()
-    ours = scores(lora.join(trained, params), config)
-    assert np.abs(ours - scores(params, config)).max() > 0.1
-    np.testing.assert_allclose(ours, wanted, atol=2e-5, rtol=0)
-    # and back, as PEFT itself writes it
-    theirs.save_pretrained(tmp_path / "again")
-    found, again = import_peft(tmp_path / "again", config)
-    assert (found.rank, found.scale, set(found.targets)) == (4, lora.scale, set(lora.targets))
-    for name, leaf in flatten(trained).items():
-        np.testing.assert_array_equal(leaf, flatten(again)[name])
-
-
-def _fake_tokenizer(folder):
-    """What a conversion asks for; nothing is tokenised here."""
-    from tokenizers import Tokenizer, models
-
-    words = {f"w{i}": i for i in range(64)}
-    Tokenizer(models.WordLevel(words, unk_token="w0")).save(str(folder / "tokenizer.json"))
-
-
-def test_peft_settings_that_are_not_expressed_are_refused(tmp_path):
-    lora = Lora(2, 4.0, ("query",))
-    export_peft(tmp_path / "a", lora, drawn(lora), MODEL)
-    path = tmp_path / "a" / "adapter_config.json"
-    settings = json.loads(path.read_text())
-    path.write_text(json.dumps(settings | {"use_dora": True}))
-    with pytest.raises(CheckpointError, match="use_dora is True"):
-        import_peft(tmp_path / "a", MODEL)
-    path.write_text(json.dumps(settings | {"target_modules": ["q_proj", "c_attn"]}))
-    with pytest.raises(CheckpointError, match="(?s)target_modules.*unknown: c_attn"):
-        import_peft(tmp_path / "a", MODEL)
-    path.write_text(json.dumps(settings | {"target_modules": ["q_proj", "v_proj"]}))
-    with pytest.raises(CheckpointError, match="4 tensors are missing, first .*v_proj.lora_A"):
-        import_peft(tmp_path / "a", MODEL)
-    path.write_text(json.dumps(settings | {"r": 3}))
-    with pytest.raises(CheckpointError, match=r"has shape \(2, 32\)"):
-        import_peft(tmp_path / "a", MODEL)
 
 
 def test_a_recipe_with_a_rank_trains_an_adapter(params):

@@ -11,10 +11,10 @@ import pytest
 from amuro_jax import sharding
 from amuro_jax.errors import ConfigError, TrainingError
 from amuro_jax.logs import read_metrics
+from amuro_jax.models.lora import Lora
 from amuro_jax.models.parameters import flatten, init_params
 from amuro_jax.train import training
 from amuro_jax.train.fine_tune import fine_tune, fine_tune_stacked
-from amuro_jax.train.lora import Lora
 from tests.train.tiny import MODEL, RECIPE, RUN, examples
 
 NAMES = ("step1", "step2", "step3", "step4")

@@ -1,0 +1,182 @@
+"""Trainings that a study repeats: over seeds, and in several ways on one set. No jax."""
+
+import numpy as np
+import pandas as pd
+
+from amuro_jax.analyses.analysis import Analysis, Sentence
+from amuro_jax.analyses.changes import (
+    LEVEL,
+    PLACE_COLUMNS,
+    change,
+    uncertainty,
+    uncertainty_columns,
+)
+from amuro_jax.analyses.words import count, effect, signed
+from amuro_jax.evals.statistics import holm
+from amuro_jax.results.pooled import IDENTITY
+from amuro_jax.results.results import Results
+
+VARIANT = "way of tuning on the set; empty: the study's first"
+
+
+def seeds(results: Results, _=None) -> pd.DataFrame:
+    """Mean and spread over training seeds of every fine-tuned score that has several."""
+    every = results.every
+    if every is None or every["seed"].isna().all():
+        return pd.DataFrame()
+    lines = []
+    for identity, group in every[every["tuned_on"] != ""].groupby(IDENTITY, sort=False):
+        values = group["value"].to_numpy(np.float64)
+        lines.append(
+            {
+                **dict(zip(IDENTITY, identity, strict=True)),
+                "role": group["role"].iloc[0],
+                "seeds": len(group),
+                "mean": values.mean(),
+                "seed_sd": values.std(ddof=1) if len(values) > 1 else np.nan,
+                "lowest": values.min(),
+                "highest": values.max(),
+                "rows_stderr": group["stderr"].mean(),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def shown_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """The page's table: each set on its own models, mean ± standard deviation over seeds."""
+    own = table[table["role"] == "in_domain"]
+    spread = [
+        f"{mean:.3f}" if np.isnan(sd) else f"{mean:.3f} ± {sd:.3f}"
+        for mean, sd in zip(own["mean"], own["seed_sd"], strict=True)
+    ]
+    columns = ["checkpoint", "tuned_on", "variant", "task", "format", "seeds"]
+    return own[columns].assign(**{"mean ± sd over seeds": spread})
+
+
+def say_seeds(results: Results, tables):
+    """The spread over seeds beside the uncertainty of the test rows."""
+    table = tables["seeds"]
+    if table.empty or table["seed_sd"].isna().all():
+        return
+    known = table.dropna(subset=["seed_sd"])
+    spread, rows = known["seed_sd"].median(), known["rows_stderr"].median()
+    worst = known.loc[known["seed_sd"].idxmax()]
+    yield Sentence(
+        f"Over {count(int(known['seeds'].max()), 'training seed')} a fine-tuned score has a standard "
+        f"deviation of {spread:.3f} (median over {count(len(known), 'score')}; standard error over "
+        f"test rows {rows:.3f}); largest: {worst['seed_sd']:.3f} on {worst['task']} after "
+        f"{worst['tuned_on']} from {worst['checkpoint']}."
+    )
+
+
+def variants(results: Results, _=None) -> pd.DataFrame:
+    """Every further way of tuning on a set against the study's first, on the same rows."""
+    cells = results.variants
+    if cells is None or (cells["variant"] == "").all():
+        return pd.DataFrame()
+    other = cells[cells["variant"] != cells["tuned_on"].map(_first(results))]
+    lines = []
+    for cell in other[other["tuned_on"] != ""].to_dict("records"):
+        first = results.find(
+            cell["checkpoint"], cell["tuned_on"], cell["task"], cell["format"], cell["shots"]
+        )
+        found = results.estimate(change, [first, cell])
+        lines.append(
+            {
+                **{name: cell[name] for name in (*IDENTITY, "role")},
+                "value": cell["value"],
+                "first": np.nan if first is None else first["value"],
+                "difference": found.value,
+                **uncertainty(found),
+            }
+        )
+    table = pd.DataFrame(lines)
+    if len(table):
+        table["p_holm"] = table.groupby(["variant", "tuned_on"])["p"].transform(holm)
+    return table
+
+
+def _first(results):
+    return results.cells.drop_duplicates("tuned_on").set_index("tuned_on")["variant"].to_dict()
+
+
+def say_variants(results: Results, tables):
+    """Per set and variant, at how many checkpoints it is clearly better or worse than the first."""
+    table = tables["variants"]
+    if table.empty:
+        return
+    own = table[(table["task"] == table["tuned_on"]) & (table["format"] == _main(results, table))]
+    for (task, variant), points in own.dropna(subset=["low"]).groupby(["task", "variant"]):
+        clear = points[points["p_holm"] < LEVEL]
+        better, worse = int((clear["difference"] > 0).sum()), int((clear["difference"] < 0).sum())
+        last = points.iloc[-1]
+        text = (
+            f"{task} tuned as {variant}, against {_called(results, task)}: clearly better at "
+            f"{better} and worse at {worse} of {count(len(points), 'checkpoint')} (Holm); "
+            f"{signed(last['difference'])} at {last['checkpoint']}."
+        )
+        size = max((effect(row, "difference") for _, row in clear.iterrows()), default=0.0)
+        yield Sentence(text, bool(better or worse), size)
+
+
+def _main(results, table):
+    return table["task"].map(lambda task: results.main[task][0])
+
+
+def _called(results, task):
+    return _first(results).get(task) or "the study's first way"
+
+
+def shown_variants(table: pd.DataFrame) -> pd.DataFrame:
+    """The page's table: each set on its own models."""
+    own = table[table["role"] == "in_domain"]
+    columns = ["checkpoint", "tuned_on", "variant", "task", "format", "first", "value"]
+    return own[columns].assign(difference=own["difference"].map(signed))
+
+
+SEEDS = Analysis(
+    "seeds",
+    "Spread over training seeds",
+    seeds,
+    {
+        **{name: PLACE_COLUMNS[name] for name in ("checkpoint", "tuned_on", "task", "role")},
+        "variant": VARIANT,
+        "format": PLACE_COLUMNS["format"],
+        "shots": PLACE_COLUMNS["shots"],
+        "seeds": "trainings that were scored",
+        "mean": "mean score over seeds",
+        "seed_sd": "standard deviation of the score over seeds",
+        "lowest": "lowest score of a seed",
+        "highest": "highest score of a seed",
+        "rows_stderr": "mean over seeds of the bootstrap standard error over test rows",
+    },
+    "How much another training seed would change",
+    caption="Every fine-tuned score that was computed with several seeds of training (order of the "
+    "examples, initial adapter). Everywhere else in the report a fine-tuned score is the mean over "
+    "them, and its interval is that of the test rows.",
+    sentences=say_seeds,
+    shown=shown_seeds,
+    note="Mean ± standard deviation over seeds, sets in the domain of their model.",
+)
+VARIANTS = Analysis(
+    "variants",
+    "Ways of tuning on one set",
+    variants,
+    {
+        **{name: PLACE_COLUMNS[name] for name in ("checkpoint", "tuned_on", "task", "role")},
+        "variant": VARIANT,
+        "format": PLACE_COLUMNS["format"],
+        "shots": PLACE_COLUMNS["shots"],
+        "value": "score of the model that was tuned in this way",
+        "first": "score of the model that was tuned in the study's first way",
+        "difference": "value − first on the same rows",
+        **uncertainty_columns(),
+        "p_holm": "p with Holm's correction over the variant's scores on models of one set",
+    },
+    "Does it matter how a checkpoint is tuned",
+    caption="Each further way of tuning on a set (LoRA, another loss, a rate chosen for each "
+    "checkpoint) against the study's first, which is the one that all other sections show.",
+    sentences=say_variants,
+    shown=shown_variants,
+    note="Scores of sets in the domain of their model.",
+)
