@@ -10,6 +10,7 @@ import pandas as pd
 from amuro_jax.analyses import figures
 from amuro_jax.analyses.changes import change
 from amuro_jax.curves.curve import Curve, make_curve
+from amuro_jax.results import pooled
 from amuro_jax.results.results import LESS_IS_BETTER, NOTHING, Results
 
 BASE, TUNED, GAIN = "base", "fine-tuned", "gain"
@@ -18,7 +19,7 @@ SERIES_COLUMNS = {
     "suite": "series of checkpoints",
     "model": "base, fine-tuned, or gain (fine-tuned − base)",
     "tuned_on": "fine-tuning set of the model; empty: the base model",
-    "variant": "tells models apart that were tuned on one set",
+    "variant": "way of tuning on the set; empty: the study's first",
     "task": "set that is scored",
     "format": "prompt format",
     "shots": "number of shots",
@@ -59,7 +60,8 @@ class Series:
         """`pythia-160m`, `after paws`, `gain of paws`."""
         if self.model == BASE:
             return self.place["suite"]
-        return f"{'gain of' if self.model == GAIN else 'after'} {self.place['tuned_on']}"
+        how = f" ({self.place['variant']})" if self.place["variant"] else ""
+        return f"{'gain of' if self.model == GAIN else 'after'} {self.place['tuned_on']}{how}"
 
     @property
     def has_rows(self) -> bool:
@@ -109,10 +111,11 @@ def _cells(name, results):
     """A series' cells with all columns of PLACE, in the order of training, and the scores in other
     metrics that the store has of it; without checkpoints whose weights a later one serves again.
     """
-    cells = results.cells
+    cells = results.cells if results.variants is None else results.variants
     if results.suites:
         known = results.measurements
-        more = known[(known["suite"] == name) & ~known["key"].isin(cells["key"])]
+        there = {one for key in cells["key"] for one in pooled.members(key)}
+        more = known[(known["suite"] == name) & ~known["key"].isin(there)]
         cells = pd.concat([cells, more.dropna(axis=1, how="all")], ignore_index=True)
     cells = cells[~cells["checkpoint"].isin(list(results.duplicate_of))]
     order = {checkpoint: place for place, checkpoint in enumerate(results.checkpoints)}

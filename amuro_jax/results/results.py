@@ -77,7 +77,8 @@ class Results:
         published_averages: whether means over sets repeat quirk 19 (SciQ counts twice).
         scores: a cell's scores by row, from its key; gives None for a cell without rows (imported
             results).
-        rows: a cell's rows with all columns, from its key; likewise.
+        rows: a cell's rows with all columns, from its key; likewise. Of a mean over seeds those of
+            the first seed.
         suite: name of the series.
         suites: every series of the store by name, this one too; empty: this is the only one.
         variants: `cells` with the other ways in which sets are tuned on; None: there are no others.
@@ -415,7 +416,7 @@ def _planned(asked, store, frame, damaged, scores, resamples):
         duplicates(list(asked.checkpoints), cells),
         protocols.published_averages(asked.config.scoring.protocol, asked.config.scoring.quirks),
         scores_of,
-        scores.rows,
+        lambda key: scores.rows(pooled.members(key)[0]),
         variants=variants,
         every=every,
     )
