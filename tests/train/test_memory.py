@@ -8,9 +8,9 @@ import pytest
 from amuro_jax.config import Remat, TrainRun
 from amuro_jax.errors import ConfigError
 from amuro_jax.models.config import ModelConfig
+from amuro_jax.models.lora import Lora
 from amuro_jax.train import fine_tune, memory
 from amuro_jax.train.ahead_of_time import compile_step
-from amuro_jax.train.lora import Lora
 from amuro_jax.train.optimizer import Optimizer
 from amuro_jax.train.step import Step
 from amuro_jax.train.trainable import AllParameters

@@ -8,11 +8,11 @@ import math
 import re
 
 import pytest
-from amuro_jax.train.lora import Lora
 
 from amuro_jax import sharding
 from amuro_jax.models.attention import Backend
 from amuro_jax.models.config import ModelConfig
+from amuro_jax.models.lora import Lora
 from amuro_jax.train.ahead_of_time import compile_step
 from amuro_jax.train.optimizer import Optimizer
 from amuro_jax.train.step import Step
