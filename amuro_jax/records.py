@@ -36,7 +36,7 @@ class ModelRef:
     seed: int | None = None
 
     def label(self) -> str:
-        """`step1000-tokens4M base`, `step1000-tokens4M + lab_nli`, `… + lab_nli (lora, seed 43)`."""
+        """`step1000 base`, `step1000 + lab_nli`, `step1000 + lab_nli (lora, seed 43)`."""
         if not self.tuned_on:
             return f"{self.checkpoint} base"
         seed = "" if self.seed is None else f"seed {self.seed}"

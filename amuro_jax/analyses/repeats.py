@@ -62,8 +62,8 @@ def say_seeds(results: Results, tables):
     spread, rows = known["seed_sd"].median(), known["rows_stderr"].median()
     worst = known.loc[known["seed_sd"].idxmax()]
     yield Sentence(
-        f"Over {count(int(known['seeds'].max()), 'training seed')} a fine-tuned score has a standard "
-        f"deviation of {spread:.3f} (median over {count(len(known), 'score')}; standard error over "
+        f"Over {count(int(known['seeds'].max()), 'training seed')} a fine-tuned score has a "
+        f"standard deviation of {spread:.3f} (median over {count(len(known), 'score')}; standard error over "
         f"test rows {rows:.3f}); largest: {worst['seed_sd']:.3f} on {worst['task']} after "
         f"{worst['tuned_on']} from {worst['checkpoint']}."
     )

@@ -21,8 +21,8 @@ def define_flags() -> None:
         "to",
         "hf",
         ["hf", "peft", "model"],
-        "hf: a Hugging Face folder; of an adapter also peft: PEFT's format, and model: a model folder "
-        "of this program with the adapter merged.",
+        "hf: a Hugging Face folder; of an adapter also peft: PEFT's format, and model: a model "
+        "folder of this program with the adapter merged.",
     )
     flags.DEFINE_string(
         "dtype",

@@ -1,8 +1,8 @@
 """Adapter folders: a checkpoint kind of its own, of a few MB, beside the model that it belongs to.
 
-An adapter folder is a model folder (docs/checkpoints.md) whose `params/` holds the adapter alone, and
-whose `adapter.json` says how it is read and which model is its base: by identity, and by the names
-under which it is looked for. The configuration and the tokenizer are the base's.
+An adapter folder is a model folder (docs/checkpoints.md) whose `params/` holds the adapter alone,
+and whose `adapter.json` says how it is read and which model is its base: by identity, and by the
+names under which it is looked for. The configuration and the tokenizer are the base's.
 """
 
 import dataclasses

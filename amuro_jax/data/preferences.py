@@ -1,4 +1,4 @@
-"""Sets of preferences: a chosen and a rejected answer to one prompt, as pairs of training examples."""
+"""Sets of preferences: a chosen and a rejected answer to one prompt, as pairs of examples."""
 
 import dataclasses
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def encode_pairs(
 
 
 def is_chat(task: Task) -> bool:
-    """Whether rows are conversations: of a set of preferences, where it has no fields of a prompt."""
+    """Whether rows are conversations: of preferences, where the set has no fields of a prompt."""
     return task.kind == Kind.CHAT or (
         task.kind == Kind.PREFERENCE and not dict(task.mapping).get("fields")
     )

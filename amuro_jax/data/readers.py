@@ -153,8 +153,8 @@ def messages(task, row, index):
 
 
 def preference(task, row, index):
-    """chosen, rejected: two conversations (lists of {role, content}) that differ in the last answer,
-    or two answers to the prompt that the set's fields make.
+    """chosen, rejected: two conversations (lists of {role, content}) that differ in the last
+    answer, or two answers to the prompt that the set's fields make.
     """
     parts = dict(task.mapping)
     sides = [row[parts.get(name, name)] for name in ("chosen", "rejected")]

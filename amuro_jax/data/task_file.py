@@ -10,8 +10,8 @@ labels: [entailment, neutral, contradiction]       classification only, in the o
 frame: nli                   prompts of a kind of set that is known; or templates of one's own:
 templates: {default: "A: {premise}\\n B: {hypothesis}\\n Relation: "}
 
-A set of pairs (kind: preference) names the columns `chosen` and `rejected`: texts behind a prompt of
-`fields`, or, without fields, conversations.
+A set of pairs (kind: preference) names the columns `chosen` and `rejected`: texts behind a prompt
+of `fields`, or, without fields, conversations.
 """
 
 import functools

@@ -18,13 +18,13 @@ def members(key: str) -> list[str]:
 
 
 def first_variants(wanted: pd.DataFrame) -> dict[str, str]:
-    """Fine-tuning set → the variant that stands for it in every analysis: the first of the study."""
+    """Fine-tuning set → the variant that stands for it in every analysis: the study's first."""
     return wanted.drop_duplicates("tuned_on").set_index("tuned_on")["variant"].to_dict()
 
 
 def over_seeds(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells with those that differ by the seed of their training as one line: the mean, with the
-    mean standard error over rows. Its key names the keys of all.
+    """The cells with those that differ by the seed of their training as one line: the mean, with
+    the mean standard error over rows. Its key names the keys of all.
 
     The seeds' spread is no part of the interval: it has a table of its own (`seeds`).
     """

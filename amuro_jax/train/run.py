@@ -63,8 +63,8 @@ class TrainJob:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A fine-tuned model: its parameters (fp32, on the training mesh; an adapter beside its kernels)
-    and its record.
+    """A fine-tuned model: its parameters (fp32, on the training mesh; an adapter beside its
+    kernels) and its record.
     """
 
     params: dict

@@ -1,5 +1,6 @@
-"""A study that tunes in several ways and with several seeds: every model by itself in the store, the
-first way as the mean over seeds in the analyses, the others and the spread in tables of their own.
+"""A study that tunes in several ways and with several seeds: every model by itself in the store,
+the first way as the mean over seeds in the analyses, the others and the spread in tables of their
+own.
 """
 
 import dataclasses
