@@ -63,9 +63,9 @@ def say_seeds(results: Results, tables):
     worst = known.loc[known["seed_sd"].idxmax()]
     yield Sentence(
         f"Over {count(int(known['seeds'].max()), 'training seed')} a fine-tuned score has a "
-        f"standard deviation of {spread:.3f} (median over {count(len(known), 'score')}; standard "
-        f"error over test rows {rows:.3f}); largest: {worst['seed_sd']:.3f} on {worst['task']} after "
-        f"{worst['tuned_on']} from {worst['checkpoint']}."
+        f"standard deviation of {spread:.3f} (median of {count(len(known), 'score')}; standard "
+        f"error over test rows {rows:.3f}); largest: {worst['seed_sd']:.3f} on {worst['task']} "
+        f"after {worst['tuned_on']} from {worst['checkpoint']}."
     )
 
 
