@@ -2,10 +2,10 @@
 records. No jax.
 """
 
+import base64
 import collections
 import itertools
 import math
-import urllib.parse
 from collections.abc import Sequence
 
 import pandas as pd
@@ -27,7 +27,7 @@ from amuro_jax.results.results import Results
 EXAMPLES = 40  # cells listed under one kind of flag
 FIRST_FINDINGS = 5  # shown before the others
 CURVES = "scores"  # the analysis whose figure the page's script draws itself
-LARGEST_EMBEDDED = 300_000  # bytes of a table that the page carries along
+LARGEST_EMBEDDED = 150_000  # bytes of a table's file that the page carries along
 
 
 def facts(results: Results, flags: dict) -> list[tuple[str, str]]:
@@ -323,18 +323,28 @@ def _flag_line(code, examples):
     }
 
 
-def table_links(tables: Tables, csv: dict[str, str]) -> list[dict]:
-    """Each table's name, title and text, where it is small enough to travel with the page."""
+def table_links(tables: Tables, files: dict[str, bytes]) -> list[dict]:
+    """Each table's name, title and contents, where it is small enough to travel with the page.
+
+    Args:
+        files: name with its ending (`cells.csv`, `cells.parquet`) → contents.
+    """
+    kinds = (("csv", "text/csv"), ("parquet", "application/vnd.apache.parquet"))
+    names = [name.removesuffix(".csv") for name in files if name.endswith(".csv")]
     return [
         {
             "name": name,
             "title": tables.analyses[name].title if name in tables.analyses else "Data dictionary",
-            "data": "data:text/csv;charset=utf-8," + urllib.parse.quote(text)
-            if len(text) <= LARGEST_EMBEDDED
-            else "",
+            **{kind: _carried(files.get(f"{name}.{kind}", b""), media) for kind, media in kinds},
         }
-        for name, text in csv.items()
+        for name in names
     ]
+
+
+def _carried(data, media):
+    if not 0 < len(data) <= LARGEST_EMBEDDED:
+        return ""
+    return f"data:{media};base64,{base64.b64encode(data).decode()}"
 
 
 def provenance(scored: list, trained: list, config) -> dict:

@@ -119,6 +119,7 @@ def save(spec: FigureSpec, name: str, folder) -> None:
     drawing = figure(spec)
     for ending in ("png", "svg"):
         _write(drawing, folder / f"{name}.{ending}", "web")
+        drawing.set_layout_engine("none")  # the second file is laid out as the first one was
     plt.close(drawing)
 
 

@@ -12,8 +12,10 @@ from amuro_jax.analyses.analysis import Sentence, Tables
 from amuro_jax.analyses.figures import FigureSpec
 from amuro_jax.analyses.registry import tables_of
 from amuro_jax.errors import AmuroError
+from amuro_jax.report.training import with_training
 from amuro_jax.results import conditions, results
 from amuro_jax.results.results import Results
+from amuro_jax.results.store import Store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,4 +128,4 @@ def load_results(workdir, resamples: int = 3000) -> StudyResults:
         AmuroError: no study there, or no finished cell.
     """
     found = results.load(workdir, resamples)
-    return StudyResults(found, tables_of(found))
+    return StudyResults(found, with_training(found, Store.open(workdir)))

@@ -25,7 +25,7 @@ def page(
     store: Store,
     tables: Tables,
     figures: dict[str, FigureSpec],
-    csv: dict[str, str],
+    files: dict[str, bytes],
     *,
     other: tuple[Store, Results] | None = None,
     served: bool = False,
@@ -33,6 +33,7 @@ def page(
     """The page: one file, which asks the network for nothing.
 
     Args:
+        files: the tables' files by name.
         other: a second study, to be shown beside.
         served: it asks `amuro report --serve` for rows instead of carrying them.
     """
@@ -64,7 +65,7 @@ def page(
         flags=flagged,
         missing=shown.missing_table(found.missing),
         provenance=shown.provenance(list(scored.values()), trained, config),
-        tables=shown.table_links(tables, csv),
+        tables=shown.table_links(tables, files),
         palette=PALETTE,
         version=__version__,
     )

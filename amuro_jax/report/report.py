@@ -11,9 +11,9 @@ import pandas as pd
 from amuro_jax.analyses import words
 from amuro_jax.analyses.analysis import Tables
 from amuro_jax.analyses.figures import FigureSpec
-from amuro_jax.analyses.registry import tables_of
 from amuro_jax.analyses.scores import scores
 from amuro_jax.report import plots, render
+from amuro_jax.report.training import with_training
 from amuro_jax.results import results
 from amuro_jax.results.store import Store
 from amuro_jax.storage import Storage
@@ -31,15 +31,16 @@ def write_report(workdir, beside="") -> str:
         AmuroError: no study there, or no finished cell.
     """
     found, storage = results.load(workdir, check_rows=True), Storage.open(workdir)
-    tables, folder = tables_of(found), storage.child("report")
-    csv, figures = as_csv(tables), draw(tables)
-    for name, text in csv.items():
-        folder.replace(f"tables/{name}.csv", text)
+    store, folder = Store(storage), storage.child("report")
+    tables = with_training(found, store)
+    files, figures = table_files(tables), draw(tables)
+    for name, data in files.items():
+        folder.replace(f"tables/{name}", data)
     with tempfile.TemporaryDirectory() as drawn:
         for name, spec in figures.items():
             plots.save(spec, name, Path(drawn))
         folder.upload(drawn, "figures")
-    text = render.page(Store(storage), tables, figures, csv, other=second(beside))
+    text = render.page(store, tables, figures, files, other=second(beside))
     folder.replace("index.html", text)
     return folder.where("index.html")
 
@@ -50,10 +51,10 @@ def served_page(workdir, beside="") -> str:
     Raises:
         AmuroError: no study there, or no finished cell.
     """
-    tables = tables_of(results.load(workdir, check_rows=True))
     store = Store.open(workdir)
-    figures, csv = draw(tables), as_csv(tables)
-    return render.page(store, tables, figures, csv, other=second(beside), served=True)
+    tables = with_training(results.load(workdir, check_rows=True), store)
+    files, figures = table_files(tables), draw(tables)
+    return render.page(store, tables, figures, files, other=second(beside), served=True)
 
 
 def second(workdir) -> tuple[Store, results.Results] | None:
@@ -61,10 +62,14 @@ def second(workdir) -> tuple[Store, results.Results] | None:
     return (Store.open(workdir), results.load(workdir)) if workdir else None
 
 
-def as_csv(tables: Tables) -> dict[str, str]:
-    """Every table by name, and the data dictionary, as CSV."""
-    csv = {name: tables.across(name).to_csv(index=False) for name in tables}
-    return csv | {DICTIONARY: dictionary(tables).to_csv(index=False)}
+def table_files(tables: Tables) -> dict[str, bytes]:
+    """Every table and the data dictionary as CSV and Parquet, by file name."""
+    made = {name: tables.across(name) for name in tables} | {DICTIONARY: dictionary(tables)}
+    files = {}
+    for name, table in made.items():
+        files[f"{name}.csv"] = table.to_csv(index=False).encode()
+        files[f"{name}.parquet"] = table.to_parquet(index=False)
+    return files
 
 
 def draw(tables: Tables) -> dict[str, FigureSpec]:

@@ -19,7 +19,8 @@ from amuro_jax.analyses.figures import (
 SMALL, LARGE = (330, 236), (400, 260)  # one of many panels, an only one
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 10, 42
 LABEL = 58  # at the right, for the name of a level
-ROW = 27
+ROW = 24
+LEAST = 240  # of an interval's scale, behind its labels
 CHARACTER = 6.6  # mean width of a character of 12 units
 MOST_OPACITY = 0.42  # of a heat map's cell: text on it keeps 4.5:1
 
@@ -180,13 +181,15 @@ def _marker(marker, x, y, r, role):
     }
     if marker in shapes:
         return f'<path d="{shapes[marker]}" fill="{_color(role)}"/>'
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r}" fill="{_color(role)}"/>'
+    # A line without markers still has points to point at.
+    unseen = "" if marker else ' opacity="0"'
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r}" fill="{_color(role)}"{unseen}/>'
 
 
 def _intervals(panel, size):
-    wide = size[0]
     high = ROW * len(panel.rows) + BOTTOM + TOP
-    left = min(0.45 * wide, 14 + CHARACTER * max(len(row.label) for row in panel.rows))
+    left = 14 + CHARACTER * max(len(row.label) for row in panel.rows)
+    wide = max(size[0], left + LEAST)
     x0, x1, y0 = left, wide - RIGHT - 6, high - BOTTOM
     ends = [v for row in panel.rows for v in (row.value, row.low, row.high) if math.isfinite(v)]
     low, up = min([0.0, *ends]), max([0.0, *ends])

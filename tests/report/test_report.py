@@ -70,7 +70,7 @@ def test_page_is_sound_and_self_contained(text, study):
         if link.startswith("#"):
             assert link[1:] in tags.ids
         else:
-            assert link.startswith("data:text/csv"), link
+            assert link.startswith(("data:text/csv", "data:application/vnd.apache.parquet"))
     assert not re.search(r"url\((?!#)|@import|<script src", text)
     assert text.count("<script>") == 1 and "script-src 'sha256-" in text
     assert "connect-src" not in text  # it may ask for nothing, of its own folder neither
@@ -93,6 +93,10 @@ def test_tables_and_figures_are_written(study):
     cells = pd.read_csv(study / "report/tables/cells.csv")
     asked = plan.read_plan(Store.open(study).storage)
     assert len(cells) == len(asked.cells) - 1
+    for name in ("cells", "learned", "dictionary"):
+        as_csv = pd.read_csv(study / f"report/tables/{name}.csv")
+        as_parquet = pd.read_parquet(study / f"report/tables/{name}.parquet")
+        assert list(as_csv.columns) == list(as_parquet.columns) and len(as_csv) == len(as_parquet)
     assert {path.stem for path in (study / "report/figures").glob("*.png")} == {
         path.stem for path in (study / "report/figures").glob("*.svg")
     }
