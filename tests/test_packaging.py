@@ -36,7 +36,7 @@ def test_extras_have_names_that_every_pip_finds(extras):
 
 def test_extras_that_are_asked_for_exist(root, extras):
     files = [root / "Makefile", root / "README.md", *root.glob("docs/**/*.md")]
-    files += [*root.glob("launch/*"), *root.glob("amuro_jax/**/*.py")]
+    files += [*root.glob("launch/**/*.*"), *root.glob("amuro_jax/**/*.py")]
     asked = {
         name
         for path in files
