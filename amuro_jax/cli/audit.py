@@ -3,6 +3,7 @@
     amuro audit --task=qqp --data_root=DATA --protocol=paper \\
       --tokenizer=CHECKPOINT_OR_tokenizer.json
     amuro audit --task=all --data_root=DATA                      every set with local rows
+    amuro audit --suite=lab/checkpoints --select=all             is each checkpoint what it is called
     amuro audit --workdir=work/study                             every finished cell of a study; \\
       also what `amuro score` wrote
 

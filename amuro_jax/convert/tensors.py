@@ -81,6 +81,16 @@ def read(tensor: StoredTensor, start: int = 0, stop: int | None = None) -> np.nd
     return np.ascontiguousarray(np.lib.stride_tricks.as_strided(flat, shape, byte_strides))
 
 
+def read_elements(tensor: StoredTensor, start: int, count: int) -> np.ndarray:
+    """Elements [start, start + count) as they lie in the file, whatever the shape.
+
+    Raises:
+        CheckpointError: the file is shorter than its own table says.
+    """
+    size = tensor.dtype.itemsize
+    return _read_bytes(tensor, tensor.offset + start * size, count * size).view(tensor.dtype)
+
+
 def _read_bytes(tensor, offset, count):
     buffer = np.empty(count, np.uint8)
     try:

@@ -1,0 +1,71 @@
+"""Where the checkpoints of a series lie in relation to each other: training moves the weights along
+a path, so that neighbours are close. numpy only.
+"""
+
+import numpy as np
+
+MARGIN = 0.04  # the path must get shorter by this share of its four edges: above what chance gives
+FEWEST = 4  # checkpoints: of three, first and last cannot be told apart
+DETOUR = 2.5  # how much longer one file's way round may be than the other files'
+
+
+def distances(vectors: list[np.ndarray]) -> np.ndarray:
+    """Root mean square distance [N, N] of samples, each tensor in units of its mean size.
+
+    Args:
+        vectors: per checkpoint an array [T, S] of S sampled elements of T tensors, already scaled.
+    """
+    flat = np.stack([vector.ravel() for vector in vectors]).astype(np.float64)
+    squares = (flat**2).sum(axis=1)
+    gram = flat @ flat.T
+    return np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * gram, 0) / flat.shape[1])
+
+
+def exchanged(between: np.ndarray) -> list[tuple[int, int]]:
+    """Pairs of places whose checkpoints must be exchanged for the shortest path, one after the
+    other; empty where no exchange makes it clearly shorter.
+    """
+    if len(between) < FEWEST:
+        return []
+    order, found = np.arange(len(between)), []
+    while len(found) < len(between):
+        pair, gain = _best_exchange(between[np.ix_(order, order)])
+        if gain < MARGIN:
+            return found
+        found.append((int(pair[0]), int(pair[1])))
+        order[list(pair)] = order[[pair[1], pair[0]]]
+    return found
+
+
+def _best_exchange(between):
+    """The exchange that shortens the path most, and by which share of the edges it touches."""
+    count, best = len(between), ((0, 1), 0.0)
+    for first in range(count - 1):
+        for second in range(first + 1, count):
+            places = {first - 1, first, second - 1, second} & set(range(count - 1))
+            before = sum(between[place, place + 1] for place in places)
+            after = sum(
+                between[_swap(place, first, second), _swap(place + 1, first, second)]
+                for place in places
+            )
+            gain = (before - after) / before if before > 0 else 0.0
+            if gain > best[1]:
+                best = ((first, second), gain)
+    return best
+
+
+def _swap(place, first, second):
+    return second if place == first else first if place == second else place
+
+
+def detours(between: np.ndarray) -> np.ndarray:
+    """Per inner place, the squared way over it against the squared way past it [N]: about 1 on a
+    path of independent steps, larger where a checkpoint lies off the path. NaN at both ends.
+    """
+    count = len(between)
+    found = np.full(count, np.nan)
+    for place in range(1, count - 1):
+        past = between[place - 1, place + 1] ** 2
+        over = between[place - 1, place] ** 2 + between[place, place + 1] ** 2
+        found[place] = over / past if past > 0 else np.nan
+    return found
