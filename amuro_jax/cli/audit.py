@@ -1,9 +1,10 @@
-"""Looks for validity problems: in a data set before it is scored, or in the results of a study.
+"""Looks for validity problems: in a data set before it is scored, in a series of checkpoints, or in
+the results of a study.
 
     amuro audit --task=qqp --data_root=DATA --protocol=paper \\
       --tokenizer=CHECKPOINT_OR_tokenizer.json
     amuro audit --task=all --data_root=DATA                      every set with local rows
-    amuro audit --suite=lab/checkpoints --select=all             is each checkpoint what it is called
+    amuro audit --suite=lab/checkpoints --select=all             checkpoints that are misnamed
     amuro audit --workdir=work/study                             every finished cell of a study; \\
       also what `amuro score` wrote
 
@@ -17,7 +18,7 @@ from absl import flags
 
 from amuro_jax.cli.configure import split_names
 
-DESCRIPTION = "look for validity problems in a data set or in results"
+DESCRIPTION = "look for validity problems in a data set, a series of checkpoints or results"
 FIRST = "task"
 
 
@@ -32,6 +33,12 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "workdir", "", "Working folder of a study or of `amuro score`: its results are audited."
     )
+    flags.DEFINE_string(
+        "suite",
+        "",
+        "Folder of checkpoints (or Hub name, then labels alone): the series is audited.",
+    )
+    flags.DEFINE_string("select", "all", "Which checkpoints of --suite, as `amuro revisions`.")
     flags.DEFINE_string("data_root", "", "Folder of local data sets; empty: the Hub.")
     flags.DEFINE_string("format", "default", "Prompt format.")
     flags.DEFINE_integer("shots", 4, "Shots before each query.", lower_bound=0)
@@ -51,8 +58,10 @@ def main() -> None:
     from amuro_jax.errors import ConfigError
 
     args = flags.FLAGS
-    if bool(args.task) == bool(args.workdir):
-        raise ConfigError("give either --task or --workdir", where="command line")
+    if [bool(args.task), bool(args.workdir), bool(args.suite)].count(True) != 1:
+        raise ConfigError("give one of --task, --suite and --workdir", where="command line")
+    if args.suite:
+        sys.exit(_audit_suite(args))
     if args.workdir:
         from amuro_jax.evals.audit import audit_store, once_per_set
 
@@ -62,6 +71,16 @@ def main() -> None:
         findings = [finding for name in _names(args) for finding in _audit(name, args)]
     _print(findings, args.notes)
     sys.exit(any(finding.severity == "error" for finding in findings))
+
+
+def _audit_suite(args):
+    """Prints what is wrong with a series; whether any of it is an error."""
+    from amuro_jax.convert.revisions import list_revisions
+    from amuro_jax.convert.series_audit import audit_series
+
+    found = audit_series(list_revisions(args.suite, args.select))
+    print(found)
+    return bool(found.errors)
 
 
 def _names(args):

@@ -4,7 +4,8 @@
     --config.data_root=work/lab/data --config.workdir=work/study
 
 --dry_run lists the jobs, what is left, data that is missing or would be downloaded, and checkpoints
-with the same weights; it fails where a cell would. Killed anywhere, the same command resumes; no
+with the same weights or that are not what they are called (`amuro audit --suite`); it fails where a
+cell would. A series with such faults is refused. Killed anywhere, the same command resumes; no
 finished cell is computed twice. Run it several times at once, on one machine or on many that share
 the workdir, and each process takes the checkpoints that no other has; --shard=2/8 gives a process
 one part only. The workdir (a folder or gs://…) gets cells/<key>/ (record and rows
@@ -24,6 +25,8 @@ def define_flags() -> None:
     configure.define_config()
     text = "List the jobs, what is done and an estimate of the rest; compute nothing."
     flags.DEFINE_bool("dry_run", False, text)
+    text = "Score the checkpoints although the audit of the series finds faults in them."
+    flags.DEFINE_bool("accept_series", False, text)
     text = "Take one part of the checkpoints, INDEX/COUNT from 0 on; auto: as a Slurm array or an "
     text += "Indexed Job of Kubernetes says."
     flags.DEFINE_string("shard", None, text)
@@ -45,7 +48,12 @@ def main() -> None:
         if checked.faults:
             what = f"{len(checked.faults)} faults in the data: cells would fail"
             raise AmuroError(what, where=config.data_root or "config.evals", hint="see above")
+        if checked.series.errors and not flags.FLAGS.accept_series:
+            what = f"{len(checked.series.errors)} faults in the series of checkpoints"
+            raise AmuroError(what, where=config.suite, hint="see above")
         return
+    if not flags.FLAGS.accept_series:
+        preflight.require_sound_series(revisions)
     from amuro_jax.report import report
     from amuro_jax.study import executor, shards
 

@@ -104,9 +104,9 @@ def audit_series(
         *_wrong_tokens(revisions),
         *holes(revisions),
     ]
-    known = {name for fault in faults for name in fault.checkpoints}
-    faults += _order([one for one in seen if one.name not in known])
-    faults += _off_path_shards([one for one in seen if one.name not in known])
+    for check in (_off_path_shards, _order):  # where checkpoints lie: of those without a fault
+        known = {name for fault in faults for name in fault.checkpoints}
+        faults += check([one for one in seen if one.name not in known])
     order = {kind: place for place, kind in enumerate(FaultKind)}
     return SeriesAudit(
         len(revisions),
@@ -362,15 +362,21 @@ def _off_path_shards(samples):
     """A file that lies off the path of training where the checkpoint's other files do not: of a
     step that is not in the series.
     """
-    files = _by_file(samples[0]) if samples else {}
-    if len(samples) < series_order.FEWEST or len(files) < 2:
-        return
-    by_file = {
-        file: series_order.detours(_distances(samples, names)) for file, names in files.items()
+    samples = list(samples)
+    while len(samples) >= series_order.FEWEST and len(_by_file(samples[0])) > 1:
+        ratio, place, file = max(_detour_ratios(samples))
+        if ratio <= series_order.DETOUR:
+            return
+        what = f"{file} lies off the path of training, the other files do not"
+        yield Fault(FaultKind.SHARD, (samples.pop(place).name,), what)
+
+
+def _detour_ratios(samples):
+    """(a file's detour over the longest of the other files', place, file), of all inner places."""
+    detours = {
+        file: series_order.detours(_distances(samples, names))
+        for file, names in _by_file(samples[0]).items()
     }
-    inner = range(1, len(samples) - 1)
-    for (file, own), place in itertools.product(by_file.items(), inner):
-        rest = [other[place] for name, other in by_file.items() if name != file]
-        if own[place] > series_order.DETOUR * max(1.0, *rest):
-            what = f"{file} lies off the path of training, the other files do not"
-            yield Fault(FaultKind.SHARD, (samples[place].name,), what)
+    for (file, own), place in itertools.product(detours.items(), range(1, len(samples) - 1)):
+        rest = max(other[place] for name, other in detours.items() if name != file)
+        yield own[place] / rest if rest > 0 else 0.0, place, file

@@ -1,14 +1,17 @@
-"""What a study would meet, told before anything is computed: data that is not there, downloads, and
-checkpoints with the same weights.
+"""What a study would meet, told before anything is computed: data that is not there, downloads,
+checkpoints with the same weights, and checkpoints that are not what they are called.
 """
 
 import dataclasses
 
 from amuro_jax.config import StudyConfig
 from amuro_jax.convert import fingerprints
+from amuro_jax.convert.revisions import list_revisions
+from amuro_jax.convert.series_audit import Fault, FaultKind, SeriesAudit, audit_series, holes
 from amuro_jax.data import protocols, sources
 from amuro_jax.data.registry import get_task
 from amuro_jax.data.sources import Problem
+from amuro_jax.errors import CheckpointError
 from amuro_jax.study import grid, plan
 
 
@@ -20,15 +23,19 @@ class Preflight:
         problems: of the data sets' rows, each said once.
         duplicates: checkpoint → an earlier one with the same weights.
         unknown: checkpoints whose weights nothing tells without a download.
+        series: the audit of the study's checkpoints.
+        holes: steps that the whole series lacks, the study's selection aside.
     """
 
     problems: tuple[Problem, ...]
     duplicates: dict[str, str]
     unknown: tuple[str, ...]
+    series: SeriesAudit
+    holes: tuple[Fault, ...] = ()
 
     @property
     def faults(self) -> list[Problem]:
-        """What would make a cell fail."""
+        """What of the data would make a cell fail."""
         return [problem for problem in self.problems if problem.is_fault]
 
     def lines(self) -> list[str]:
@@ -37,6 +44,9 @@ class Preflight:
             f"{name} has the same weights as {first}: it counts as one checkpoint"
             for name, first in self.duplicates.items()
         ]
+        found = [one for one in self.series.faults if one.kind != FaultKind.DUPLICATE]
+        lines += [f"{'fault' if one in self.series.errors else 'note'}: {one}" for one in found]
+        lines += [f"note: {one}" for one in self.holes if one not in found]
         for problem in self.problems:
             kind = "fault" if problem.is_fault else "note"
             hint = f" ({problem.hint})" if problem.hint else ""
@@ -45,8 +55,9 @@ class Preflight:
 
 
 def check(config: StudyConfig, revisions, cache_dir=None) -> Preflight:
-    """Looks at the first rows of every set that the study trains on or scores, and at the hashes of
-    the checkpoints' files. Nothing is downloaded but the Hub's listings.
+    """Looks at the first rows of every set that the study trains on or scores, at the hashes of the
+    checkpoints' files, and at samples of the weights that are on this machine. Nothing is
+    downloaded but the Hub's listings.
     """
     names = {one.name: one.revision for one in revisions}
     same, unknown = fingerprints.duplicates(list(names), cache_dir)
@@ -55,7 +66,22 @@ def check(config: StudyConfig, revisions, cache_dir=None) -> Preflight:
         tuple(dict.fromkeys(_data_problems(config))),
         known | {names[name]: names[first] for name, first in same.items()},
         tuple(names[name] for name in unknown),
+        audit_series(revisions),
+        tuple(holes(list_revisions(config.suite))),
     )
+
+
+def require_sound_series(revisions) -> None:
+    """Refuses a series of checkpoints that are not what they are called.
+
+    Raises:
+        CheckpointError: with what is wrong with which checkpoint.
+    """
+    errors = audit_series(revisions).errors
+    if errors:
+        what = f"{len(errors)} faults in the series:\n  " + "\n  ".join(map(str, errors))
+        hint = "download them again or leave them out of --config.select; or --accept_series"
+        raise CheckpointError(what, where=revisions[0].name, hint=hint)
 
 
 def _data_problems(config):

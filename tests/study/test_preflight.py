@@ -7,6 +7,7 @@ import pytest
 
 from amuro_jax.config import EvalSet, FineTune
 from amuro_jax.convert.revisions import list_revisions
+from amuro_jax.errors import CheckpointError
 from amuro_jax.study import executor, preflight
 from tests.study.conftest import study_of
 from tests.test_cli import amuro
@@ -33,6 +34,29 @@ def test_the_same_weights_are_named_before_a_score(series, twins, tmp_path):
     checked = check(config)
     assert checked.duplicates == {"step20-tokens20K": "step1-tokens1K"}
     assert "step20-tokens20K has the same weights as step1-tokens1K" in checked.lines()[0]
+
+
+def test_a_foreign_tokenizer_in_the_series_is_refused_unless_accepted(series, tmp_path, root):
+    shutil.copytree(series.checkpoints, tmp_path / "series")
+    for step in (20, 30):
+        shutil.copytree(
+            tmp_path / "series/step1-tokens1K", tmp_path / f"series/step{step}-tokens{step}K"
+        )
+    path = tmp_path / "series/step20-tokens20K/tokenizer.json"
+    path.write_text(path.read_text() + " ")
+    config = study_of(series, tmp_path / "study", suite=str(tmp_path / "series"))
+    assert any("fault: foreign tokenizer" in line for line in check(config).lines())
+    with pytest.raises(CheckpointError, match="step20-tokens20K: its tokenizer"):
+        preflight.require_sound_series(list_revisions(config.suite))
+    arguments = [
+        "study", f"--config={root}/configs/study/tiny.py", f"--config.suite={config.suite}",
+        f"--config.data_root={series.data}", f"--config.workdir={tmp_path}/study", "--dry_run",
+        "--config.select=all",
+    ]  # fmt: skip
+    assert "1 faults in the series of checkpoints" in amuro(root, *arguments).stderr
+    assert amuro(root, *arguments, "--accept_series").returncode == 0
+    audit = amuro(root, "audit", f"--suite={config.suite}")
+    assert audit.returncode == 1 and "foreign tokenizer: step20-tokens20K" in audit.stdout
 
 
 def test_the_run_says_it_once_and_first(series, twins, tmp_path):
