@@ -31,6 +31,7 @@ REQUIRES = [
     "numpy>=2.0",
     "scipy>=1.14",
     "pandas>=2.2,<4",
+    "statsmodels>=0.14.4",  # corrections for many comparisons, mixed models
     "pyarrow>=17",
     "matplotlib>=3.9",
     "jinja2>=3.1",

@@ -6,11 +6,15 @@ Uncertainty is that of the test rows: 95 % intervals from paired bootstrap draws
 how much another training seed would change.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
-from amuro_jax.results.results import Estimate, Results
+from amuro_jax.evals.statistics import benjamini_hochberg, effective_number, holm
+from amuro_jax.results.results import EQUIVALENCE_MARGIN, Estimate, Results
 
+RELATIVE = "relative_"  # prefix of ratios, to which the margin of equivalence does not apply
 LEVEL = 0.05  # p-values below it, after correction, are called clear
 
 INTERVAL_COLUMNS = {
@@ -18,6 +22,13 @@ INTERVAL_COLUMNS = {
     "low": "lower end of the 95 % interval",
     "high": "upper end of the 95 % interval",
     "p": "two-sided bootstrap p-value of no change",
+    "p_equivalent": f"p-value of a change of {EQUIVALENCE_MARGIN} or more either way (two "
+    "one-sided tests): below 0.05 there is no change beyond that",
+}
+CORRECTED_COLUMNS = {
+    "p_holm": "p with Holm's correction over the family",
+    "p_bh": "p with Benjamini and Hochberg's correction over the family",
+    "family": "the comparisons that the corrections are over, and their number",
 }
 PLACE_COLUMNS = {
     "task": "set that is scored",
@@ -49,7 +60,7 @@ def mean(scores):
 
 def uncertainty(found: Estimate, prefix: str = "") -> dict:
     """The columns of an estimate's uncertainty."""
-    names = ("stderr", "low", "high", "p")
+    names = [name for name in INTERVAL_COLUMNS if name != "p_equivalent" or prefix != RELATIVE]
     return {f"{prefix}{name}": getattr(found, name) for name in names}
 
 
@@ -58,7 +69,27 @@ def uncertainty_columns(prefix: str = "", of: str = "") -> dict[str, str]:
     return {
         f"{prefix}{name}": text + (f" ({of})" if of else "")
         for name, text in INTERVAL_COLUMNS.items()
+        if name != "p_equivalent" or prefix != RELATIVE
     }
+
+
+def with_families(table: pd.DataFrame, of: str, by: Sequence[str] = ()) -> pd.DataFrame:
+    """A table of changes with `CORRECTED_COLUMNS`: its column `p` corrected over families, which
+    are the lines that agree in the columns `by` (all lines where there are none).
+
+    Args:
+        of: what the comparisons of a family are, in words.
+    """
+    if table.empty:
+        return table
+    families = [table[name] for name in by] or [pd.Series(0, table.index)]
+    grouped = table["p"].groupby(families, sort=False)
+    sizes = grouped.transform("count")
+    return table.assign(
+        p_holm=grouped.transform(holm),
+        p_bh=grouped.transform(benjamini_hochberg),
+        family=[f"{size} {of}" for size in sizes],
+    )
 
 
 def baseline(cell) -> float:
@@ -100,8 +131,9 @@ def pooled(results: Results, pairs: list[tuple], every_base: bool = False) -> di
         "change": absolute.value,
         **uncertainty(absolute),
         "relative": ratio.value,
-        **uncertainty(ratio, "relative_"),
+        **uncertainty(ratio, RELATIVE),
         "cells": len(known),
+        "effective": _effective(results, known),
         "missing": len(pairs) - len(known),
         "no_ratio": len(known) - len(divisible),
     }
@@ -111,11 +143,21 @@ POOLED_COLUMNS = {
     "change": "mean of fine-tuned − base",
     **uncertainty_columns(),
     "relative": "mean of (fine-tuned − base) / base over the pairs that have a ratio",
-    **uncertainty_columns("relative_", "of `relative`"),
+    **uncertainty_columns(RELATIVE, "of `relative`"),
     "cells": "pairs of base and fine-tuned score that are known",
+    "effective": "how many independent pairs they are worth: the same rows stand behind all "
+    "checkpoints (participation ratio of the correlations between their draws)",
     "missing": "pairs of which a score is missing",
     "no_ratio": "known pairs whose base score is too low to divide by",
 }
+
+
+def _effective(results, pairs):
+    """Effective number of the pairs' changes."""
+    if not pairs:
+        return np.nan
+    changes = [results.draws[tuned["key"]] - results.draws[base["key"]] for base, tuned in pairs]
+    return effective_number(np.stack(changes, axis=-1))
 
 
 def _has_ratio(results, base, every_base):

@@ -5,6 +5,7 @@ import pandas as pd
 from amuro_jax.analyses import figures
 from amuro_jax.analyses.analysis import Analysis, Sentence
 from amuro_jax.analyses.changes import (
+    CORRECTED_COLUMNS,
     LEVEL,
     PLACE_COLUMNS,
     POOLED_COLUMNS,
@@ -13,10 +14,10 @@ from amuro_jax.analyses.changes import (
     pooled,
     uncertainty,
     uncertainty_columns,
+    with_families,
 )
 from amuro_jax.analyses.figures import FigureSpec, Interval, IntervalPanel, LegendEntry, LinePanel
 from amuro_jax.analyses.words import effect, is_clear, listed, plus_minus, unclear, with_interval
-from amuro_jax.evals.statistics import holm
 from amuro_jax.results.results import Results
 
 LOOKS = {
@@ -54,10 +55,7 @@ def ood_change(results: Results, _=None) -> pd.DataFrame:
                     **pooled(results, pairs),
                 }
             )
-    table = pd.DataFrame(lines)
-    if len(table):
-        table["p_holm"] = table.groupby("role")["p"].transform(holm)
-    return table
+    return with_families(pd.DataFrame(lines), "sets of the role", ["role"])
 
 
 def ood_by_checkpoint(results: Results, tables) -> pd.DataFrame:
@@ -81,7 +79,8 @@ def ood_by_checkpoint(results: Results, tables) -> pd.DataFrame:
                     **uncertainty(found),
                 }
             )
-    return pd.DataFrame(lines)
+    of = "checkpoints of the set and fine-tuning set"
+    return with_families(pd.DataFrame(lines), of, ["tuned_on", "task"])
 
 
 def draw_by_checkpoint(results: Results, tables) -> FigureSpec | None:
@@ -158,7 +157,7 @@ DOMAINS = Analysis(
         **{name: PLACE_COLUMNS[name] for name in ("tuned_on", "task", "role", "format", "shots")},
         "same_format": "whether all sets of the fine-tuning set are compared in this format",
         **POOLED_COLUMNS,
-        "p_holm": "p with Holm's correction over the sets of the role",
+        **CORRECTED_COLUMNS,
     },
     QUESTION,
     draw_domains,
@@ -174,6 +173,7 @@ BY_CHECKPOINT = Analysis(
         **{name: PLACE_COLUMNS[name] for name in ("tuned_on", "task", "checkpoint", "format")},
         "change": "fine-tuned − base on the out-of-domain set",
         **uncertainty_columns(),
+        **CORRECTED_COLUMNS,
     },
     QUESTION,
     draw_by_checkpoint,

@@ -41,7 +41,7 @@ def format_sensitivity(results: Results, _=None) -> pd.DataFrame:
                 for suffix, column in (("", "value"), (" low", "low"), (" high", "high")):
                     line[f"{name}{suffix}"] = np.nan if cell is None else cell[column]
             lines.append(line)
-    return pd.DataFrame(lines).drop(columns="p", errors="ignore")
+    return pd.DataFrame(lines).drop(columns=["p", "p_equivalent"], errors="ignore")
 
 
 def _spread(results, cells):
@@ -73,7 +73,7 @@ def format_spread(results: Results, tables) -> pd.DataFrame:
                 "count": len(rows),
             }
         )
-    return pd.DataFrame(lines).drop(columns="p")
+    return pd.DataFrame(lines).drop(columns=["p", "p_equivalent"])
 
 
 def _mean_spread(results, rows):
@@ -170,7 +170,9 @@ def _best(results, task, row):
 
 QUESTION = "How much depends on the prompt format"
 SPREAD_COLUMNS = {
-    name: text for name, text in uncertainty_columns(of="of `spread`").items() if name != "p"
+    name: text
+    for name, text in uncertainty_columns(of="of `spread`").items()
+    if not name.startswith("p")
 }
 SENSITIVITY = Analysis(
     "format_sensitivity",

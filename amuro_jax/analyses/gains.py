@@ -8,12 +8,14 @@ import pandas as pd
 from amuro_jax.analyses import figures
 from amuro_jax.analyses.analysis import Analysis, Sentence
 from amuro_jax.analyses.changes import (
+    CORRECTED_COLUMNS,
     LEVEL,
     PLACE_COLUMNS,
     baseline,
     change,
     uncertainty,
     uncertainty_columns,
+    with_families,
 )
 from amuro_jax.analyses.figures import FigureSpec, LinePanel
 from amuro_jax.analyses.learned import FINE, NEITHER, PRE
@@ -50,7 +52,8 @@ def gains(results: Results, _=None) -> pd.DataFrame:
                 **_rows_changed(results, base, tuned),
             }
         )
-    return pd.DataFrame(lines)
+    of = "changes of every set, checkpoint, format and number of shots after that fine-tuning"
+    return with_families(pd.DataFrame(lines), of, ["tuned_on"])
 
 
 def _rows_changed(results, base, tuned):
@@ -87,10 +90,7 @@ def gains_of(results: Results, groups: pd.DataFrame) -> pd.DataFrame:
         names = of_group["format"] if "format" in of_group else [""] * len(of_group)
         members = dict(zip(of_group["task"], names, strict=True))
         lines += [_mean_gain(results, group, members, name) for name in results.checkpoints]
-    table = pd.DataFrame(lines)
-    if len(table):
-        table["p_holm"] = table.groupby("group")["p"].transform(holm)
-    return table
+    return with_families(pd.DataFrame(lines), "checkpoints of the group", ["group"])
 
 
 def _mean_gain(results, group, members, checkpoint):
@@ -233,6 +233,7 @@ GAINS = Analysis(
         "tuned": "score of the fine-tuned model",
         "change": "fine-tuned − base on the same rows",
         **uncertainty_columns(),
+        **CORRECTED_COLUMNS,
         "gained": "rows that only the fine-tuned model has right (accuracy alone)",
         "lost": "rows that only the base model has right (accuracy alone)",
         "p_mcnemar": "p-value of McNemar's exact test of the two",
@@ -247,7 +248,7 @@ BY_GROUP = Analysis(
         "checkpoint": PLACE_COLUMNS["checkpoint"],
         "change": "mean of fine-tuned − base over the group's sets",
         **uncertainty_columns(),
-        "p_holm": "p with Holm's correction over the group's checkpoints",
+        **CORRECTED_COLUMNS,
         "sets": "sets in the mean",
         "left_out": "sets left out because a cell is missing",
     },

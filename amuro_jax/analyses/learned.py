@@ -5,6 +5,7 @@ import pandas as pd
 
 from amuro_jax.analyses.analysis import Analysis, Sentence
 from amuro_jax.analyses.changes import (
+    CORRECTED_COLUMNS,
     LEVEL,
     PLACE_COLUMNS,
     baseline,
@@ -39,6 +40,8 @@ def learned_by_format(results: Results, _=None) -> pd.DataFrame:
         for test in ("rise", "gain"):
             for line, p in zip(of_task, holm([line[f"{test}_p"] for line in of_task]), strict=True):
                 line[f"{test}_p_holm"] = p
+        for line in of_task:
+            line["family"] = f"{len(of_task)} formats of the set, each test"
         lines += of_task
     return pd.DataFrame(lines)
 
@@ -234,6 +237,7 @@ TEST_COLUMNS = {
     **uncertainty_columns("gain_", "of `gain`"),
     "gain_p": "p-value that the fine-tuned model is above its base model and above the baseline",
     "gain_p_holm": "the same, Holm's correction over the set's formats",
+    "family": CORRECTED_COLUMNS["family"],
 }
 LEARNED = Analysis(
     "learned",

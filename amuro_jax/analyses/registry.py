@@ -3,6 +3,7 @@ these records. No jax.
 """
 
 from amuro_jax.analyses import (
+    audited,
     change_points,
     domains,
     dynamics,
@@ -16,6 +17,7 @@ from amuro_jax.analyses import (
     signal,
     transfer,
     turning,
+    variance,
 )
 from amuro_jax.analyses.analysis import Analysis, Tables, installed_analyses
 from amuro_jax.results.results import Results
@@ -40,11 +42,13 @@ ANALYSES: tuple[Analysis, ...] = (
     transfer.MRC,
     formats.SENSITIVITY,
     formats.SPREAD,
+    variance.VARIANCE,
     shots.SHOTS,
     repeats.SEEDS,
     repeats.VARIANTS,
     *dynamics.ALL,
     gains.GAINS,
+    audited.AUDIT,
     scores.CELLS,
     scores.MISSING,
 )

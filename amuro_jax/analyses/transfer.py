@@ -12,7 +12,15 @@ import pandas as pd
 
 from amuro_jax.analyses import figures
 from amuro_jax.analyses.analysis import Analysis, Sentence
-from amuro_jax.analyses.changes import LEVEL, PLACE_COLUMNS, POOLED_COLUMNS, pairs_of, pooled
+from amuro_jax.analyses.changes import (
+    CORRECTED_COLUMNS,
+    LEVEL,
+    PLACE_COLUMNS,
+    POOLED_COLUMNS,
+    pairs_of,
+    pooled,
+    with_families,
+)
 from amuro_jax.analyses.figures import FigureSpec, HeatPanel, LinePanel
 from amuro_jax.analyses.words import (
     count,
@@ -26,7 +34,6 @@ from amuro_jax.analyses.words import (
 from amuro_jax.config import Metric
 from amuro_jax.data.registry import TASKS
 from amuro_jax.data.task import Kind
-from amuro_jax.evals.statistics import holm
 from amuro_jax.results.results import Results
 
 SMALLEST_LIMIT = 0.02  # of the colours: below it, noise would look like an effect
@@ -46,10 +53,7 @@ def task_transfer(results: Results, _=None) -> pd.DataFrame:
                     **pooled(results, pairs),
                 }
             )
-    table = pd.DataFrame(lines)
-    if len(table):
-        table["p_holm"] = table.groupby("own")["p"].transform(holm)
-    return table
+    return with_families(pd.DataFrame(lines), "pairs of sets of one or of two tasks", ["own"])
 
 
 def transfer_by_checkpoint(results: Results, _=None) -> pd.DataFrame:
@@ -80,7 +84,8 @@ def _by_checkpoint(results, every_base):
                     **pooled(results, pairs, every_base),
                 }
             )
-    return pd.DataFrame(lines)
+    of = "checkpoints of the fine-tuning set"
+    return with_families(pd.DataFrame(lines), of, ["tuned_on"])
 
 
 def _others(results, tuned_on):
@@ -120,9 +125,7 @@ def _by_kind(results, every_base):
             for (first, second), cells in sorted(pairs.items())
         ]
     )
-    if len(table):
-        table["p_holm"] = holm(table["p"])
-    return table
+    return with_families(table, "pairs of kinds of task")
 
 
 def draw_matrix(results: Results, tables) -> FigureSpec | None:
@@ -238,7 +241,6 @@ def _pm(table, name, prefix="", scale=1.0, digits=3, unit=""):
 QUESTION = "What is forgotten: fine-tuning on one task, tested on another"
 AT = {name: PLACE_COLUMNS[name] for name in ("tuned_on", "task", "checkpoint")}
 KINDS = {"tuned_on": "kind of the fine-tuning set", "task": "kind of the set that is scored"}
-HOLM = {"p_holm": "p with Holm's correction over the table's comparisons"}
 STUDYS_RATIO = "Mean of (fine-tuned − base) / base over the pairs whose base score is above zero. "
 MATRIX = Analysis(
     "task_transfer",
@@ -249,7 +251,7 @@ MATRIX = Analysis(
         "task": AT["task"],
         "own": "whether the set belongs to the fine-tuning set's own task",
         **POOLED_COLUMNS,
-        **HOLM,
+        **CORRECTED_COLUMNS,
     },
     QUESTION,
     draw_matrix,
@@ -260,7 +262,7 @@ BY_KIND = Analysis(
     "transfer_by_kind",
     "Task transfer by kind of task",
     transfer_by_kind,
-    {**KINDS, **POOLED_COLUMNS, **HOLM},
+    {**KINDS, **POOLED_COLUMNS, **CORRECTED_COLUMNS},
     QUESTION,
     caption="Pooled over checkpoints and over the sets of other tasks, ± half the width of the "
     "95 % interval. The change relative to the base score is over the pairs whose base score is "
@@ -272,7 +274,8 @@ BY_CHECKPOINT = Analysis(
     "transfer_by_checkpoint",
     "Forgetting over pre-training",
     transfer_by_checkpoint,
-    {"tuned_on": AT["tuned_on"], "checkpoint": AT["checkpoint"], **POOLED_COLUMNS},
+    {"tuned_on": AT["tuned_on"], "checkpoint": AT["checkpoint"], **POOLED_COLUMNS}
+    | CORRECTED_COLUMNS,
     QUESTION,
     draw_forgetting,
     "Change after fine-tuning (fine-tuned − base), mean over the other tasks' sets, with 95 % "
@@ -283,6 +286,7 @@ MRC = Analysis(
     "The study's mean ratio of change, by checkpoint",
     mean_ratio_of_change,
     {"tuned_on": AT["tuned_on"], "checkpoint": AT["checkpoint"], **POOLED_COLUMNS}
+    | CORRECTED_COLUMNS
     | {"relative": STUDYS_RATIO.strip()},
     QUESTION,
 )
@@ -290,7 +294,7 @@ MRC_BY_KIND = Analysis(
     "mrc_by_kind",
     "The study's mean ratio of change",
     mrc_by_kind,
-    {**KINDS, **POOLED_COLUMNS, **HOLM} | {"relative": STUDYS_RATIO.strip()},
+    {**KINDS, **POOLED_COLUMNS, **CORRECTED_COLUMNS} | {"relative": STUDYS_RATIO.strip()},
     QUESTION,
     caption=STUDYS_RATIO + "This is the statistic that the study reports (MRC). Base scores "
     "near zero dominate it, so that it may rank models otherwise than the change itself.",

@@ -5,6 +5,9 @@
 
 import pandas as pd
 
+from amuro_jax.results.results import EQUIVALENCE_MARGIN
+
+EQUIVALENT_LEVEL = 0.05  # p-value below which no change beyond the margin is said
 UNCLEAR = "not distinguishable from no change"
 
 
@@ -28,7 +31,11 @@ def with_interval(row, name: str = "change", prefix: str = "") -> str:
 
 
 def unclear(row, prefix: str = "") -> str:
-    """What is said of an interval that holds zero, with the largest change it allows."""
+    """What is said of an interval that holds zero: no change beyond the margin of equivalence where
+    that is shown, else that none can be distinguished, with the largest change it allows.
+    """
+    if row.get(f"{prefix}p_equivalent", 1.0) < EQUIVALENT_LEVEL:
+        return f"no change beyond ±{EQUIVALENCE_MARGIN:g}"
     most = max(abs(row[f"{prefix}low"]), abs(row[f"{prefix}high"]))
     return f"{UNCLEAR} (at most {most:.3f} either way)"
 

@@ -110,6 +110,16 @@ CODES = {
         "they count as wrong: the score mixes ability with keeping to the form",
     ),
     "near_majority": ("warning", "indistinguishable from a constant answer"),
+    "near_label_share": (
+        "warning",
+        "not distinguishable from giving that one answer to every row",
+    ),
+    "perfect_from_the_start": (
+        "error",
+        "the rows very likely have one gold label (an unlabelled split, in which every row counts "
+        "as the same answer): the score says how often the model gives that answer, and a model "
+        "that answers otherwise seems worse",
+    ),
     "near_prior": ("note", "indistinguishable from answering without the question"),
     "low_label_mass": (
         "warning",
@@ -347,7 +357,8 @@ def audit_store(workdir) -> dict[str, list[Finding]]:
         DataError: no results there, or some that cannot be read.
     """
     store = Store.open(workdir)
-    keys = [record.key for record in store.records()]
+    frame = store.frame()
+    keys = list(frame["key"])
     if store.damaged:
         key, why = next(iter(store.damaged.items()))
         raise DataError(
@@ -361,16 +372,23 @@ def audit_store(workdir) -> dict[str, list[Finding]]:
             where=store.storage,
             hint="give the working folder of a study or of `amuro score`",
         )
-    return {key: audit_cell(store, key) for key in keys}
+    from amuro_jax.evals.audit_scores import audit_series
+
+    of_series = audit_series(frame[frame["rows_sha256"].isna()])
+    return {key: audit_cell(store, key) + of_series.get(key, []) for key in keys}
 
 
 def audit_cell(store: Store, key: str) -> list[Finding]:
-    """Findings on one finished score.
+    """Findings on one finished score; of an imported one without rows, on the number alone.
 
     Raises:
         AmuroError: its record or rows are missing or damaged.
     """
+    from amuro_jax.evals.audit_scores import audit_record
+
     record = store.read(key)
+    if store.is_imported(key):
+        return audit_record(record)
     return audit_rows(
         store.rows(key),
         record.metrics or None,

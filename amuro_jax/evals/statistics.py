@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+SMALLEST_DEVIATION = 1e-12  # of draws that vary: below it they differ by rounding alone
 DRAWS_AT_ONCE = 1 << 21  # row indices held at a time: 16 MB, and as much again for their counts
 NORMAL_95 = 1.96  # standard errors to either end of a normal 95 % interval
 
@@ -128,12 +129,49 @@ def mcnemar(gained: int, lost: int) -> float:
 
 
 def holm(p_values) -> np.ndarray:
-    """Holm's step-down adjusted p-values, in the given order; NaN stays NaN and is not counted."""
-    p_values = np.asarray(p_values, np.float64)
-    adjusted, tested = p_values.copy(), np.flatnonzero(~np.isnan(p_values))
-    order = tested[np.argsort(p_values[tested], kind="stable")]
-    factors = np.arange(len(order), 0, -1)
-    adjusted[order] = (
-        np.minimum(1.0, np.maximum.accumulate(p_values[order] * factors)) if len(order) else []
-    )
+    """Holm's step-down adjusted p-values, in the order of `p_values`; NaN stays NaN and is not
+    counted. They bound the chance of any false discovery in the family.
+    """
+    return _adjusted(p_values, "holm")
+
+
+def benjamini_hochberg(p_values) -> np.ndarray:
+    """Benjamini and Hochberg's adjusted p-values, as `holm`. They bound the expected share of false
+    discoveries among those that are made.
+    """
+    return _adjusted(p_values, "fdr_bh")
+
+
+def _adjusted(p_values, method):
+    from statsmodels.stats.multitest import multipletests
+
+    adjusted = np.asarray(p_values, np.float64).copy()
+    tested = np.flatnonzero(~np.isnan(adjusted))
+    if len(tested):
+        adjusted[tested] = multipletests(adjusted[tested], method=method)[1]
     return adjusted
+
+
+def p_equivalent(draws, margin: float) -> float:
+    """p-value that a change is at least `margin` in size, from its bootstrap draws [R]: two
+    one-sided tests, the larger p (TOST; Schuirmann 1987). Small: no change beyond the margin.
+    """
+    draws = np.asarray(draws, np.float64)
+    outside = max((draws <= -margin).sum(), (draws >= margin).sum())
+    return float((outside + 1) / (len(draws) + 1))
+
+
+def effective_number(draws) -> float:
+    """How many independent quantities the columns of `draws` [R, n] are worth: the participation
+    ratio n² / Σ r² of their correlations, from 1 (all move together) to n (independent). Columns
+    that do not vary are left out; NaN where none does.
+    """
+    draws = np.asarray(draws, np.float64)
+    draws = draws[:, draws.std(axis=0) > SMALLEST_DEVIATION]
+    if not draws.shape[1] or not np.isfinite(draws).all():
+        return float("nan")
+    correlations = np.atleast_2d(np.corrcoef(draws, rowvar=False))
+    # Correlations of R draws of independent columns are 1 / (R − 1) in square by chance.
+    count, resamples = draws.shape[1], len(draws)
+    chance = count * (count - 1) / (resamples - 1)
+    return float(count**2 / max(count, (correlations**2).sum() - chance))

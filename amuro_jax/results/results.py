@@ -14,6 +14,7 @@ import pandas as pd
 from amuro_jax.config import Role
 from amuro_jax.data import protocols
 from amuro_jax.errors import AmuroError
+from amuro_jax.evals.statistics import p_equivalent
 from amuro_jax.results import plan, pooled
 from amuro_jax.results.draws import PairedDraws
 from amuro_jax.results.store import Store
@@ -48,6 +49,7 @@ class Estimate:
     low: float
     high: float
     p: float = np.nan  # two-sided, that the statistic is zero: twice the share of draws beyond it
+    p_equivalent: float = np.nan  # that it is `EQUIVALENCE_MARGIN` or more in size (TOST)
 
     @property
     def clear(self) -> bool:
@@ -55,6 +57,7 @@ class Estimate:
         return self.low > 0 or self.high < 0
 
 
+EQUIVALENCE_MARGIN = 0.01  # one point of accuracy or ROUGE-L: less is called no change
 NOTHING = Estimate(np.nan, np.nan, np.nan, np.nan)
 TWICE_IN_PUBLISHED_MEANS = "sciq_choice"  # quirk 19
 
@@ -249,7 +252,8 @@ def estimate_from_draws(value: float, draws: np.ndarray) -> Estimate:
     low, high = np.quantile(draws, [0.025, 0.975])
     beyond = min((draws <= 0).sum(), (draws >= 0).sum())
     p = min(1.0, 2 * (beyond + 1) / (len(draws) + 1))
-    return Estimate(value, float(draws.std(ddof=1)), float(low), float(high), float(p))
+    same = p_equivalent(draws, EQUIVALENCE_MARGIN)
+    return Estimate(value, float(draws.std(ddof=1)), float(low), float(high), float(p), same)
 
 
 MEASURED = (
@@ -292,7 +296,7 @@ def load(workdir, resamples: int = 3000, suite: str = "", *, check_rows: bool = 
     frame = frame[~frame["key"].isin(damaged)]
     scores = _Scores(store, frame)
     loose = frame if asked is None else frame[frame["imported"].fillna("") != ""]
-    suites = Suites()
+    suites = Suites(store)
     if asked is not None:
         name = asked.config.suite or asked.name
         suites.add(name, lambda: _planned(asked, store, frame, damaged, scores, resamples))
@@ -335,10 +339,12 @@ class Suites(Mapping):
     """The series of a store, each made when it is first asked for: name → `Results`.
 
     Attributes:
+        store: where they are.
         measurements: see `Results.measurements`.
     """
 
-    def __init__(self):
+    def __init__(self, store: Store):
+        self.store = store
         self._makers: dict[str, Callable[[], Results]] = {}
         self._made: dict[str, Results] = {}
         self.measurements: pd.DataFrame | None = None

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from amuro_jax.analyses import changes, domains, formats, gains, learned, transfer, turning
+from amuro_jax.analyses import changes, domains, formats, gains, learned, transfer, turning, words
 from amuro_jax.analyses.registry import tables_of
 from amuro_jax.results.results import NOTHING
 from tests.analyses.hand import cell, made
@@ -249,3 +249,40 @@ def test_whole_store_gives_the_truth_back(tmp_path):
     assert table.loc["step1600", "change"] == pytest.approx(
         0.5, abs=4 * table.loc["step1600", "stderr"]
     )
+
+
+def test_corrections_are_over_families_that_are_named():
+    table = pd.DataFrame({"p": [0.01, 0.04, np.nan, 0.02], "of": ["a", "a", "a", "b"]})
+    found = changes.with_families(table, "sets", ["of"])
+    np.testing.assert_allclose(found["p_holm"], [0.02, 0.04, np.nan, 0.02])
+    np.testing.assert_allclose(found["p_bh"], [0.02, 0.04, np.nan, 0.02])
+    assert list(found["family"]) == ["2 sets", "2 sets", "2 sets", "1 sets"]
+    assert list(changes.with_families(table, "lines")["family"]) == ["3 lines"] * 4
+
+
+def test_a_change_that_is_shown_to_be_small_is_not_called_indistinguishable():
+    rng = np.random.default_rng(0)
+    scores = pd.Series((rng.random(4000) < 0.5).astype(float))
+    tuned = scores.copy()
+    tuned.iloc[:6] = 1 - tuned.iloc[:6]
+    rows = {"s1lab_nlidefault": scores, f"s1{NLI}lab_nlidefault": tuned}
+    cells = [cell("s1", "", NLI, scores.mean()), cell("s1", NLI, NLI, tuned.mean())]
+    (line,) = gains.gains(made(cells, rows)).to_dict("records")
+    assert line["p_equivalent"] < 0.05 and words.unclear(line) == "no change beyond ±0.01"
+    few = {key: series.iloc[:40] for key, series in rows.items()}
+    (line,) = gains.gains(made(cells, few)).to_dict("records")
+    assert line["p_equivalent"] > 0.05 and "not distinguishable" in words.unclear(line)
+
+
+def test_the_same_rows_behind_all_checkpoints_are_worth_fewer_pairs():
+    """A gain on the same rows at each checkpoint is one piece of evidence; on others, as many."""
+    rng = np.random.default_rng(1)
+    base = pd.Series(np.zeros(400))
+    same = pd.Series((rng.random(400) < 0.2).astype(float))
+    for gained, expected in ((lambda: same, 1), (lambda: pd.Series(rng.permutation(same)), 3)):
+        rows, cells = {}, []
+        for at in (1, 2, 3):
+            rows[f"s{at}lab_nlidefault"], rows[f"s{at}{NLI}lab_nlidefault"] = base, gained()
+            cells += [cell(f"s{at}", "", NLI, 0.3), cell(f"s{at}", NLI, NLI, 0.5)]
+        (line,) = domains.ood_change(made(cells, rows, resamples=2000)).to_dict("records")
+        assert line["cells"] == 3 and line["effective"] == pytest.approx(expected, rel=0.05)

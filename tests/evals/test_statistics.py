@@ -111,3 +111,34 @@ def test_holm_raises_every_p_value_and_keeps_their_order(p_values):
     adjusted = statistics.holm(p_values)
     assert (adjusted >= np.asarray(p_values) - 1e-15).all() and (adjusted <= 1).all()
     assert (np.diff(adjusted[np.argsort(p_values, kind="stable")]) >= 0).all()
+
+
+def test_benjamini_hochberg_of_a_textbook_example_and_missing_values():
+    adjusted = statistics.benjamini_hochberg([0.01, 0.04, np.nan, 0.03, 0.005])
+    np.testing.assert_allclose(adjusted, [0.02, 0.04, np.nan, 0.04, 0.02])
+    assert np.isnan(statistics.benjamini_hochberg([np.nan])).all()
+
+
+def test_equivalence_is_another_question_than_no_difference():
+    rng = np.random.default_rng(0)
+    narrow, wide, beyond = (rng.normal(*at, 4000) for at in ((0, 0.003), (0, 0.05), (0.02, 0.003)))
+    assert statistics.p_equivalent(narrow, 0.01) < 0.05  # no change beyond the margin is shown
+    assert statistics.p_equivalent(wide, 0.01) > 0.3  # nothing is shown
+    assert statistics.p_equivalent(beyond, 0.01) > 0.95  # a change is
+    # Two one-sided tests at 5 % are the 90 % interval within the margin (normal draws).
+    draws = rng.normal(0.002, 0.004, 200_000)
+    normal = 1 - stats.norm.cdf((0.01 - 0.002) / 0.004)
+    assert statistics.p_equivalent(draws, 0.01) == pytest.approx(normal, abs=0.002)
+
+
+def test_effective_number_of_known_correlations():
+    rng = np.random.default_rng(0)
+    independent = rng.normal(size=(3000, 8))
+    assert statistics.effective_number(independent) == pytest.approx(8, rel=0.01)
+    one = rng.normal(size=(3000, 1))
+    assert statistics.effective_number(np.repeat(one, 8, axis=1)) == pytest.approx(1, rel=1e-3)
+    half = independent + one  # correlations of 1/2: 64 / (8 + 56 / 4)
+    assert statistics.effective_number(half) == pytest.approx(64 / 22, rel=0.07)
+    constant = np.concatenate([independent, np.ones((3000, 2))], axis=1)
+    assert statistics.effective_number(constant) == pytest.approx(8, rel=0.01)
+    assert np.isnan(statistics.effective_number(np.ones((10, 2))))

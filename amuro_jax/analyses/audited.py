@@ -1,0 +1,53 @@
+"""What the auditor says of every score, as a table. No jax."""
+
+import pandas as pd
+
+from amuro_jax.analyses.analysis import Analysis
+from amuro_jax.analyses.changes import PLACE_COLUMNS
+from amuro_jax.evals import audit
+from amuro_jax.evals.audit_scores import audit_series
+from amuro_jax.results.results import Results
+
+_PLACE = ("task", "tuned_on", "checkpoint", "format", "shots")
+
+
+def audited(results: Results, _=None) -> pd.DataFrame:
+    """A line per finding and score, the gravest first; empty for results without a store."""
+    store = getattr(results.suites, "store", None)
+    if store is None:
+        return pd.DataFrame()
+    own = results.cells.drop_duplicates("key")
+    of_series = audit_series(own[own["key"].map(store.is_imported).astype(bool)])
+    lines = []
+    for cell in own.to_dict("records"):
+        found = audit.audit_cell(store, cell["key"]) + of_series.get(cell["key"], [])
+        place = {name: cell[name] for name in _PLACE}
+        lines += [
+            {
+                "severity": one.severity,
+                "code": one.code,
+                **place,
+                "what": one.what,
+                "effect": one.effect,
+                "key": cell["key"],
+            }
+            for one in found
+        ]
+    lines.sort(key=lambda line: -audit.SEVERITIES.index(line["severity"]))  # stable
+    return pd.DataFrame(lines)
+
+
+AUDIT = Analysis(
+    "audit",
+    "What the auditor finds",
+    audited,
+    {
+        "severity": "error (the number does not mean what it says), warning (read it with care), "
+        "note",
+        "code": "stable name of the kind of finding",
+        **{name: PLACE_COLUMNS[name] for name in _PLACE},
+        "what": "the fact with its figures",
+        "effect": "what it does to the number",
+        "key": "content key of the score",
+    },
+)

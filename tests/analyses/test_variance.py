@@ -1,0 +1,60 @@
+"""Components of variance are those that were put in."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from amuro_jax.analyses.variance import variance
+from tests.analyses.hand import cell, made
+
+NLI = "lab_nli"
+
+
+def results(deviations, checkpoints=12, formats=10, seeds=1, rest=0.01):
+    """Scores of one set with a deviation per format and per seed."""
+    rng, cells = np.random.default_rng(3), []
+    by_format = rng.normal(0, deviations["format"], formats)
+    by_seed = rng.normal(0, deviations.get("seed", 0), seeds)
+    for place in range(checkpoints):
+        for at, offset in enumerate(by_format):
+            for seed, other in enumerate(by_seed):
+                value = 0.4 + 0.02 * place + offset + other + rng.normal(0, rest)
+                line = cell(f"s{place + 1}", "", NLI, value, format=f"f{at}")
+                variant = f"seed {seed}" if seeds > 1 else ""
+                cells.append(line | {"variant": variant, "key": f"{line['key']} {seed}"})
+    found = made(cells)
+    return found, np.std(by_format, ddof=1), np.std(by_seed, ddof=1) if seeds > 1 else np.nan
+
+
+def test_the_deviation_between_formats_is_recovered():
+    found, format_deviation, _ = results({"format": 0.05})
+    (line,) = variance(found).to_dict("records")
+    assert line["format"] == pytest.approx(format_deviation, rel=0.05)
+    assert line["rest"] == pytest.approx(0.01, rel=0.2) and line["rows"] == pytest.approx(0.01)
+    total = (format_deviation**2 + 0.01**2 + 0.01**2) ** 0.5
+    assert line["one_score"] == pytest.approx(total, rel=0.1)
+    assert np.isnan(line["shots"]) and np.isnan(line["seed"]) and line["format_levels"] == 10
+
+
+def test_formats_and_seeds_are_separated():
+    found, format_deviation, seed_deviation = results(
+        {"format": 0.02, "seed": 0.06}, formats=6, seeds=6, checkpoints=6
+    )
+    (line,) = variance(found).to_dict("records")
+    assert line["format"] == pytest.approx(format_deviation, rel=0.1)
+    assert line["seed"] == pytest.approx(seed_deviation, rel=0.1)
+
+
+def test_what_cannot_be_estimated_says_why():
+    one = made([cell("s1", "", NLI, 0.5), cell("s2", "", NLI, 0.6)])
+    assert variance(one).empty  # one format, one number of shots, one seed
+    few = made(
+        [cell(f"s{at}", "", NLI, 0.5 + at, format=name) for at in (1, 2) for name in ("a", "b")]
+    )
+    (line,) = variance(few).to_dict("records")
+    assert pd.isna(line["format"]) and line["note"] == "too few scores to separate the sources"
+    same = made(
+        [cell(f"s{at}", "", NLI, 0.5, format=name) for at in range(1, 6) for name in ("a", "b")]
+    )
+    (line,) = variance(same).to_dict("records")
+    assert line["format"] == 0 and line["note"] == "all scores are the same"
