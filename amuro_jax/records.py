@@ -149,7 +149,8 @@ class TrainRecord:
     Attributes:
         key: identity of the fine-tuned model.
         model: with `tuned_on`.
-        metrics: loss, steps, tokens, truncated and dropped examples.
+        metrics: loss, steps, tokens, truncated and dropped examples; `held_out_loss` where rows
+            were kept out of training.
     """
 
     key: str

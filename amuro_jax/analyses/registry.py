@@ -46,6 +46,7 @@ ANALYSES: tuple[Analysis, ...] = (
     shots.SHOTS,
     repeats.SEEDS,
     repeats.VARIANTS,
+    repeats.RATES,
     *dynamics.ALL,
     gains.GAINS,
     audited.AUDIT,

@@ -134,6 +134,36 @@ def shown_variants(table: pd.DataFrame) -> pd.DataFrame:
     return own[columns].assign(difference=own["difference"].map(signed))
 
 
+def rates(results: Results, _=None) -> pd.DataFrame:
+    """The trainings among which each checkpoint's learning rate was chosen."""
+    return results.rates()
+
+
+def say_rates(results: Results, tables):
+    """Whether the best rate is the same for every checkpoint."""
+    table = tables["rates"]
+    for task, points in table[table["best"].astype(bool)].groupby("tuned_on") if len(table) else ():
+        values = sorted(points["learning_rate"].unique())
+        what = ", ".join(f"{value:g}" for value in values)
+        same = (
+            "one rate is the best from every checkpoint"
+            if len(values) == 1
+            else (f"the best rate depends on the checkpoint ({what})")
+        )
+        yield Sentence(
+            f"{task}: {same}, by the loss on rows that were kept out of training "
+            f"({count(len(points), 'choice')}).",
+            len(values) > 1,
+        )
+
+
+def shown_rates(table: pd.DataFrame) -> pd.DataFrame:
+    """The page's table: every rate with its loss, the chosen one marked."""
+    marks = table["best"].map({True: "chosen", False: ""})
+    columns = ["checkpoint", "tuned_on", "seed", "learning_rate", "held_out_loss"]
+    return table[columns].assign(held_out_loss=table["held_out_loss"].round(4), best=marks)
+
+
 SEEDS = Analysis(
     "seeds",
     "Spread over training seeds",
@@ -179,4 +209,25 @@ VARIANTS = Analysis(
     sentences=say_variants,
     shown=shown_variants,
     note="Scores of sets in the domain of their model.",
+)
+RATES = Analysis(
+    "rates",
+    "Learning rates chosen for each checkpoint",
+    rates,
+    {
+        **{name: PLACE_COLUMNS[name] for name in ("checkpoint", "tuned_on")},
+        "step": "pre-training step",
+        "seed": "of the training",
+        "lora_rank": "of the adapter; empty: all parameters were trained",
+        "learning_rate": "peak learning rate",
+        "held_out_loss": "loss on the rows of the training set that were kept out of training",
+        "candidate": "whether the rate is one of those among which is chosen",
+        "best": "whether it was chosen",
+    },
+    "Does it matter how a checkpoint is tuned",
+    caption="Where a set names several learning rates, each checkpoint is tuned with each of them, "
+    "and the one with the lowest loss on rows that were kept out of training is scored as the "
+    'variant `best rate`, beside the fixed rate (section "Ways of tuning on one set").',
+    sentences=say_rates,
+    shown=shown_rates,
 )

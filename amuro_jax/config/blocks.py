@@ -126,6 +126,7 @@ class Recipe:
     dpo_length_normalised: bool | None = None  # True: means per token (Tulu 3, with beta 5)
     dpo_label_smoothing: float | None = None  # share of pairs labelled the wrong way; None: 0
     chat_template: bool | None = None  # conversations: True: the tokenizer's; None: the study's
+    held_out_rows: int | None = None  # of `rows`, kept out of training: their loss chooses a rate
 
 
 @_block
@@ -220,6 +221,8 @@ class FineTune:
     dpo_length_normalised: bool | None = None
     dpo_label_smoothing: float | None = None
     chat_template: bool | None = None
+    held_out_rows: int | None = None
+    learning_rates: tuple[float, ...] | None = None  # the best for each checkpoint is scored too
 
 
 @_block

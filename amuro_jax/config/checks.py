@@ -39,6 +39,7 @@ def validate_recipe(recipe: Recipe, where: str = "config.recipe") -> None:
         "lora_rank",
         "lora_alpha",
         "dpo_beta",
+        "held_out_rows",
     ):
         value = getattr(recipe, name)
         valid = value is None or value > 0
@@ -63,6 +64,11 @@ def validate_recipe(recipe: Recipe, where: str = "config.recipe") -> None:
             where=f"{where}.{name}",
             hint="set loss=dpo",
         )
+    require(
+        recipe.held_out_rows is None or recipe.rows is None or recipe.held_out_rows < recipe.rows,
+        f"{recipe.held_out_rows} of {recipe.rows} rows held out: nothing is left to train on",
+        where=f"{where}.held_out_rows",
+    )
     smoothing = recipe.dpo_label_smoothing
     require(
         smoothing is None or 0 <= smoothing < 0.5,

@@ -159,13 +159,19 @@ def _of_scores(config, model, sets):
 
 def _of_study(config, model, sets):
     revisions = _revisions(config)
+    models = grid.models_of(config, revisions)
+    recipes = collections.Counter(
+        grid.recipe_of(config, grid.fine_tune_of(config, one), rate=rate)
+        for one in models
+        if one.tuned_on
+        for rate in grid.rates_of(config, one) or (None,)
+    )
     trainings = tuple(
-        _training(grid.recipe_of(config, entry), config.train_run, sets, len(revisions))
-        for entry in config.fine_tunes
+        _training(recipe, config.train_run, sets, count) for recipe, count in recipes.items()
     )
     counts = collections.Counter(
         (_part(config, cell), cell.task, cell.format, cell.shots)
-        for one in grid.models_of(config, revisions)
+        for one in models
         for cell in grid.cells_of(config, one)
     )
     scores = tuple(
@@ -178,7 +184,7 @@ def _of_study(config, model, sets):
         )
         for (part, task, name, shots), count in counts.items()
     )
-    tuned = len(revisions) * len(config.fine_tunes)
+    tuned = recipes.total()
     what = f"study {config.name}: {len(revisions)} checkpoints, {tuned} fine-tunings, "
     what += f"{sum(counts.values())} scores"
     kept = tuned if config.keep_models else 1

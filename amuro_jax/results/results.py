@@ -17,6 +17,7 @@ from amuro_jax.errors import AmuroError
 from amuro_jax.evals.statistics import p_equivalent
 from amuro_jax.results import plan, pooled
 from amuro_jax.results.draws import PairedDraws
+from amuro_jax.results.rates import rates_of
 from amuro_jax.results.store import Store
 from amuro_jax.storage import Storage
 
@@ -86,6 +87,7 @@ class Results:
         suites: every series of the store by name, this one too; empty: this is the only one.
         variants: `cells` with the other ways in which sets are tuned on; None: there are no others.
         every: every stored cell by itself, each seed too; None: they are `cells`.
+        rates: gives the trainings among which a learning rate was chosen (`rates.rates_of`).
     """
 
     name: str
@@ -102,6 +104,7 @@ class Results:
     suites: Mapping[str, "Results"] = dataclasses.field(default_factory=dict)
     variants: pd.DataFrame | None = None
     every: pd.DataFrame | None = None
+    rates: Callable[[], pd.DataFrame] = pd.DataFrame
 
     @property
     def measurements(self) -> pd.DataFrame:
@@ -425,6 +428,7 @@ def _planned(asked, store, frame, damaged, scores, resamples):
         lambda key: scores.rows(pooled.members(key)[0]),
         variants=variants,
         every=every,
+        rates=functools.partial(rates_of, store, asked.config),
     )
 
 

@@ -102,6 +102,7 @@ class LocalExecutor:
         self._claim: Claim | None = None  # of the checkpoint that is worked on
         self.said: set[str] = set()  # checkpoints whose equal weights were said before
         self._watch, self._run = watch, uuid.uuid4().hex
+        self._noted: Progress | None = None  # of that checkpoint
         self._weights: dict[str, str] = {}  # identity → the first checkpoint's name
 
     def start(self) -> None:
@@ -173,19 +174,19 @@ class LocalExecutor:
     def _checkpoint(self, opened: Checkpoint, jobs: list[Job]) -> None:
         """All jobs of one checkpoint: the base model's scores, then each fine-tuned model."""
         failures = len(self.failures)
-        progress = self._progress(opened, jobs)
+        self._noted = self._progress(opened, jobs)
         base = _lazily(lambda: opened.load_params(self.evaluator.mesh, jnp.float32))
-        training = {job.model: job for job in jobs if job.kind == JobKind.TRAIN}
+        training = {job.name: job for job in jobs if job.kind == JobKind.TRAIN}
         for job in (job for job in jobs if job.kind == JobKind.SCORE):
             self._guarded(f"{job.model.label()}: model", self._model, opened, base, job, training)
         failed = tuple(self.failures[failures:])
-        self._write(dataclasses.replace(progress, finished=True, failures=failed))
+        self._write(dataclasses.replace(self._noted, finished=True, failures=failed))
 
     def _model(self, opened, base, job: Job, training):
-        if job.model not in training:
+        if not job.needs:
             self._score_all(_Model(opened, opened.identity, base), job)
             return
-        train_job = self._train_job(opened, training[job.model])
+        train_job = self._chosen(opened, base, job, training)
         key, folder = train_job.key(), train_job.out
         model = _Model(opened, key, _lazily(lambda: self._tuned(folder)))
         trained, kept = self.store.is_done(key), checkpoint.is_model(folder)
@@ -196,6 +197,41 @@ class LocalExecutor:
         self._score_all(model, job)
         if not self.config.keep_models and not self._todo(model, job):
             checkpoint.remove(folder)
+
+    def _chosen(self, opened, base, job: Job, training) -> TrainJob:
+        """The training that a model comes from: the only one, or of those with several rates the
+        one with the lowest loss on the held-out rows. One that fails is left out by name.
+
+        Raises:
+            AmuroError: every one failed.
+        """
+        made = [self._train_job(opened, training[name]) for name in job.needs]
+        if len(made) == 1:
+            return made[0]
+        for one in made:
+            if not self.store.is_done(one.key()):
+                label = f"train {one.model.label()}"
+                self._guarded(label, self._train, one, base(), key=one.key())
+        self.bar.update(len(made) - 1)  # `_model` counts the one that is chosen
+        losses = self._held_out_losses(made)
+        if not losses:
+            raise AmuroError("no rate is left to choose from", where=job.model.label())
+        best = min(losses, key=losses.get)
+        for one in made:
+            if one.key() != best and not self.config.keep_models:
+                checkpoint.remove(one.out)
+        chosen = next(one for one in made if one.key() == best)
+        self._note(opened, job, best)
+        return chosen
+
+    def _held_out_losses(self, trainings) -> dict[str, float]:
+        """Key → loss on the held-out rows, of the trainings that are finished."""
+        keys = [one.key() for one in trainings]
+        return {
+            key: self.store.read(key).metrics["held_out_loss"]
+            for key in keys
+            if self.store.is_done(key)
+        }
 
     def _train_job(self, opened, job: Job) -> TrainJob:
         made = TrainJob(
@@ -285,14 +321,13 @@ class LocalExecutor:
         """Notes the keys of one checkpoint's cells, so that the report knows which cells are this
         study's, and says where its weights were met before.
         """
-        name, keys = jobs[0].model.checkpoint, {}
-        identities = {jobs[0].model: opened.identity}
+        name, keys, trainings = jobs[0].model.checkpoint, {}, {}
         for job in jobs:
             if job.kind == JobKind.TRAIN:
-                identities[job.model] = self._train_job(opened, job).key()
-            for cell in job.cells:
-                model = _Model(opened, identities.get(job.model, opened.identity), None)
-                keys[cell.label()] = self._score_job(model, cell).key()
+                trainings[job.name] = self._train_job(opened, job)
+            elif len(job.needs) < 2:  # else the identity is known when a rate is chosen
+                needed = [trainings[need].key() for need in job.needs]
+                keys |= self._keys(opened, job, *(needed or [opened.identity]))
         weights = checkpoint.read_identity(opened.folder).parameters
         first = self._weights.setdefault(weights, name)
         if first != name and name not in self.said:
@@ -300,6 +335,18 @@ class LocalExecutor:
         progress = Progress(name, weights, keys, self._run)
         self._write(progress)
         return progress
+
+    def _keys(self, opened, job: Job, identity: str) -> dict[str, str]:
+        """Label → key of a model's cells."""
+        model = _Model(opened, identity, None)
+        return {cell.label(): self._score_job(model, cell).key() for cell in job.cells}
+
+    def _note(self, opened, job: Job, identity: str) -> None:
+        """Notes the keys of a model whose identity was not known before."""
+        keys = self._noted.keys | self._keys(opened, job, identity)
+        if keys != self._noted.keys:
+            self._noted = dataclasses.replace(self._noted, keys=keys)
+            self._write(self._noted)
 
     def _write(self, progress: Progress) -> None:
         self._claim.check()

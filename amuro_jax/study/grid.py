@@ -12,20 +12,25 @@ from amuro_jax.errors import ConfigError
 from amuro_jax.records import Cell, ModelRef
 
 DECLARED = (Role.IN_DOMAIN, Role.OUT_OF_DOMAIN, Role.MULTIPLE_CHOICE)  # roles a study may give
+BEST_RATE = "best rate"  # variant of models whose learning rate is chosen for each checkpoint
 
 
-def recipe_of(config: StudyConfig, fine_tune: FineTune, seed: int | None = None) -> Recipe:
+def recipe_of(
+    config: StudyConfig, fine_tune: FineTune, seed: int | None = None, rate: float | None = None
+) -> Recipe:
     """The recipe of one fine-tuning set: the study's `recipe` with what the set changes.
 
     Args:
         seed: of `config.seeds`; None: the recipe's own.
+        rate: of the set's `learning_rates`; None: the recipe's own.
     """
     changes = {name: value for name, value in vars(fine_tune).items() if value is not None}
     del changes["variant"]
+    changes.pop("learning_rates", None)
     if changes.pop("all_rows"):
         changes["rows"] = None
-    if seed is not None:
-        changes["seed"] = seed
+    changes |= {} if seed is None else {"seed": seed}
+    changes |= {} if rate is None else {"learning_rate": rate}
     return dataclasses.replace(config.recipe, **changes)
 
 
@@ -34,8 +39,23 @@ def fine_tune_of(config: StudyConfig, model: ModelRef) -> FineTune:
     return next(
         entry
         for entry in config.fine_tunes
-        if (_name(entry.task), entry.variant) == (model.tuned_on, model.variant)
+        if _name(entry.task) == model.tuned_on
+        and model.variant in (entry.variant, best_rate_variant(entry))
     )
+
+
+def best_rate_variant(entry: FineTune) -> str:
+    """Name of the variant that has the best of the entry's rates, chosen for each checkpoint."""
+    return f"{entry.variant}, {BEST_RATE}" if entry.variant else BEST_RATE
+
+
+def rates_of(config: StudyConfig, model: ModelRef) -> tuple[float, ...]:
+    """The rates among which the one of a model is chosen; empty: it has one rate."""
+    if not model.tuned_on:
+        return ()
+    entry = fine_tune_of(config, model)
+    chosen = model.variant == best_rate_variant(entry) and entry.learning_rates
+    return entry.learning_rates if chosen else ()
 
 
 def models_of(config: StudyConfig, revisions) -> list[ModelRef]:
@@ -46,7 +66,12 @@ def models_of(config: StudyConfig, revisions) -> list[ModelRef]:
         models.append(base)
         for entry in config.fine_tunes:
             tuned = dataclasses.replace(base, tuned_on=_name(entry.task), variant=entry.variant)
-            models += [dataclasses.replace(tuned, seed=seed) for seed in config.seeds or (None,)]
+            ways = [entry.variant] + [best_rate_variant(entry)] * bool(entry.learning_rates)
+            models += [
+                dataclasses.replace(tuned, variant=way, seed=seed)
+                for way in ways
+                for seed in config.seeds or (None,)
+            ]
     return models
 
 
@@ -153,6 +178,7 @@ def validate(config: StudyConfig) -> None:
         configuration.validate_train_run(config.train_run, recipe, "config.train_run")
         own = f"{where}.format" if entry.format else "config.recipe.format"
         _validate_format(formats.parse_format, own, recipe.format, get_task(entry.task))
+        _validate_rates(entry, recipe, where)
         tuned.append((name, entry.variant))
     names = list(dict.fromkeys(name for name, _ in tuned))
     for index, entry in enumerate(config.evals):
@@ -168,6 +194,24 @@ def validate(config: StudyConfig) -> None:
         budget is None or budget > 0,
         f"disk_budget_gb must be positive, got {budget}",
         where="config.disk_budget_gb",
+    )
+
+
+def _validate_rates(entry, recipe, where):
+    """A choice among rates needs some, and rows to choose by."""
+    if entry.learning_rates is None:
+        return
+    rates, where = entry.learning_rates, f"{where}.learning_rates"
+    require(
+        len(set(rates)) == len(rates) >= 2 and min(rates) > 0,
+        f"expected two or more different positive rates, got {', '.join(map(str, rates))}",
+        where=where,
+    )
+    require(
+        recipe.held_out_rows is not None,
+        "nothing to choose a rate by",
+        where=where,
+        hint="set held_out_rows: rows of the training set that are kept out of training",
     )
 
 

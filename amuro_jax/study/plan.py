@@ -62,12 +62,25 @@ def jobs_of(config: StudyConfig, revisions) -> list[Job]:
     for model in grid.models_of(config, revisions):
         needs, name = (), names[model.checkpoint]
         if model.tuned_on:
-            recipe = grid.recipe_of(config, grid.fine_tune_of(config, model), model.seed)
-            jobs.append(Job(JobKind.TRAIN, name, model, recipe))
-            needs = (jobs[-1].name,)
+            trainings = _trainings(config, name, model)
+            jobs += trainings
+            needs = tuple(job.name for job in trainings)
         cells = tuple(grid.cells_of(config, model))
         jobs.append(Job(JobKind.SCORE, name, model, cells=cells, needs=needs))
     return jobs
+
+
+def _trainings(config, name, model):
+    """The training of a model, or one for each rate among which its own is chosen."""
+    entry, rates = grid.fine_tune_of(config, model), grid.rates_of(config, model)
+    if not rates:
+        return [Job(JobKind.TRAIN, name, model, grid.recipe_of(config, entry, model.seed))]
+    made = []
+    for rate in rates:
+        way = ", ".join(filter(None, (entry.variant, f"rate {rate:g}")))
+        recipe = grid.recipe_of(config, entry, model.seed, rate)
+        made.append(Job(JobKind.TRAIN, name, dataclasses.replace(model, variant=way), recipe))
+    return made
 
 
 def share(revisions, index: int, count: int) -> set[str]:
@@ -86,9 +99,10 @@ def describe(config: StudyConfig, revisions) -> str:
     done = {cell.identity for cell in plan.cells if cell.key and store.is_done(cell.key)}
     lines, left = [], {kind: collections.Counter() for kind in JobKind}
     jobs = jobs_of(config, revisions)
-    scores = {job.model: job for job in jobs if job.kind == JobKind.SCORE}
+    scores = [job for job in jobs if job.kind == JobKind.SCORE]
+    scored_by = {name: job for job in scores for name in (job.name, *job.needs)}
     for job in jobs:
-        todo = [cell for cell in scores[job.model].cells if cell.identity not in done]
+        todo = [cell for cell in scored_by[job.name].cells if cell.identity not in done]
         if job.kind == JobKind.TRAIN:
             left[JobKind.TRAIN].update([job.model.tuned_on] if todo else [])
             lines.append(f"  {'to do' if todo else 'done':<6} train  {job.model.label()}")

@@ -23,6 +23,7 @@ from amuro_jax.models.parameters import logical_axes
 from amuro_jax.opened import Checkpoint, open_checkpoint
 from amuro_jax.records import ModelRef, TrainRecord
 from amuro_jax.storage import Storage
+from amuro_jax.train import held_out
 from amuro_jax.train.fine_tune import fine_tune, trainable_of
 
 RECORD = "record.json"  # beside the model of `amuro train`
@@ -127,6 +128,7 @@ def train(
     params, examples = place(params, opened, mesh), encoded.examples
     if recipe.loss == Loss.DPO:
         examples = _with_reference(job, params, examples, pair_logprobs)
+    examples, kept_out = held_out.split(examples, recipe.held_out_rows)
     result = fine_tune(
         params,
         opened.config,
@@ -139,6 +141,12 @@ def train(
         warmup_rounded_down=protocol.warmup_rounded_down,
         description=description or recipe.task,
     )
+    held_out_metrics = {}
+    if kept_out:
+        weigh = protocol.loss_mean_per_example
+        arguments = (result.params, opened.config, kept_out, recipe, job.run)
+        loss = held_out.loss_of(*arguments, mesh=mesh, weigh_examples=weigh)
+        held_out_metrics = {"held_out_loss": loss}
     split = sources.train_split(task, job.data_root)
     checksums = {split.name: sources.dataset_checksum(task, split)}
     record = TrainRecord(
@@ -151,9 +159,10 @@ def train(
             "loss": result.loss,
             "steps": result.steps,
             "tokens": result.tokens,
-            "rows": len(encoded.examples),
+            "rows": len(examples),
             "truncated": encoded.truncated,
             "dropped": encoded.dropped,
+            **held_out_metrics,
         },
         provenance=opened.provenance(checksums, to_dict(job.run)),
         seconds=round(time.perf_counter() - started, 3),

@@ -1,0 +1,66 @@
+"""Rows of a training set that are kept out of training: their loss chooses among learning rates."""
+
+import functools
+
+import jax
+
+from amuro_jax.config import Recipe, TrainRun
+from amuro_jax.data.streamed import Streamed
+from amuro_jax.errors import ConfigError
+from amuro_jax.models.config import ModelConfig
+from amuro_jax.train.batches import Batches
+from amuro_jax.train.fine_tune import objective_of, step_of, trainable_of
+
+
+def split(examples, rows: int | None) -> tuple:
+    """(examples to train on, held-out ones): the last `rows` of the subsample are held out.
+
+    Raises:
+        ConfigError: nothing would be left to train on, or the set is encoded while it is trained
+            on.
+    """
+    if rows is None:
+        return examples, []
+    where = "config.recipe.held_out_rows"
+    if isinstance(examples, Streamed):
+        raise ConfigError("a set of this size is not held in memory", where=where, hint="set rows")
+    if rows >= len(examples):
+        raise ConfigError(
+            f"{rows} of {len(examples)} usable rows held out: nothing is left to train on",
+            where=where,
+        )
+    return examples[:-rows], examples[-rows:]
+
+
+def loss_of(
+    params: dict,
+    config: ModelConfig,
+    examples: list,
+    recipe: Recipe,
+    run: TrainRun = TrainRun(),
+    *,
+    mesh=None,
+    weigh_examples: bool = False,
+) -> float:
+    """What a recipe minimises, on examples that were held out.
+
+    Args:
+        params: the tuned model's, on `mesh`; an adapter beside its kernels.
+    """
+    objective = objective_of(recipe)
+    step = step_of(recipe, run, config, mesh, objective, trainable_of(recipe), examples)
+    collate = objective.collator(examples, weigh_examples)
+    batches = Batches(examples, recipe.batch_size, 1, 0, step.row_multiple, collate)
+    total = weight = 0.0
+    for number in range(batches.total):
+        mine = step.mine if jax.process_count() > 1 else None
+        batch = step.place(batches.load(number, mine))
+        sums = _sums(params, batch, objective=objective, config=config, compute=step.compute)
+        total, weight = total + float(sums[0]), weight + float(sums[1])
+    return total / weight
+
+
+@functools.partial(jax.jit, static_argnames=("objective", "config", "compute"))
+def _sums(params, batch, *, objective, config, compute):
+    loss, (weight, _) = objective.sums(params, batch, config=config, compute=compute)
+    return loss, weight
