@@ -160,10 +160,19 @@ def note(line: str) -> None:
 
 
 def progress_bar(
-    total: int, description: str, unit: str = "step", initial: int = 0, leave: bool = True
+    total: int,
+    description: str,
+    unit: str = "step",
+    initial: int = 0,
+    leave: bool = True,
+    shown: bool = True,
 ):
-    """Progress with time left, on stderr: a tqdm bar, or a line each 30 s (see `progress_mode`)."""
-    mode = progress_mode()
+    """Progress with time left, on stderr: a tqdm bar, or a line each 30 s (see `progress_mode`).
+
+    Args:
+        shown: False: nothing, whatever the mode.
+    """
+    mode = progress_mode() if shown else "none"
     if mode == "lines":
         return ProgressLines(total, description, unit, initial)
     return tqdm(

@@ -21,7 +21,7 @@ from amuro_jax.errors import AmuroError, ConfigError
 PATIENCE = 300.0  # seconds for which a process waits for the others at the start
 ALONE = "alone"
 UNIT = 1 << 20  # of numbers that are compared between processes in 32 bits
-ADDRESS_BYTES = 512
+TEXT_BYTES = 1024  # of a text that process 0 tells the others
 # Cloud TPU's own list of a slice's hosts, separated by commas; asked where a TPU is attached.
 ENDPOINTS = (
     "http://metadata.google.internal/computeMetadata/v1/instance/attributes/"
@@ -149,9 +149,9 @@ def _watch_each_other(address):
         token = secrets.token_hex(16)
         first = peers.start(number, count, token)
         host = (address or _coordinator()).rpartition(":")[0]
-        _share(f"{host}:{first.port} {token}")
+        share(f"{host}:{first.port} {token}")
     else:
-        address, token = _share("").split(" ")
+        address, token = share("").split(" ")
         peers.start(number, count, token, address)
     preemption.watch()
     atexit.register(peers.current.leave)
@@ -164,15 +164,15 @@ def _coordinator():
     return global_state.coordinator_address
 
 
-def _share(text: str) -> str:
-    """The text of process 0, on all processes."""
+def share(text: str) -> str:
+    """The text of process 0, of at most TEXT_BYTES bytes, on all processes."""
     if alone():
         return text
     from jax.experimental import multihost_utils
 
-    data = text.encode().ljust(ADDRESS_BYTES, b"\0")
-    if len(data) > ADDRESS_BYTES:
-        raise ValueError(f"longer than {ADDRESS_BYTES} bytes: {text}")
+    data = text.encode().ljust(TEXT_BYTES, b"\0")
+    if len(data) > TEXT_BYTES:
+        raise ValueError(f"longer than {TEXT_BYTES} bytes: {text}")
     sent = multihost_utils.broadcast_one_to_all(np.frombuffer(data, np.uint8))
     return bytes(np.asarray(sent, np.uint8)).rstrip(b"\0").decode()
 

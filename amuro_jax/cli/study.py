@@ -8,8 +8,9 @@ with the same weights or that are not what they are called (`amuro audit --suite
 cell would. A series with such faults is refused. Killed anywhere, the same command resumes; no
 finished cell is computed twice. Run it several times at once, on one machine or on many that share
 the workdir, and each process takes the checkpoints that no other has; --shard=2/8 gives a process
-one part only. The workdir (a folder or gs://…) gets cells/<key>/ (record and rows
-of each number), cells.log, and report/index.html with report/tables/*.csv.
+one part only. On the hosts of a pod, which work as one program, start the same command on each;
+the workdir must be one that all of them share. The workdir (a folder or gs://…) gets cells/<key>/
+(record and rows of each number), cells.log, and report/index.html with report/tables/*.csv.
 """
 
 from absl import flags
@@ -21,8 +22,9 @@ CONFIG = "StudyConfig"
 
 
 def define_flags() -> None:
-    """Declares --config and --dry_run."""
+    """Declares the verb's flags."""
     configure.define_config()
+    configure.define_cluster()
     text = "List the jobs, what is done and an estimate of the rest; compute nothing."
     flags.DEFINE_bool("dry_run", False, text)
     text = "Score the checkpoints although the audit of the series finds faults in them."
@@ -54,15 +56,22 @@ def main() -> None:
         return
     if not flags.FLAGS.accept_series:
         preflight.require_sound_series(revisions)
+    from amuro_jax import processes
     from amuro_jax.report import report
     from amuro_jax.study import executor, shards
 
     part = flags.FLAGS.shard
+    if not part:  # else each process is one by itself
+        configure.join_cluster()
     only = plan.share(revisions, *shards.parse(part)) if part else None
-    failures = executor.run(config, revisions, lambda line: print(line, flush=True), only)
-    page = report.write_report(config.workdir)
-    print(report.summary(config.workdir))
-    print(f"report: {page}")
+    writes = processes.is_writer()
+    say = (lambda line: print(line, flush=True)) if writes else lambda _: None
+    failures = executor.run(config, revisions, say, only)
+    if writes:
+        page = report.write_report(config.workdir)
+        print(report.summary(config.workdir))
+        print(f"report: {page}")
+    processes.meet("end of the study")
     if failures:
         what = f"{len(failures)} failed:\n  " + "\n  ".join(failures)
         where = f"{config.workdir}/cells.log"

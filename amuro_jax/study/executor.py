@@ -1,5 +1,6 @@
 """Runs a study's jobs in this process; after a kill it resumes and computes nothing twice."""
 
+import contextlib
 import dataclasses
 import functools
 import traceback
@@ -8,14 +9,13 @@ import uuid
 import jax
 import jax.numpy as jnp
 
-from amuro_jax import checkpoint, compiles, files, sharding
+from amuro_jax import checkpoint, compiles, files, logs, peers, preemption, processes, sharding
 from amuro_jax.claims import Claim, ClaimLostError
 from amuro_jax.config import StudyConfig, to_dict
 from amuro_jax.convert import adapters
 from amuro_jax.convert.prefetch import Prefetcher
 from amuro_jax.errors import AmuroError, ConfigError
 from amuro_jax.evals.run import Evaluator, ScoreJob
-from amuro_jax.logs import progress_bar
 from amuro_jax.models.parameters import axes_of
 from amuro_jax.opened import Checkpoint, read_checkpoint
 from amuro_jax.records import Cell
@@ -26,6 +26,7 @@ from amuro_jax.storage import Storage
 from amuro_jax.study import grid, plan, preflight, queue
 from amuro_jax.study.plan import Job, JobKind
 from amuro_jax.study.queue import CheckpointQueue
+from amuro_jax.study.together import Checkpoints, NoStore
 from amuro_jax.train.run import TrainingData, TrainJob, train
 
 
@@ -35,7 +36,8 @@ def run(
     """Runs every cell that is not done; returns a line for each that failed.
 
     Several processes may run the same study in one folder: each takes the checkpoints that nobody
-    else works on, and all of them end when all are done.
+    else works on, and all of them end when all are done. The processes of one program
+    (`processes.join`) take each together.
 
     Args:
         report: gets lines about data that is missing, checkpoints with the same weights, and what
@@ -45,6 +47,7 @@ def run(
     Raises:
         ConfigError: a study that cannot be run as written, or another one that is at work in the
             folder.
+        Preempted: SIGTERM came; the claim is released, a training's state saved.
     """
     grid.validate(config)
     train_mesh = sharding.whole_mesh(config.train_run.mesh, "config.train_run.mesh")
@@ -59,15 +62,16 @@ def run(
         names = {
             one.name: one.revision for one in revisions if only is None or one.revision in only
         }
+        if not processes.is_writer():
+            executor.take_all(Checkpoints(None, None))
+            return executor.failures
         queue = CheckpointQueue(executor.storage, executor.plan.config_key, names, report)
         budget = int((config.disk_budget_gb or 0) * 1e9)
-        with Prefetcher(queue, budget=budget) as folders:
-            try:
-                while executor.take(queue, folders):
-                    pass
-            finally:
-                queue.close()  # or the prefetcher's thread would wait for other processes
-                executor.end()
+        with preemption.ends_the_block(), peers.released(queue.close):
+            with Prefetcher(queue, budget=budget) as folders:
+                # Or the prefetcher's thread would wait for other processes.
+                with contextlib.closing(queue):
+                    executor.take_all(Checkpoints(queue, folders))
         for progress in queue.elsewhere:
             for line in progress.failures:
                 report(f"failed in another process: {line}")
@@ -93,7 +97,8 @@ class LocalExecutor:
     def __init__(self, config: StudyConfig, revisions, watch, evaluator, train_mesh, report):
         self.config, self.report = config, report
         self.storage = Storage.open(config.workdir)
-        self.store = Store(self.storage)
+        self.writes = processes.is_writer()
+        self.store = Store(self.storage) if self.writes else NoStore()
         self.reused = [Store.open(url) for url in config.reuse]
         self.plan: Plan = plan.make_plan(config, revisions)
         self.jobs: list[Job] = plan.jobs_of(config, revisions)
@@ -122,7 +127,9 @@ class LocalExecutor:
                 )
         keep_programs(self.storage.child("programs"))
         total = sum(len(job.cells) or 1 for job in self.jobs)
-        self.bar = progress_bar(total, self.config.name, unit="cell")
+        self.bar = logs.progress_bar(total, self.config.name, unit="cell", shown=self.writes)
+        if not self.writes:
+            return
         values = to_dict(self.config)
         self.storage.write_json(f"configs/{files.content_key(values)}.json", values)
         write_task_files(self.storage, grid.task_files(self.config))
@@ -136,21 +143,28 @@ class LocalExecutor:
             self.store.log("compiled", "", self.config.name, **record)
         self.report(str(self._watch.total))
 
-    def take(self, todo: CheckpointQueue, folders: Prefetcher) -> bool:
+    def take_all(self, todo: Checkpoints) -> None:
+        """Does all jobs of all checkpoints."""
+        try:
+            while self.take(todo):
+                pass
+        finally:
+            self.end()
+
+    def take(self, todo: Checkpoints) -> bool:
         """Does all jobs of the next checkpoint; False where none is left.
 
         A checkpoint that is lost to another process is left to it.
         """
         opened = fault = None
         try:
-            opened = read_checkpoint(next(folders))
+            opened = read_checkpoint(next(todo))
         except StopIteration:
             return False
         except AmuroError as error:
             fault = error
-        name = folders.name
-        jobs = [job for job in self.jobs if job.checkpoint == name]
-        self._claim = todo.claim(name)
+        jobs = [job for job in self.jobs if job.checkpoint == todo.name]
+        self._claim = todo.claim()
         if self._claim is None:
             return True
         try:
@@ -159,8 +173,10 @@ class LocalExecutor:
             else:
                 self._checkpoint(opened, jobs)
         except ClaimLostError as error:
+            if not processes.alone():  # the others cannot know of it
+                raise
             self.report(f"{jobs[0].model.checkpoint}: {error.what}")
-        todo.release(name)
+        todo.release()
         return True
 
     def _unopened(self, jobs, fault):
@@ -189,13 +205,19 @@ class LocalExecutor:
         train_job = self._chosen(opened, base, job, training)
         key, folder = train_job.key(), train_job.out
         model = _Model(opened, key, _lazily(lambda: self._tuned(folder)))
-        trained, kept = self.store.is_done(key), checkpoint.is_model(folder)
-        if self._todo(model, job) and not (trained and kept):
+        kept = processes.decide(self.store.is_done(key) and checkpoint.is_model(folder))
+        if self._todo(model, job) and not kept:
             params = self._train(train_job, base())
             model.params = _lazily(lambda: params)
         self.bar.update(1)
         self._score_all(model, job)
         if not self.config.keep_models and not self._todo(model, job):
+            self._remove(folder)
+
+    def _remove(self, folder):
+        """Deletes a folder that no process reads any more."""
+        processes.meet("removal of a folder")
+        if self.writes:
             checkpoint.remove(folder)
 
     def _chosen(self, opened, base, job: Job, training) -> TrainJob:
@@ -261,7 +283,7 @@ class LocalExecutor:
             self.evaluator.pair_logprobs,
         )
         self.store.commit(done.record, claim=self._claim)
-        checkpoint.remove(str(self.storage.child("runs", key, "state")))
+        self._remove(str(self.storage.child("runs", key, "state")))
         self._finished(done.record, label, before)
         return _moved(done.params, job.checkpoint.config, self.evaluator.mesh)
 
@@ -278,6 +300,9 @@ class LocalExecutor:
 
     def _is_done(self, job: ScoreJob) -> bool:
         """Whether a score is in this store, or in a workdir to reuse (from which it is copied)."""
+        return processes.decide(self.writes and self._is_stored(job))
+
+    def _is_stored(self, job):
         key = job.key()
         problem = self.store.problem(key)
         if problem:
@@ -316,6 +341,8 @@ class LocalExecutor:
     def _finished(self, record, label, before):
         spent = (self._watch.total - before).record()
         self.store.log("finished", record.key, label, seconds=record.seconds, compiles=spent)
+        if self.writes:
+            logs.note(f"{label}: {record.seconds:.1f} s")
 
     def _progress(self, opened: Checkpoint, jobs: list[Job]) -> Progress:
         """Notes the keys of one checkpoint's cells, so that the report knows which cells are this
@@ -350,18 +377,25 @@ class LocalExecutor:
 
     def _write(self, progress: Progress) -> None:
         self._claim.check()
-        progress.write(self.storage, self.plan.config_key)
+        if self.writes:
+            progress.write(self.storage, self.plan.config_key)
 
     def _guarded(self, label, function, *arguments, key=""):
-        """One fault must not cost the others; a lost claim ends the work on this checkpoint."""
+        """One fault must not cost the others; a lost claim ends the work on this checkpoint.
+
+        A fault of some processes and not of others ends the run.
+        """
+        fault = trace = None
         try:
             function(*arguments)
         except AmuroError as error:
-            self._claim.check()
-            self._fail(label, error, key=key)
+            fault = error
         except Exception as error:
+            fault, trace = error, traceback.format_exc()
+        peers.settle(label, fault and f"{type(fault).__name__}: {fault}")
+        if fault is not None:
             self._claim.check()
-            self._fail(label, error, traceback.format_exc(), key)
+            self._fail(label, fault, trace, key)
 
     def _fail(self, label, error, trace=None, key=""):
         first = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -13,7 +13,8 @@ _TICK_SECONDS = 0.5
 
 
 class Watchdog:
-    """Expects `step()` at least every `limit` seconds within its `with` block.
+    """Expects `step()` at least every `limit` seconds within its `with` block; the first one, for
+    which programs are compiled, within STEP_SECONDS or `limit`, whichever is longer.
 
     Time is counted in ticks of a thread, so that a process that was stopped and continued (or a
     machine that slept) is not ended for it. On expiry the stacks of all threads are written to
@@ -21,7 +22,8 @@ class Watchdog:
     """
 
     def __init__(self, limit: float | None = None):
-        self.limit = STEP_SECONDS if limit is None else limit
+        self._later = STEP_SECONDS if limit is None else limit
+        self.limit = max(STEP_SECONDS, self._later)
         self._quiet, self._done = 0.0, threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
@@ -38,7 +40,7 @@ class Watchdog:
 
     def step(self, number: int) -> None:
         """Step `number` was finished."""
-        self._quiet = 0.0
+        self._quiet, self.limit = 0.0, self._later
         self._arm()
         peers.step(number)
 
