@@ -75,6 +75,12 @@ EXTRAS = {
         "accelerate>=1",  # lm-evaluation-harness's own HF model, which ours is compared with
     ],
 }
+# The configuration files are data of the package, amuro_jax/configs/ in the wheel.
+CONFIGS = {
+    ".".join(("amuro_jax", *folder.relative_to(HERE).parts)): str(folder.relative_to(HERE))
+    for folder in (HERE / "configs", *sorted(HERE.glob("configs/*/")))
+    if folder.name != "__pycache__"
+}
 
 setup(
     name="amuro_jax",
@@ -83,7 +89,8 @@ setup(
     "checkpoint by checkpoint, on JAX",
     long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
     long_description_content_type="text/markdown",
-    packages=find_packages(include=["amuro_jax", "amuro_jax.*"]),
+    packages=[*find_packages(include=["amuro_jax", "amuro_jax.*"]), *CONFIGS],
+    package_dir=CONFIGS,
     package_data={
         "amuro_jax": ["**/*.html", "**/*.css", "**/*.js", "**/*.j2", "**/*.json", "**/*.yaml"]
     },

@@ -10,8 +10,12 @@ import sys
 
 import pytest
 
+import amuro_jax
+
 SKIPS = """
 import pytest
+
+import amuro_jax
 
 def test_done():
     pass
@@ -80,3 +84,9 @@ def test_a_skip_for_a_missing_package_fails_the_run(root, tmp_path, workers, mis
     assert len(named) == missing
     if missing:
         assert "test_two.py:2" in named[0] and "no_such_package" in named[0]
+
+
+def test_the_version_has_one_source(root):
+    cited = re.search(r"^version: (\S+)$", (root / "CITATION.cff").read_text(), re.MULTILINE)
+    assert cited[1] == amuro_jax.__version__
+    assert f"\n## {amuro_jax.__version__}\n" in (root / "CHANGELOG.md").read_text()

@@ -6,11 +6,11 @@ import dataclasses
 import importlib.util
 import re
 import typing
-from pathlib import Path
 
 from absl import flags
 
 from amuro_jax import config as configuration
+from amuro_jax.cli import config_files
 from amuro_jax.errors import AmuroError, ConfigError
 
 # `--config.a.b=value` travels through absl as `--config_field=a.b=value`.
@@ -78,7 +78,7 @@ def config_from_flags(kind, default=None):
     """
     path = flags.FLAGS.config
     if path is None and default is None:
-        hint = "for example --config=configs/… ; see the files there"
+        hint = "`amuro configs` lists those that come with the package"
         raise ConfigError("no configuration", where="--config", hint=hint)
     config = default if path is None else load_config(path, kind)
     for text in getattr(flags.FLAGS, _FIELD):
@@ -91,19 +91,18 @@ def load_config(path: str, kind):
     """What `get_config` of a configuration file returns, its types checked.
 
     Args:
-        path: `FILE.py` or `FILE.py:ARGUMENT`.
+        path: `FILE.py` or `FILE.py:ARGUMENT`; a file of the package has its name in `configs/`
+            (`study/lab.py`).
 
     Raises:
         ConfigError: the file is missing, fails, or makes another kind of configuration.
     """
-    file, _, argument = path.partition(".py:")
-    file = file if file.endswith(".py") else f"{file}.py"
-    if not Path(file).is_file():
-        hint = (
-            "a path counts from the folder you are in; the project's own files are in configs/ of "
-            "its checkout"
-        )
-        raise ConfigError(f"cannot be loaded: no such file: {file}", where="--config", hint=hint)
+    name, _, argument = path.partition(".py:")
+    name = name if name.endswith(".py") else f"{name}.py"
+    file = config_files.find(name)
+    if file is None:
+        hint = "a path counts from the folder you are in; `amuro configs` lists the package's own"
+        raise ConfigError(f"cannot be loaded: no such file: {name}", where="--config", hint=hint)
     spec = importlib.util.spec_from_file_location("amuro_config", file)
     module = importlib.util.module_from_spec(spec)
     try:

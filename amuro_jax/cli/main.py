@@ -34,6 +34,8 @@ VERBS = {
     "gc": "gc",
     "audit": "audit",
     "lm-eval": "lm_eval",
+    "configs": "configs",
+    "completion": "completion",
 }
 
 
