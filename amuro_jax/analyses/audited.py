@@ -16,7 +16,8 @@ def audited(results: Results, _=None) -> pd.DataFrame:
     store = getattr(results.suites, "store", None)
     if store is None:
         return pd.DataFrame()
-    own = results.cells.drop_duplicates("key")
+    every = results.cells if results.every is None else results.every
+    own = every.drop_duplicates("key")
     of_series = audit_series(own[own["key"].map(store.is_imported).astype(bool)])
     lines = []
     for cell in own.to_dict("records"):

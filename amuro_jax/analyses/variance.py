@@ -11,7 +11,7 @@ from amuro_jax.analyses.analysis import Analysis
 from amuro_jax.analyses.changes import PLACE_COLUMNS
 from amuro_jax.results.results import Results
 
-SOURCES = {"format": "format", "shots": "shots", "seed": "variant"}  # component → column
+SOURCES = {"format": "format", "shots": "shots", "seed": "seed"}  # component → column
 OPTIMISERS = ["powell", "lbfgs"]  # one without gradients first: variances lie on the edge
 FEWEST_REST = 2  # degrees of freedom that must be left for the rest
 
@@ -25,9 +25,12 @@ def variance(results: Results, _=None) -> pd.DataFrame:
     over test rows, beside the model.
     """
     lines = []
-    for (task, tuned_on), cells in results.cells.groupby(["task", "tuned_on"], sort=False):
+    every = results.cells if results.every is None else results.every
+    models = ["task", "tuned_on", "variant"]
+    for (task, tuned_on, variant), cells in every.groupby(models, sort=False):
         for column in SOURCES.values():  # a single score says nothing of its level
-            cells = cells[cells.groupby(column)[column].transform("size") > 1]
+            size = cells.groupby(column, dropna=False)[column].transform("size")
+            cells = cells[size > 1]
         levels = {source: cells[column].nunique() for source, column in SOURCES.items()}
         sources = [source for source, count in levels.items() if count > 1]
         if not sources:
@@ -39,6 +42,7 @@ def variance(results: Results, _=None) -> pd.DataFrame:
             {
                 "task": task,
                 "tuned_on": tuned_on,
+                "variant": variant,
                 "scores": len(cells),
                 **{f"{source}_levels": levels[source] for source in SOURCES},
                 **{source: found.get(source, np.nan) for source in SOURCES},
@@ -91,11 +95,12 @@ VARIANCE = Analysis(
     variance,
     {
         **{name: PLACE_COLUMNS[name] for name in ("task", "tuned_on")},
+        "variant": "way of tuning; empty: the only one",
         "scores": "scores of the set and model, over checkpoints and all sources",
         **{f"{source}_levels": f"number of {column}s" for source, column in SOURCES.items()},
         "format": "standard deviation between prompt formats; missing: only one",
         "shots": "standard deviation between numbers of shots; missing: only one",
-        "seed": "standard deviation between training seeds or other variants; missing: only one",
+        "seed": "standard deviation between training seeds; missing: only one",
         "rest": "standard deviation of what none of these explains (their interactions with the "
         "checkpoint, and test rows)",
         "rows": "standard error of one score over test rows (root of the mean square)",

@@ -159,10 +159,16 @@ def read_file(storage: Storage, name: str) -> pa.Table:
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"it is damaged: {error}", where=folder.where(name), hint=hint) from error
     version = (table.schema.metadata or {}).get(_VERSION, b"none").decode()
-    if version != str(SCHEMA) or not table.schema.equals(SCHEMA_OF_LINES, check_metadata=False):
+    known = {field.name: field.type for field in table.schema}
+    fits = all(known.get(field.name, field.type) == field.type for field in SCHEMA_OF_LINES)
+    if version != str(SCHEMA) or not fits:
         what = f"imported scores of schema {version}, this version reads {SCHEMA}"
         raise DataError(what, where=folder.where(name), hint=hint)
-    return table.replace_schema_metadata(None)
+    columns = [
+        table[field.name] if field.name in known else pa.nulls(table.num_rows, field.type)
+        for field in SCHEMA_OF_LINES  # a column that is newer than the file is empty
+    ]
+    return pa.table(columns, SCHEMA_OF_LINES)
 
 
 def _write(storage, name, table):

@@ -24,6 +24,7 @@ def cell(
         "tokens": None,
         "tuned_on": tuned_on,
         "variant": "",
+        "seed": None,
         "task": task,
         "role": role,
         "format": format,

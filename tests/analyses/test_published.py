@@ -6,7 +6,9 @@ import pandas as pd
 import pytest
 
 from amuro_jax.analyses import gains, transfer
+from amuro_jax.analyses.registry import tables_of
 from tests.analyses import published
+from tests.analyses.hand import cell, made
 
 TABLE_6 = {
     "learned in pre-training": (0.048, 0.048, 0.004, 0.010, 0.030, 0.027, 0.021, -0.005),
@@ -41,3 +43,21 @@ def test_task_transfer_is_the_published_one(results):
         -61.459, abs=5e-4
     )  # published as -61.4, cut off after one digit
     assert round(100 * table["generation", "classification"], 1) == 0.3
+
+
+def test_every_printed_figure_that_the_tables_determine(results, root):
+    """The documentation's table is the analysis's, and one printed figure is from another run."""
+    table = tables_of(results)["published"]
+    assert len(table) == 26 and list(table.loc[~table["agrees"], "where"]) == ["mnli_matched"]
+    text = (root / "docs/published.md").read_text()
+    for line in table.itertuples():
+        numbers = (f"{line.printed:.3f}", f"{line.value:.4f}", f"{line.difference:.4f}")
+        cells = " | ".join(number.replace("-", "−") for number in numbers)
+        assert f"| {line.figure} | {line.where} | {cells} |" in text
+    sciq_once = table.set_index(["figure", "where"])["strict"]
+    assert round(sciq_once["Table 6, learned in pre-training", "step1000"], 3) == 0.037
+    assert round(sciq_once["Table 6, learned in fine-tuning", "main"], 3) == 0.290
+
+
+def test_results_of_other_sets_have_no_printed_figures():
+    assert tables_of(made([cell("s1", "", "lab_nli", 0.5)]))["published"].empty

@@ -20,8 +20,7 @@ def results(deviations, checkpoints=12, formats=10, seeds=1, rest=0.01):
             for seed, other in enumerate(by_seed):
                 value = 0.4 + 0.02 * place + offset + other + rng.normal(0, rest)
                 line = cell(f"s{place + 1}", "", NLI, value, format=f"f{at}")
-                variant = f"seed {seed}" if seeds > 1 else ""
-                cells.append(line | {"variant": variant, "key": f"{line['key']} {seed}"})
+                cells.append(line | {"seed": seed, "key": f"{line['key']} {seed}"})
     found = made(cells)
     return found, np.std(by_format, ddof=1), np.std(by_seed, ddof=1) if seeds > 1 else np.nan
 
