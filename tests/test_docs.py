@@ -180,6 +180,8 @@ def test_verbs_flags_and_fields_exist(page):
         field = re.fullmatch(
             r"(?:config\.)?((?:recipe|scoring|run|train_run|score_run)\.\w+)", code
         )
+        if field and field[1] in definitions()[0]:  # a module: `scoring.planner`
+            continue
         if field and not any(has_field(kind, field[1].split(".")) for kind in VERB_CONFIGS):
             wrong.append(code)
     assert not wrong
