@@ -30,6 +30,8 @@ def define_flags() -> None:
         "Checkpoint folder, tokenizer folder or tokenizer.json to measure rows with; empty: the "
         "checkpoint's own, where it is a folder.",
     )
+    text = "Ways to split a training that are compiled at most."
+    flags.DEFINE_integer("tries", 3, text, lower_bound=1)
     flags.DEFINE_bool("json", False, "Print JSON.")
     flags.DEFINE_bool("compile", True, "Compile the programs where there is a compiler.")
 
@@ -43,5 +45,5 @@ def main() -> None:
     from amuro_jax.planning.plan import make_plan
     from amuro_jax.planning.render import render
 
-    plan = make_plan(config, given.topology, given.tokenizer, given.compile)
+    plan = make_plan(config, given.topology, given.tokenizer, given.compile, given.tries)
     print(plan.to_json() if given.json else render(plan))

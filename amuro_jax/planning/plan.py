@@ -7,7 +7,7 @@ from amuro_jax.chips import CHIPS
 from amuro_jax.planning.cost import Efficiency
 from amuro_jax.planning.scoring import SCORING, ScorePlan, ScorerPlan, plan_score, plan_scorer
 from amuro_jax.planning.topology import Compiler, Topology, compiler_of, parse_topology
-from amuro_jax.planning.training import TrainingPlan, plan_training
+from amuro_jax.planning.training import TRIES, TrainingPlan, plan_training
 from amuro_jax.planning.workload import Workload, workload_of
 
 REFERENCE = "v5p"  # chip whose hours other chips' are compared in
@@ -65,13 +65,16 @@ class Plan:
         return json.dumps(dataclasses.asdict(self) | {"total_hours": self.total}, indent=1)
 
 
-def make_plan(config, topology: str, tokenizer: str = "", compile: bool = True) -> Plan:
+def make_plan(
+    config, topology: str, tokenizer: str = "", compile: bool = True, tries: int = TRIES
+) -> Plan:
     """The plan of a training run, a scoring run or a study.
 
     Args:
         topology: see `topology.parse_topology`.
         tokenizer: see `workload.workload_of`.
         compile: ask the compiler, where there is one; else estimates alone.
+        tries: programs that are compiled for each training at most.
 
     Raises:
         ConfigError: an unknown topology, a configured mesh that does not fill it, or a model or
@@ -81,7 +84,8 @@ def make_plan(config, topology: str, tokenizer: str = "", compile: bool = True) 
     work = workload_of(config, tokenizer)
     compiler = compiler_of(where) if compile else Compiler(None, "not asked to")
     trainings = tuple(
-        plan_training(one, work.model, where, compiler.devices, work.mesh) for one in work.trainings
+        plan_training(one, work.model, where, compiler.devices, work.mesh, tries)
+        for one in work.trainings
     )
     scorer, scores = None, ()
     if work.scores:

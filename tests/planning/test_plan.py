@@ -12,11 +12,11 @@ from amuro_jax.errors import ConfigError
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.cost import Amount, causal_row, forward_flops, training_flops
 from amuro_jax.planning import topology, training
-from amuro_jax.planning.cost import roofline
+from amuro_jax.planning.cost import Roofline, roofline
 from amuro_jax.planning.models import model_config
 from amuro_jax.planning.plan import make_plan
 from amuro_jax.planning.render import render
-from amuro_jax.planning.workload import PUBLISHED_HOURS
+from amuro_jax.planning.workload import PUBLISHED_HOURS, workload_of
 from tests.study.conftest import series  # noqa: F401
 
 OLMO, LLAMA = "allenai/OLMo-1B-hf", "meta-llama/Meta-Llama-3-8B"
@@ -167,3 +167,31 @@ def test_scores_of_rows_at_hand(series):  # noqa: F811
 
 def test_amounts_add_up():
     assert Amount(1, 2, 3).times(2) + Amount(1, 1, 1) == Amount(3, 5, 7)
+
+
+def test_the_fastest_compiled_candidate_is_chosen(monkeypatch):
+    """The first sends more than was estimated, the second does not fit, the third is estimated to
+    be slower than the first turned out to be.
+    """
+    config = train(batch_size=16)
+    where = topology.parse_topology("v5e:4x4")
+    work = workload_of(config)
+    (one,) = work.trainings
+    base = training.candidates(one, work.model, where)[0]
+
+    def candidate(name, seconds):
+        return dataclasses.replace(base, mesh=name, time=Roofline(seconds, 0, 0))
+
+    a, b, c = candidate("data:16", 1.0), candidate("fsdp:16", 1.1), candidate("tensor:16", 9.0)
+    accounts = {
+        "data:16": training.Compiled(1, 1, 0, {"all-reduce": 5 * 0.7 * 200e9}, []),
+        "fsdp:16": training.Compiled(1, 17 * 10**9, 0, {}, []),
+    }
+    monkeypatch.setattr(training, "candidates", lambda *_: [a, b, c])
+    monkeypatch.setattr(training, "compile_candidate", lambda one, *_: accounts[one.mesh])
+    plan = training.plan_training(one, work.model, where, ["devices"], "data:-1")
+    assert plan.chosen.mesh == "data:16" and plan.chosen.time.links == pytest.approx(5)
+    assert "fsdp:16" in plan.why and "tensor:16" not in plan.why
+    accounts["fsdp:16"] = training.Compiled(1, 1, 0, {}, [])
+    plan = training.plan_training(one, work.model, where, ["devices"], "data:-1")
+    assert plan.chosen.mesh == "fsdp:16" and "data:16" in plan.why
