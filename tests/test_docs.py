@@ -131,6 +131,18 @@ def _constructor(node):
     return fields or {"*"}
 
 
+def test_the_readme_names_every_verb():
+    named = set(re.findall(r"`([a-z-]+)`", (ROOT / "README.md").read_text()))
+    assert set(VERBS) <= named
+
+
+@of_page("page")
+def test_prose_is_at_most_100_columns(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    long = [line for line in text.splitlines() if len(line) > 100 and line[:1] not in "|!"]
+    assert not long
+
+
 @of_page("page")
 def test_files_and_links_exist(page):
     missing = []
