@@ -27,6 +27,7 @@ REQUIRES = [
     "etils[epath]>=1.11",
     "fsspec>=2024.12",  # object stores; pipe_file(mode="create") since 2024.12
     "psutil>=6",  # whether the owner of a claim still runs
+    "packaging>=24",  # compares installed versions with these ranges (`amuro doctor`)
     "ml_dtypes>=0.5",
     "numpy>=2.0",
     "scipy>=1.14",

@@ -43,6 +43,7 @@ LEVELS = {
     "analyses": 8,
     "report": 9,
     "planning": 9,
+    "doctor": 9,
     "api": 9,
     "cli": 10,
 }
@@ -76,6 +77,7 @@ NO_JAX = [
     "errors.py",
     "chips.py",
     "curves",
+    "doctor/finding.py",
     "analyses",
     "data",
     "evals/metrics.py",

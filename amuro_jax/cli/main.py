@@ -34,6 +34,7 @@ VERBS = {
     "gc": "gc",
     "audit": "audit",
     "lm-eval": "lm_eval",
+    "doctor": "doctor",
     "configs": "configs",
     "completion": "completion",
 }

@@ -70,6 +70,41 @@ def _api(token):
     return huggingface_hub.HfApi(endpoint=_endpoint(), token=token)
 
 
+def is_offline() -> bool:
+    """Whether the environment asks for no connection to the Hub (HF_HUB_OFFLINE)."""
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE
+
+
+def reach(seconds: float) -> tuple[str, str | None]:
+    """(address of the Hub, whom this machine's token belongs to; None without a token).
+
+    Args:
+        seconds: to wait for the first answer.
+
+    Raises:
+        CheckpointError: no answer, or a token that the Hub does not know; its text is in no error.
+    """
+    import httpx
+    import huggingface_hub
+    from huggingface_hub import constants, errors
+
+    address = _endpoint() or constants.ENDPOINT
+    token = huggingface_hub.get_token()
+    with _hub_errors(address):
+        httpx.head(address, timeout=seconds)
+        if token is None:
+            return address, None
+        try:
+            return address, _api(token).whoami()["name"]
+        except errors.HfHubHTTPError as error:
+            if error.response is None or error.response.status_code not in (401, 403):
+                raise
+            hint = "`hf auth login`, or another HF_TOKEN"
+        raise CheckpointError("the Hub does not know the token", where=address, hint=hint)
+
+
 def _memory(cache: Path, repository: str, kind: str) -> Path:
     return cache / "hub_index" / f"{repository.replace('/', '--')}.{kind}.json"
 

@@ -135,6 +135,15 @@ class Storage(abc.ABC):
         """Size of a file in bytes; None where there is none."""
 
     @abc.abstractmethod
+    def modified(self, name: str) -> float | None:
+        """When a file was written, by the storage's clock, in seconds since 1970; None where the
+        storage does not tell.
+
+        Raises:
+            AmuroError: there is no such file, or it cannot be looked at.
+        """
+
+    @abc.abstractmethod
     def write_once(self, name: str, data: bytes | str) -> bool:
         """Creates a file, unless one of that name is there already: then False, and nothing is
         changed.

@@ -70,6 +70,11 @@ class LocalStorage(Storage):
         with self._faults("look at", name):
             return path.stat().st_size if path.is_file() else None
 
+    def modified(self, name: str) -> float:
+        """See `Storage`."""
+        with self._faults("look at", name):
+            return self._at(name).stat().st_mtime
+
     def write_once(self, name: str, data: bytes | str) -> bool:
         """See `Storage`."""
         with self._scratch(name, data) as scratch:

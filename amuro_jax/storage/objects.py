@@ -87,6 +87,14 @@ class ObjectStorage(Storage):
                 return None
         return info["size"] if info["type"] == "file" else None
 
+    def modified(self, name: str) -> float | None:
+        """See `Storage`."""
+        with self._faults("look at", name):
+            try:
+                return self._fresh().modified(self._at(name)).timestamp()
+            except NotImplementedError:
+                return None
+
     def write_once(self, name: str, data: bytes | str) -> bool:
         """See `Storage`."""
         with self._faults("write", name):
