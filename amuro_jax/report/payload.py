@@ -24,7 +24,7 @@ DIGITS = 4  # of scores: intervals over test rows are never narrower than 1e-4
 
 def packed(value) -> str:
     """A value as JSON, gzip and base64: text that no HTML parser can mistake for markup."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
 
 
@@ -54,7 +54,7 @@ def study(
         for names in (results.checkpoints, models, tasks, formats)
     )
     about, made = _Numbered(), _Numbered()
-    lines = cells.to_dict("records")
+    lines = cells.assign(weights=cells["weights"].fillna("")).to_dict("records")
     return {
         "name": results.name,
         "checkpoints": [_checkpoint(results, plan, name) for name in results.checkpoints],

@@ -14,6 +14,7 @@ from amuro_jax.evals import audit
 from amuro_jax.report import page as shown
 from amuro_jax.report import payload, rows
 from amuro_jax.report.prompts import Prompts
+from amuro_jax.report.provenance import provenance, reading
 from amuro_jax.results import plan, pooled
 from amuro_jax.results.results import Results
 from amuro_jax.results.store import Store
@@ -64,7 +65,8 @@ def page(
         sections=shown.sections(tables, figures),
         flags=flagged,
         missing=shown.missing_table(found.missing),
-        provenance=shown.provenance(list(scored.values()), trained, config),
+        reading=reading(list(scored.values()), config),
+        provenance=provenance(list(scored.values()), trained, config),
         tables=shown.table_links(tables, files),
         palette=PALETTE,
         version=__version__,

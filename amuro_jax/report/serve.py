@@ -13,12 +13,12 @@ from amuro_jax.errors import AmuroError
 from amuro_jax.records import ScoreRecord
 from amuro_jax.report import report, rows
 from amuro_jax.report.prompts import Prompts
-from amuro_jax.results import plan
+from amuro_jax.results import plan, pooled
 from amuro_jax.results.store import Store
 
 HOST = "127.0.0.1"
-ROWS = re.compile(r"/rows/([0-9a-f]+)\.json")
-PROMPT = re.compile(r"/prompts/([0-9a-f]+)/(\d+)\.json")
+ROWS = re.compile(r"/rows/([0-9a-f+]+)\.json")
+PROMPT = re.compile(r"/prompts/([0-9a-f+]+)/(\d+)\.json")
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -55,10 +55,11 @@ class Server(http.server.ThreadingHTTPServer):
 
     def rows(self, key: str) -> dict:
         """The rows of a score for the page's script."""
-        return rows.columns_of(self.store.rows(key))
+        return rows.columns_of(self.store.rows(pooled.members(key)[0]))
 
     def prompt(self, key: str, row: int) -> list | None:
         """The prompt of one row for the page's script; None where it cannot be rendered again."""
+        key = pooled.members(key)[0]
         record = self.store.read(key)
         if not isinstance(record, ScoreRecord) or record.imported:
             return None

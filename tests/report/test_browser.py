@@ -266,6 +266,10 @@ def test_two_studies_are_side_by_side(visit, page, tmp_path):
     assert names.count("made up") == 6 and names.count("the other") == 4
     tab.locator("#score-rows tr").nth(1).locator("td button").first.click()
     assert "in its own report" in tab.locator("#rows").inner_text()
+    mine, other = (float(row.split("\t")[5].split()[0]) for row in rows[:2])
+    words = tab.locator("#cell .other").inner_text()
+    assert f"made up: {mine:.3f}" in words
+    assert f"{other - mine:+.3f}".replace("-", "−") in words or abs(other - mine) < 1e-9
 
 
 def test_no_other_script_runs(visit, page, tmp_path):

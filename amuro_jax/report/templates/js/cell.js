@@ -57,12 +57,21 @@ function titleOf(line, cell, place) {
 
 function numbers(line, cell) {
   const interval = cell.low === null ? "" : ` (95 % interval ${fixed(cell.low)} to ${fixed(cell.high)})`;
-  const published = line.study.published?.[cell.key];
   const flags = cell.flags.map((flag) => line.study.flags[flag]);
   return make("div", {},
     make("p", { class: "figure" }, make("b", {}, fixed(cell.value)), ` ${line.about.metric}${interval}, ${rowsIn(cell)}, baseline ${fixed(cell.baseline)}`),
-    published ? make("p", {}, `Published: ${fixed(published.value)}, ${signed(cell.value - published.value)} here (${published.source})`) : null,
+    ...studies.filter((study) => study !== line.study).map((study) => otherValue(study, line, cell)),
     flags.length ? make("ul", { class: "flags" }, flags.map((flag) => make("li", {}, make("span", { class: `tag ${flag.severity}` }, flag.severity), `${flag.code.replaceAll("_", " ")}: ${flag.what}. ${flag.effect}.`))) : null);
+}
+
+// The same score in the other study, published values for example.
+function otherValue(study, line, cell) {
+  const place = study.placeOf(line.study.checkpoints[cell.checkpoint]);
+  const same = study.lines.find((one) => one.set === line.set && one.tuned === line.tuned && one.format === line.format && one.shots === line.shots);
+  const i = place >= 0 && same ? same.cells[place] : -1;
+  if (i < 0) return make("p", { class: "note" }, `${study.name} has no such score.`);
+  const value = study.cells.value[i];
+  return make("p", { class: "other" }, `${study.name}: ${fixed(value)}; the difference to it is ${signed(cell.value - value)}.`);
 }
 
 // The scores around this one: its checkpoints × its formats and models.
@@ -115,7 +124,9 @@ function drawRows() {
   if (target >= 0 && chosen.indexOf(list[target]) >= open.shown) open.shown = chosen.indexOf(list[target]) + 1;
   const select = make("select", { "aria-label": "which rows", onchange: (event) => { open.shown = PAGE; view.change({ only: event.target.value }, true); drawRows(); } },
     kinds.map(([name, [words, test]]) => make("option", { value: name, selected: name === only }, `${words} (${list.filter(test).length})`)));
+  const seeds = open.cell.key.split("+").length; // a mean over training seeds
   root.replaceChildren(make("h3", {}, "Rows"), make("p", { class: "choose" }, select),
+    seeds > 1 ? make("p", { class: "note" }, `The score is a mean over ${seeds} training seeds; the rows are those of the first.`) : "",
     ...chosen.slice(0, open.shown).map(rowItem),
     chosen.length > open.shown ? make("button", { type: "button", class: "more", onclick: () => { open.shown += PAGE; drawRows(); } }, `${chosen.length - open.shown} more`) : "");
 }

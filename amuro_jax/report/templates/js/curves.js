@@ -2,7 +2,8 @@
 // its value, marks the same checkpoint in all panels and its column in the table, and fades what is
 // not of the same model and format.
 
-const WIDE = 360, HIGH = 250, LEFT = 46, RIGHT = 82, TOP = 12, BOTTOM = 40;
+const HIGH = 250, PLOT = 232, LEFT = 46, TOP = 12, BOTTOM = 40;
+const LABELS = { short: 82, long: 136 }; // behind the lines: a model, or a model and more
 const MARKS = ["circle", "square", "triangle", "diamond", "down"];
 const DASHES = ["", "6 3", "2 3", "8 3 2 3", "1 4"];
 const COLORS = { base: "base", "fine-tuned": "tuned", others: "d" };
@@ -27,9 +28,14 @@ function horizontal(studies) {
   return { at, low: low - margin, high: high + margin, labels, title: scale === "log" ? `${title} (log)` : title };
 }
 
+// Steps on a log scale where checkpoints are spread over it, else evenly spaced: as in the report's
+// figures (analyses/figures.py, `track`).
 function usualAxis(study) {
   const steps = study.checkpoints.map((one) => one.step);
-  return steps.every((step) => step > 0) ? "step-log" : "order";
+  if (!steps.every((step) => step > 0)) return "order";
+  const gaps = steps.slice(1).map((step, i) => Math.log10(step / steps[i]));
+  const mean = gaps.reduce((a, b) => a + b, 0) / gaps.length;
+  return gaps.length < 2 || Math.min(...gaps) > mean / 4 ? "step-log" : "order";
 }
 
 function axes(study) {
@@ -76,23 +82,25 @@ function drawCurves(root, lines, studies) {
     ranges[name] ??= [];
     for (const { cell } of pointsOf(line, x)) ranges[name].push(cell.value, cell.low ?? cell.value, cell.high ?? cell.value, cell.baseline ?? cell.value);
   }
+  const right = many.formats || many.shots || studies.length > 1 ? LABELS.long : LABELS.short;
   for (const set of sets) {
     const own = lines.filter((line) => line.set === set);
-    root.append(drawPanel(set, own, x, ranges[view.range === "own" ? set : own[0].about.metric], formats, many));
+    root.append(drawPanel(set, own, x, ranges[view.range === "own" ? set : own[0].about.metric], formats, many, right));
   }
 }
 
-function drawPanel(set, lines, x, values, formats, many) {
+function drawPanel(set, lines, x, values, formats, many, right) {
+  const wide = LEFT + PLOT + right, end = LEFT + PLOT;
   const metric = lines[0].about.metric;
-  const svg = make("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, role: "group", tabindex: 0,
+  const svg = make("svg", { viewBox: `0 0 ${wide} ${HIGH}`, role: "group", tabindex: 0,
     "aria-label": `${set}: ${metric} by ${x.title}. Arrow keys read the points, Enter opens one.` });
   const low = Math.min(...values), high = Math.max(...values), margin = 0.05 * (high - low || 0.1);
-  const atX = (value) => LEFT + ((value - x.low) / (x.high - x.low)) * (WIDE - RIGHT - LEFT);
+  const atX = (value) => LEFT + ((value - x.low) / (x.high - x.low)) * PLOT;
   const atY = (value) => HIGH - BOTTOM - ((value - low + margin) / (high - low + 2 * margin)) * (HIGH - BOTTOM - TOP);
   const text = (xx, y, words, anchor = "middle", kind = null) =>
     make("svg:text", { x: xx.toFixed(1), y: y.toFixed(1), "text-anchor": anchor, class: kind }, words);
   for (const value of ticks(low - margin, high + margin)) {
-    svg.append(make("svg:path", { class: "grid", d: `M${LEFT} ${atY(value).toFixed(1)}H${WIDE - RIGHT}` }), text(LEFT - 6, atY(value) + 4, minus(value), "end"));
+    svg.append(make("svg:path", { class: "grid", d: `M${LEFT} ${atY(value).toFixed(1)}H${end}` }), text(LEFT - 6, atY(value) + 4, minus(value), "end"));
   }
   let last = Infinity;
   for (const [value, label] of [...x.labels].reverse()) {
@@ -100,12 +108,12 @@ function drawPanel(set, lines, x, values, formats, many) {
     last = atX(value);
     svg.append(text(last, HIGH - BOTTOM + 17, label));
   }
-  svg.append(make("svg:path", { class: "axis", d: `M${LEFT} ${HIGH - BOTTOM}H${WIDE - RIGHT}` }), text((LEFT + WIDE - RIGHT) / 2, HIGH - 5, x.title, "middle", "soft"));
+  svg.append(make("svg:path", { class: "axis", d: `M${LEFT} ${HIGH - BOTTOM}H${end}` }), text((LEFT + end) / 2, HIGH - 5, x.title, "middle", "soft"));
   const drawn = lines.map((line) => ({ line, points: pointsOf(line, x), look: looks(line, formats) }));
   const height = drawn.flatMap(({ points }) => points.map((point) => point.cell.baseline)).filter((one) => one > 0).at(-1);
   const labels = [];
   if (height) {
-    svg.append(make("svg:path", { class: "level", d: `M${LEFT} ${atY(height).toFixed(1)}H${WIDE - RIGHT}` }));
+    svg.append(make("svg:path", { class: "level", d: `M${LEFT} ${atY(height).toFixed(1)}H${end}` }));
     labels.push({ y: atY(height), words: "baseline", kind: "soft" });
   }
   const guide = make("svg:path", { class: "guide", d: `M0 ${TOP}V${HIGH - BOTTOM}` });
@@ -132,7 +140,7 @@ function drawPanel(set, lines, x, values, formats, many) {
     labels.push({ y: points.at(-1).sy, words: nameOf(line, many), color: look.color });
   }
   spread(labels).forEach(({ y, words, color, kind }) => {
-    const label = text(WIDE - RIGHT + 7, y + 4, words.length > 14 ? `${words.slice(0, 13)}…` : words, "start", kind);
+    const label = text(end + 7, y + 4, words.length * 6.2 > right ? `${words.slice(0, Math.floor(right / 6.2) - 1)}…` : words, "start", kind);
     if (color) label.style.fill = color;
     svg.append(label);
   });
@@ -160,7 +168,7 @@ function listen(svg, points, guideOf, atX, x) {
     guide.setAttribute("d", `M${at === null ? 0 : atX(at).toFixed(1)} ${TOP}V${HIGH - BOTTOM}`);
   };
   const nearest = (event) => {
-    const box = svg.getBoundingClientRect(), scale = box.width / WIDE;
+    const box = svg.getBoundingClientRect(), scale = box.width / svg.viewBox.baseVal.width;
     const px = (event.clientX - box.x) / scale, py = (event.clientY - box.y) / scale;
     const far = (point) => Math.hypot((point.sx - px) * 1.5, point.sy - py);
     return points.reduce((best, point) => (!best || far(point) < far(best) ? point : best), null);
@@ -200,7 +208,7 @@ function point(found, svg) {
     make("span", { class: "value" }, `${fixed(cell.value)}${cell.low === null ? "" : ` (${fixed(cell.low)} to ${fixed(cell.high)})`} ${line.about.metric}, ${rowsIn(cell)}`),
     ...flags.slice(0, 3).map((flag) => make("span", { class: "flag" }, `⚑ ${flag.code.replaceAll("_", " ")}: ${flag.what}`)),
   );
-  const box = svg.getBoundingClientRect(), scale = box.width / WIDE;
+  const box = svg.getBoundingClientRect(), scale = box.width / svg.viewBox.baseVal.width;
   put(note, box.x + found.sx * scale, box.y + found.sy * scale);
 }
 

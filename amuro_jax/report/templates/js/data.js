@@ -53,6 +53,12 @@ class Study {
     return own.length < 2 ? [] : own.reduce((a, b) => a.filter((one) => b.includes(one)));
   }
 
+  // The place of another study's checkpoint in this one: of that name, or at that step.
+  placeOf({ name, step }) {
+    const named = this.checkpoints.findIndex((one) => one.name === name);
+    return named >= 0 || step === null ? named : this.checkpoints.findIndex((one) => one.step === step);
+  }
+
   flagsAt(i) {
     return this.cells.flags[i].filter((flag) => this.flags[flag].severity !== "note");
   }

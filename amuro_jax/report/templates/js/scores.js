@@ -5,8 +5,7 @@ function drawScores(root, lines, studies) {
   const heads = [["set", "set"], ["model", "model"], ["format", "format"], ["", "trend"], ["change", "last − first"],
     ...places.map((i) => [`at-${study.checkpoints[i].name}`, study.checkpoints[i].step === null ? study.checkpoints[i].name : short(study.checkpoints[i].step)])];
   const values = (line) => {
-    // The study beside is matched by the names of its checkpoints.
-    const at = places.map((i) => (line.study === study ? i : line.study.checkpoints.findIndex((one) => one.name === study.checkpoints[i].name)));
+    const at = places.map((i) => (line.study === study ? i : line.study.placeOf(study.checkpoints[i])));
     return at.map((i) => (i >= 0 && line.cells[i] >= 0 ? line.study.at(line.cells[i]) : null));
   };
   const rows = lines.map((line) => ({ line, cells: values(line) }));
@@ -19,11 +18,12 @@ function drawScores(root, lines, studies) {
 
 function head(name, words, checkpoint) {
   const [column, way] = view.sort.split(/:(?=\w+$)/);
+  const kind = ["set", "model", "format"].includes(name) ? "words" : null;
   if (!name) return make("th", { scope: "col" }, words);
   const sorted = column === name ? way : null;
   const next = sorted === "descending" ? "" : `${name}:${sorted ? "descending" : "ascending"}`;
   const button = make("button", { type: "button", title: checkpoint?.name, onclick: () => view.change({ sort: next }) }, words);
-  return make("th", { scope: "col", "aria-sort": sorted }, button);
+  return make("th", { scope: "col", class: kind, "aria-sort": sorted }, button);
 }
 
 function changeOf(cells) {
@@ -102,11 +102,11 @@ function toSvg(root) {
   const panels = all(".panel", root), columns = Math.min(3, panels.length || 1);
   const style = getComputedStyle(document.documentElement), value = (name) => style.getPropertyValue(name).trim();
   const rules = `text{font:12px sans-serif;fill:${value("--ink")}}.soft{fill:${value("--soft")}}.grid{stroke:${value("--line")}}.axis{stroke:${value("--ink")}}.level{stroke:${value("--soft")};stroke-dasharray:3 3}.line{fill:none;stroke-width:2}.guide,.ring{display:none}`;
-  const rows = Math.ceil(panels.length / columns);
-  const out = make("svg", { xmlns: SVG, viewBox: `0 0 ${columns * WIDE} ${rows * (HIGH + 24)}` }, make("svg:style", {}, rules),
+  const rows = Math.ceil(panels.length / columns), wide = panels[0]?.querySelector("svg").viewBox.baseVal.width ?? PLOT;
+  const out = make("svg", { xmlns: SVG, viewBox: `0 0 ${columns * wide} ${rows * (HIGH + 24)}` }, make("svg:style", {}, rules),
     make("svg:rect", { width: "100%", height: "100%", fill: value("--paper") }));
   panels.forEach((panel, i) => {
-    const group = make("svg:g", { transform: `translate(${(i % columns) * WIDE} ${Math.floor(i / columns) * (HIGH + 24) + 20})` },
+    const group = make("svg:g", { transform: `translate(${(i % columns) * wide} ${Math.floor(i / columns) * (HIGH + 24) + 20})` },
       make("svg:text", { x: LEFT, y: -4, "font-weight": "bold" }, panel.dataset.set));
     group.append(...[...panel.querySelector("svg").childNodes].map((one) => one.cloneNode(true)));
     out.append(group);
