@@ -30,6 +30,30 @@ class StudyResults:
     results: results.Results
     tables: Tables
 
+    @property
+    def cells(self) -> pd.DataFrame:
+        """The finished scores of the series, a line each: the headline metric of each set."""
+        return self.results.cells
+
+    @property
+    def missing(self) -> pd.DataFrame:
+        """The scores that are wanted and not finished, and why."""
+        return self.results.missing
+
+    @property
+    def measurements(self) -> pd.DataFrame:
+        """Every score of the store: all series and metrics."""
+        return self.results.measurements
+
+    @property
+    def suites(self) -> list[str]:
+        """Names of the store's series."""
+        return list(self.results.suites)
+
+    def rows(self, key: str) -> pd.DataFrame | None:
+        """The rows of a score, from its key (`cells["key"]`); None where it has none."""
+        return self.results.rows(key)
+
     def analysis(self, name: str) -> pd.DataFrame:
         """The table of an analysis.
 
@@ -121,11 +145,16 @@ def restricted(results: Results, where: str) -> Results:
     )
 
 
-def load_results(workdir, resamples: int = 3000) -> StudyResults:
-    """Reads a study's folder, local or in an object store.
+def load_results(workdir, resamples: int = 3000, suite: str = "") -> StudyResults:
+    """Reads a work folder, local or in an object store: of a study, or of imported scores.
+
+    Nothing but the index is read before it is asked for.
+
+    Args:
+        suite: the series that tables and figures are of; "": the study's, or the first one.
 
     Raises:
-        AmuroError: no study there, or no finished cell.
+        AmuroError: nothing finished there, or no such series.
     """
-    found = results.load(workdir, resamples)
+    found = results.load(workdir, resamples, suite)
     return StudyResults(found, with_training(found, Store.open(workdir)))

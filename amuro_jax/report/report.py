@@ -12,6 +12,7 @@ from amuro_jax.analyses import words
 from amuro_jax.analyses.analysis import Tables
 from amuro_jax.analyses.figures import FigureSpec
 from amuro_jax.analyses.scores import scores
+from amuro_jax.analyses.units import unit_of
 from amuro_jax.report import plots, render
 from amuro_jax.report.training import with_training
 from amuro_jax.results import results
@@ -83,11 +84,12 @@ def draw(tables: Tables) -> dict[str, FigureSpec]:
 
 
 def dictionary(tables: Tables) -> pd.DataFrame:
-    """What each column of each table means: columns table, column, meaning."""
+    """What each column of each table means: columns table, column, unit, meaning."""
     lines = [
         {
             "table": name,
             "column": column,
+            "unit": unit_of(column, pd.api.types.is_numeric_dtype(tables[name][column])),
             "meaning": analysis.columns.get(column, "see the analysis that makes the table"),
         }
         for name, analysis in tables.analyses.items()
