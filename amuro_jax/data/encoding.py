@@ -100,23 +100,27 @@ def encode_training_set(
     else:
         encoded = encode(chosen)
         usable = [example for example in encoded if example.loss_mask[1:].any()]
-    dropped = len(encoded) - len(usable)
+    _check_usable(len(usable), len(encoded), task, max_length)
+    return TrainingSet(usable, len(encoded) - len(usable))
+
+
+def _check_usable(usable, count, task, max_length):
+    """Warns of rows with nothing to learn; refuses a set of nothing else."""
     if not usable:
         raise DataError(
-            f"none of {len(encoded)} training rows of {task.name} has a token to learn within "
+            f"none of {count} training rows of {task.name} has a token to learn within "
             f"{max_length} tokens",
             where="max_length",
             hint="give a larger max_length, or another set",
         )
-    if dropped:
+    if usable < count:
         log.warning(
             "%s: %d of %d training rows are left out: nothing to learn within %d tokens",
             task.name,
-            dropped,
-            len(encoded),
+            count - usable,
+            count,
             max_length,
         )
-    return TrainingSet(usable, dropped)
 
 
 def _encoder(task, format, protocol, tokenizer, max_length, chat_template):

@@ -153,6 +153,25 @@ def validate(config: StudyConfig) -> None:
     for block in (config.scoring, config.recipe):
         protocols.resolve(block.protocol, block.quirks)
     _validate_protocols(config)
+    names = _validate_fine_tunes(config)
+    for index, entry in enumerate(config.evals):
+        _validate_entry(config, entry, f"config.evals[{index}]", names)
+    require(
+        len(set(config.seeds)) == len(config.seeds),
+        f"a seed is named twice: {', '.join(map(str, config.seeds))}",
+        where="config.seeds",
+    )
+    configuration.validate_shots(config.shots, "config.shots")
+    budget = config.disk_budget_gb
+    require(
+        budget is None or budget > 0,
+        f"disk_budget_gb must be positive, got {budget}",
+        where="config.disk_budget_gb",
+    )
+
+
+def _validate_fine_tunes(config) -> list[str]:
+    """Names of the fine-tuning sets."""
     tuned = []
     for index, entry in enumerate(config.fine_tunes):
         where = f"config.fine_tunes[{index}]"
@@ -180,21 +199,7 @@ def validate(config: StudyConfig) -> None:
         _validate_format(formats.parse_format, own, recipe.format, get_task(entry.task))
         _validate_rates(entry, recipe, where)
         tuned.append((name, entry.variant))
-    names = list(dict.fromkeys(name for name, _ in tuned))
-    for index, entry in enumerate(config.evals):
-        _validate_entry(config, entry, f"config.evals[{index}]", names)
-    require(
-        len(set(config.seeds)) == len(config.seeds),
-        f"a seed is named twice: {', '.join(map(str, config.seeds))}",
-        where="config.seeds",
-    )
-    configuration.validate_shots(config.shots, "config.shots")
-    budget = config.disk_budget_gb
-    require(
-        budget is None or budget > 0,
-        f"disk_budget_gb must be positive, got {budget}",
-        where="config.disk_budget_gb",
-    )
+    return list(dict.fromkeys(name for name, _ in tuned))
 
 
 def _validate_rates(entry, recipe, where):

@@ -122,7 +122,7 @@ def train(
         DataError: rows that cannot be read or encoded.
     """
     started, opened, recipe = time.perf_counter(), job.checkpoint, job.recipe
-    task, protocol = get_task(recipe.task), protocols.resolve(recipe.protocol, recipe.quirks)
+    protocol = protocols.resolve(recipe.protocol, recipe.quirks)
     encoded = (data or TrainingData()).of(job)
     mesh = sharding.whole_mesh(job.run.mesh, "config.run.mesh")
     params, examples = place(params, opened, mesh), encoded.examples
@@ -141,34 +141,38 @@ def train(
         warmup_rounded_down=protocol.warmup_rounded_down,
         description=description or recipe.task,
     )
-    held_out_metrics = {}
+    metrics = {
+        "loss": result.loss,
+        "steps": result.steps,
+        "tokens": result.tokens,
+        "rows": len(examples),
+        "truncated": encoded.truncated,
+        "dropped": encoded.dropped,
+    }
     if kept_out:
         weigh = protocol.loss_mean_per_example
         arguments = (result.params, opened.config, kept_out, recipe, job.run)
         loss = held_out.loss_of(*arguments, mesh=mesh, weigh_examples=weigh)
-        held_out_metrics = {"held_out_loss": loss}
-    split = sources.train_split(task, job.data_root)
-    checksums = {split.name: sources.dataset_checksum(task, split)}
-    record = TrainRecord(
-        key=job.key(),
-        model=job.model,
-        recipe=recipe,
-        protocol=protocol.name,
-        switches=protocol.switches(),
-        metrics={
-            "loss": result.loss,
-            "steps": result.steps,
-            "tokens": result.tokens,
-            "rows": len(examples),
-            "truncated": encoded.truncated,
-            "dropped": encoded.dropped,
-            **held_out_metrics,
-        },
-        provenance=opened.provenance(checksums, to_dict(job.run)),
-        seconds=round(time.perf_counter() - started, 3),
-    )
+        metrics["held_out_loss"] = loss
+    record = _record(job, protocol, metrics, time.perf_counter() - started)
     save(job, result, record)
     return Trained(result.params, record)
+
+
+def _record(job, protocol, metrics, seconds) -> TrainRecord:
+    task = get_task(job.recipe.task)
+    split = sources.train_split(task, job.data_root)
+    checksums = {split.name: sources.dataset_checksum(task, split)}
+    return TrainRecord(
+        key=job.key(),
+        model=job.model,
+        recipe=job.recipe,
+        protocol=protocol.name,
+        switches=protocol.switches(),
+        metrics=metrics,
+        provenance=job.checkpoint.provenance(checksums, to_dict(job.run)),
+        seconds=round(seconds, 3),
+    )
 
 
 def _with_reference(job, params, pairs, pair_logprobs) -> list[Pair]:
