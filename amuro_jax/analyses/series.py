@@ -87,17 +87,24 @@ def all_series(results: Results, *models: str) -> list[Series]:
     """Every curve of every series of the store and every metric of theirs, of these models (base,
     fine-tuned, gain; without: all), in the study's order.
     """
-    suites = results.suites or {results.suite or results.name: results}
-    found = [one for name, of_suite in suites.items() for one in _of_suite(name, of_suite)]
-    return [one for one in found if not models or one.model in models]
+    if _MADE not in results.derived:
+        suites = results.suites or {results.suite or results.name: results}
+        results.derived[_MADE] = [
+            one for name, of_suite in suites.items() for one in _of_suite(name, of_suite)
+        ]
+    return [one for one in results.derived[_MADE] if not models or one.model in models]
+
+
+_MADE = "series"  # where a study's curves are kept
 
 
 _OF_CELL = ("key", "checkpoint", "step", "tokens", "value", "stderr", "n", "majority", "chance")
 
 
 def _of_suite(name, results):
-    grouped = _cells(name, results).groupby(list(PLACE), sort=False, dropna=False)
-    groups = {key: group.to_dict("records") for key, group in grouped}
+    groups: dict[tuple, list[dict]] = {}
+    for record in _cells(name, results).to_dict("records"):
+        groups.setdefault(tuple(record[part] for part in PLACE), []).append(record)
     for key, records in groups.items():
         place = dict(zip(PLACE, key, strict=True))
         yield _single(results, place, TUNED if place["tuned_on"] else BASE, records)

@@ -33,6 +33,7 @@ VERBS = {
     "diff": "diff",
     "gc": "gc",
     "audit": "audit",
+    "ladder": "ladder",
     "lm-eval": "lm_eval",
     "doctor": "doctor",
     "configs": "configs",

@@ -88,6 +88,7 @@ class Results:
         variants: `cells` with the other ways in which sets are tuned on; None: there are no others.
         every: every stored cell by itself, each seed too; None: they are `cells`.
         rates: gives the trainings among which a learning rate was chosen (`rates.rates_of`).
+        derived: what analyses keep for each other, by name.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Results:
     variants: pd.DataFrame | None = None
     every: pd.DataFrame | None = None
     rates: Callable[[], pd.DataFrame] = pd.DataFrame
+    derived: dict[str, object] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
     def measurements(self) -> pd.DataFrame:
