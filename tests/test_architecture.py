@@ -61,6 +61,7 @@ CONFINED = {
     "orbax": ["checkpoint.py", "train/states.py"],
     "tensorstore": ["array_store.py"],
     "flax.linen": ["models"],
+    "ray": ["study/ray_executor.py"],
     "huggingface_hub": ["convert/hub.py", "data/sources.py"],
     "torch": ["convert/verify.py", "evals/lm_eval.py"],
     "transformers": ["convert/verify.py"],

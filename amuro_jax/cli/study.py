@@ -8,9 +8,11 @@ with the same weights or that are not what they are called (`amuro audit --suite
 cell would. A series with such faults is refused. Killed anywhere, the same command resumes; no
 finished cell is computed twice. Run it several times at once, on one machine or on many that share
 the workdir, and each process takes the checkpoints that no other has; --shard=2/8 gives a process
-one part only. On the hosts of a pod, which work as one program, start the same command on each;
-the workdir must be one that all of them share. The workdir (a folder or gs://…) gets cells/<key>/
-(record and rows of each number), cells.log, and report/index.html with report/tables/*.csv.
+one part only. On the hosts of a pod, which work as one program, start the same command on each; the
+workdir must be one that all of them share. --executor=ray gives the checkpoints to a Ray cluster
+(--config.ray.num_gpus and its neighbours say what one takes). The workdir (a folder or gs://…) gets
+cells/<key>/ (record and rows of each number), cells.log, and report/index.html with
+report/tables/*.csv.
 """
 
 from absl import flags
@@ -32,13 +34,18 @@ def define_flags() -> None:
     text = "Take one part of the checkpoints, INDEX/COUNT from 0 on; auto: as a Slurm array or an "
     text += "Indexed Job of Kubernetes says."
     flags.DEFINE_string("shard", None, text)
+    text = (
+        "local: this process; ray[:ADDRESS]: tasks of a Ray cluster (RAY_ADDRESS, or one that is "
+    )
+    text += "started here)."
+    flags.DEFINE_string("executor", "local", text)
 
 
 def main() -> None:
     """Runs what is left of the study, writes the report, prints its table and path."""
     from amuro_jax.config import StudyConfig
     from amuro_jax.convert.revisions import list_revisions
-    from amuro_jax.errors import AmuroError
+    from amuro_jax.errors import AmuroError, ConfigError
     from amuro_jax.study import grid, plan, preflight
 
     config = configure.config_from_flags(StudyConfig)
@@ -56,23 +63,48 @@ def main() -> None:
         return
     if not flags.FLAGS.accept_series:
         preflight.require_sound_series(revisions)
-    from amuro_jax import processes
-    from amuro_jax.report import report
-    from amuro_jax.study import executor, shards
+    from amuro_jax.study import shards
 
     part = flags.FLAGS.shard
-    if not part:  # else each process is one by itself
-        configure.join_cluster()
     only = plan.share(revisions, *shards.parse(part)) if part else None
-    writes = processes.is_writer()
-    say = (lambda line: print(line, flush=True)) if writes else lambda _: None
-    failures = executor.run(config, revisions, say, only)
-    if writes:
-        page = report.write_report(config.workdir)
-        print(report.summary(config.workdir))
-        print(f"report: {page}")
-    processes.meet("end of the study")
+    kind, _, address = flags.FLAGS.executor.partition(":")
+    if kind == "ray":
+        from amuro_jax.study import ray_executor
+
+        failures = ray_executor.run(config, revisions, _say, address, only)
+        _write_report(config)
+    elif flags.FLAGS.executor == "local":
+        failures = _run_here(config, revisions, only)
+    else:
+        what, hint = f"no such executor: {flags.FLAGS.executor}", "local, ray or ray:ADDRESS"
+        raise ConfigError(what, where="--executor", hint=hint)
     if failures:
         what = f"{len(failures)} failed:\n  " + "\n  ".join(failures)
         where = f"{config.workdir}/cells.log"
         raise AmuroError(what, where=where, hint="the other cells are saved; run again")
+
+
+def _run_here(config, revisions, only):
+    from amuro_jax import processes
+    from amuro_jax.study import executor
+
+    if only is None:  # else each process is one by itself
+        configure.join_cluster()
+    writes = processes.is_writer()
+    failures = executor.run(config, revisions, _say if writes else lambda _: None, only)
+    if writes:
+        _write_report(config)
+    processes.meet("end of the study")
+    return failures
+
+
+def _say(line):
+    print(line, flush=True)
+
+
+def _write_report(config):
+    from amuro_jax.report import report
+
+    page = report.write_report(config.workdir)
+    print(report.summary(config.workdir))
+    print(f"report: {page}")

@@ -238,6 +238,16 @@ class EvalSet:
 
 
 @_block
+class RayTask:
+    """What one checkpoint of a study takes as a task of `--executor=ray`."""
+
+    num_cpus: float = 1.0
+    num_gpus: float = 0.0
+    resources: tuple[str, ...] = ()  # NAME:COUNT of the cluster's own, as TPU-v5litepod-8-head:1
+    max_retries: int = 10  # after the loss of a worker or its node; -1: without end
+
+
+@_block
 class StudyConfig:
     """`amuro study`: checkpoints × fine-tuning sets × evaluation sets × formats × shots."""
 
@@ -255,6 +265,7 @@ class StudyConfig:
     scoring: Scoring = Scoring()
     train_run: TrainRun = TrainRun()
     score_run: ScoreRun = ScoreRun()
+    ray: RayTask = RayTask()  # with --executor=ray
     mixed_protocols: bool = False  # allow a recipe of one protocol to be scored under the other
     keep_models: bool = False  # keep fine-tuned parameters after they are scored
     disk_budget_gb: float | None = None  # converted and downloaded checkpoints; None: no limit

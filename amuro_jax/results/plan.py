@@ -91,7 +91,8 @@ class Progress:
 
 def asked(config: StudyConfig) -> StudyConfig:
     """A configuration without where and how fast it is carried out."""
-    elsewhere = ("workdir", "train_run", "score_run", "keep_models", "disk_budget_gb", "reuse")
+    elsewhere = ("workdir", "train_run", "score_run", "ray")
+    elsewhere += ("keep_models", "disk_budget_gb", "reuse")
     defaults = StudyConfig()
     return dataclasses.replace(config, **{name: getattr(defaults, name) for name in elsewhere})
 
