@@ -15,6 +15,7 @@ import dataclasses
 from jax.experimental import topologies
 
 from amuro_jax import sharding
+from amuro_jax.chips import CHIPS
 from amuro_jax.data.queries import build_queries
 from amuro_jax.data.registry import get_task
 from amuro_jax.data.tokenizer import Tokenizer
@@ -24,11 +25,8 @@ from amuro_jax.scoring import ahead_of_time, buckets, planner
 from amuro_jax.scoring.scorer import Scorer
 
 OLMO_1B = ModelConfig("olmo", 50304, 2048, 16, 16, 16, 128, 8192, 2048)
-PEAKS = {
-    "v5e": (197e12, 819e9),
-    "v5p": (459e12, 2765e9),
-    "v6e": (918e12, 1640e9),
-}  # bf16 FLOP/s and bytes/s of one chip
+# bf16 FLOP/s and bytes/s of one chip
+PEAKS = {name: (CHIPS[name].flops, CHIPS[name].bandwidth) for name in ("v5e", "v5p", "v6e")}
 
 
 def tpu_mesh(mesh: str, topology: str = "v5e:2x4"):
