@@ -31,6 +31,7 @@ def define_flags() -> None:
 def main() -> None:
     """Prints the table."""
     from amuro_jax.convert import revisions
+    from amuro_jax.convert.series_audit import holes
 
     args = flags.FLAGS
     example = "for example: amuro revisions allenai/OLMo-1B-hf --select=log:8"
@@ -50,6 +51,8 @@ def main() -> None:
         step, stage, ingredient, seed = cells
         print(f"{amount(r.tokens):>10} {step:>9}  {stage:>5} {ingredient:>5} {seed:<14} {r.name}")
     print(f"{len(listed)} checkpoints")
+    if args.select == "all":  # a selection has gaps of its own
+        print("\n".join(map(str, holes(listed))), end="")
 
 
 def amount(tokens) -> str:

@@ -108,12 +108,15 @@ def hub_revisions(
             parse(name, suite, f"{repository}@{name}")
             for name in _names(repository, suite, cache_dir, offline, token)
         ]
-    listed = [revision for revision in listed if revision]
+    seed = re.fullmatch(suite.repositories, repository).groupdict().get("seed")
+    listed = [
+        dataclasses.replace(revision, seed=revision.seed or seed) for revision in listed if revision
+    ]
     if not listed:
         raise CheckpointError(
             f"no revision is named as those of {suite.name} are", where=repository
         )
-    return ordered(listed)
+    return ordered(listed, cumulative=suite.cumulative)
 
 
 def _names(repository, suite, cache_dir, offline, token):
@@ -137,6 +140,8 @@ def parse(text: str, suite: Suite, name: str) -> Revision | None:
     if text == "main":
         step, tokens = suite.main or (None, None)
         return Revision(name, text, step, tokens)
+    if text in suite.phases:
+        return Revision(name, text, stage=suite.phases.index(text) + 1)
     for pattern in suite.patterns:
         if match := re.fullmatch(pattern, text):
             return _from_groups(match.groupdict(), text, suite, name)
@@ -160,8 +165,12 @@ def _unit(groups, text):
     return UNITS["B" if not unit and text.endswith("B") else unit]
 
 
-def ordered(revisions: list[Revision]) -> list[Revision]:
-    """By tokens seen (earlier stages added), else by step; what has neither comes last."""
+def ordered(revisions: list[Revision], *, cumulative: bool = False) -> list[Revision]:
+    """By tokens seen (earlier stages added, unless they are counted in), else by step; what has
+    neither comes last, by stage.
+    """
+    if cumulative:
+        return sorted(revisions, key=_order)
     ends: dict[int, int] = {}
     for revision in revisions:
         if revision.tokens is not None:
@@ -176,7 +185,15 @@ def ordered(revisions: list[Revision]) -> list[Revision]:
         else r
         for r in revisions
     ]
-    return sorted(total, key=_order)
+    stages = {revision.stage or 1 for revision in total}
+    some_unknown = any(r.tokens is None for r in total if r.revision != "main")
+    # Steps begin anew in each stage: without tokens the stage comes first.
+    return sorted(total, key=_order_by_stage if some_unknown and len(stages) > 1 else _order)
+
+
+def _order_by_stage(revision):
+    unknown = revision.step is None and revision.stage is None
+    return (unknown, revision.revision == "main", revision.stage or 1, *_order(revision)[3:])
 
 
 def _order(revision):

@@ -280,16 +280,37 @@ def _wrong_tokens(revisions):
     """Labels whose tokens do not follow their steps, within a stage, ingredient and seed."""
     for members in _runs(revisions):
         both = [one for one in members if one.step and one.tokens and one.revision != "main"]
+        both, tokens = _own_tokens(both)
         if len(both) < 3:
             continue
-        ratios = np.array([one.tokens / one.step for one in both])
-        ratio = float(np.median(ratios))
-        off = [one for one in both if abs(one.tokens - ratio * one.step) > _tolerance(one, ratio)]
+        steps = np.array([one.step for one in both])
+        ratio = float(np.median(tokens / steps))
+        off = [
+            one
+            for one, own in zip(both, tokens, strict=True)
+            if abs(own - ratio * one.step) > _tolerance(one, ratio)
+        ]
         if len(off) > (1 - SAME_RATIO) * len(both):
             off = _not_increasing(both)  # no ratio of their own: the batch size has changed
         for one in off:
-            what = f"{one.tokens:,} tokens at step {one.step:,}; about {ratio * one.step:,.0f} fit"
+            what = f"{one.tokens:,} tokens at step {one.step:,}, unlike the other labels' tokens"
             yield Fault(FaultKind.TOKENS, (one.revision,), what)
+
+
+def _own_tokens(members):
+    """The members of a run whose tokens can be compared with their steps, and the tokens of the run
+    alone: a later stage's are counted with those of the stages before.
+    """
+    if not members or (members[0].stage or 1) == 1:
+        return members, np.array([float(one.tokens) for one in members])
+    first, *rest = sorted(members, key=lambda one: one.step)
+    slopes = [
+        (one.tokens - first.tokens) / (one.step - first.step)
+        for one in rest
+        if one.step > first.step
+    ]
+    start = first.tokens - float(np.median(slopes)) * first.step if slopes else 0.0
+    return members, np.array([one.tokens - start for one in members])
 
 
 def _tolerance(revision, ratio):

@@ -31,6 +31,9 @@ class Suite:
         members: repositories, where the series is one repository per step.
         known: revisions, where they follow from the suite's rule (used when the Hub cannot be
             asked).
+        phases: revisions that are named after phases of training, in their order; they are stages.
+        cumulative: whether steps and tokens count on through the stages; else each stage counts its
+            own.
     """
 
     name: str
@@ -42,6 +45,8 @@ class Suite:
     main: tuple[int, int] | None = None
     members: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
+    phases: tuple[str, ...] = ()
+    cumulative: bool = False
 
 
 _PYTHIA = tuple(
@@ -86,7 +91,8 @@ SUITES = (
     ),
     Suite(
         "Pythia",
-        r"EleutherAI/pythia-.*",
+        # PolyPythias: pythia-160m-seed3, pythia-160m-data-seed2, pythia-160m-weight-seed1.
+        r"EleutherAI/pythia-.*?(-(?P<seed>(data-|weight-)?seed\d+))?",
         (r"step(?P<step>\d+)",),
         2_097_152,
         main=(143000, 143000 * 2_097_152),
@@ -111,6 +117,44 @@ SUITES = (
     Suite(
         "SmolLM2", r"HuggingFaceTB/SmolLM2-.*-intermediate-checkpoints", (r"step-(?P<step>\d+)",)
     ),
+    Suite(
+        "SmolLM3",  # steps of the longer contexts (lc-…) and of post-training (it-…) are left out
+        r"HuggingFaceTB/SmolLM3-3B-checkpoints",
+        (r"stage(?P<stage>\d+)-step-(?P<step>\d+)",),
+        2_359_296,
+        cumulative=True,
+    ),
+    Suite(
+        "FineWeb ablations",
+        r"HuggingFaceFW/ablation-model-.*",
+        (r"step-(?P<step>\d+)-(?P<tokens>[\d.]+)(?P<unit>[MBT])T",),
+    ),
+    Suite("BLOOM", r"bigscience/bloom-.*", (r"global_step(?P<step>\d+)",)),
+    Suite("K2", r"LLM360/K2(-.*)?", (r"ckpt_(?P<step>\d+)",)),
+    Suite(
+        "CrystalCoder",
+        r"LLM360/Crystal.*",
+        (r"CrystalCoder_phase(?P<stage>\d)_checkpoint_(?P<step>\d+)",),
+        cumulative=True,
+    ),
+    Suite(
+        "Marin",
+        r"marin-community/marin-8b-base",
+        (),
+        phases=("kestrel", "ocelot", "jellyfish", "phoenix", "starling", "deeper-starling"),
+    ),
+    Suite("Marin, other sizes", r"marin-community/marin-.*", (r"step-(?P<step>\d+)",)),
+    Suite(
+        "Apertus",
+        r"swiss-ai/Apertus-.*",
+        (_STEP_TOKENS, r"(step|iter)[-_]?(?P<step>\d+)"),
+    ),
+    Suite(
+        "OpenEuroLLM and HPLT",
+        r"HPLT/hplt2c_.*|OpenEuroLLM/.*|open-sci/open-sci-ref-.*",
+        (r"(checkpoint|iter|step)[-_](?P<step>\d+)",),
+    ),
+    Suite("Lucie", r"OpenLLM-France/Lucie-7B", (r"step(?P<step>\d+)",)),
 )
 
 # Folders of checkpoints, the laboratory's among them: any of the spellings above.
@@ -121,7 +165,9 @@ LOCAL = Suite(
         rf"stage(?P<stage>\d+)-(ingredient(?P<ingredient>\d+)-)?{_STEP_TOKENS}",
         _STEP_TOKENS,
         r"step(?P<step>\d+)-seed-(?P<seed>[\w-]+)",
-        r"(step|checkpoint|ckpt|iter)[-_]?(?P<step>\d+)(-unsharded|-hf)?",
+        r"stage(?P<stage>\d+)-step-?(?P<step>\d+)",
+        r"step-(?P<step>\d+)-(?P<tokens>[\d.]+)(?P<unit>[MBT])T",
+        r"(step|checkpoint|ckpt|iter|global_step)[-_]?(?P<step>\d+)(-unsharded|-hf)?",
     ),
 )
 

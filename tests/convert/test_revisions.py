@@ -5,6 +5,7 @@ import pytest
 from amuro_jax.convert import revisions, suites
 from amuro_jax.convert.revisions import Revision, list_revisions, ordered, parse, select_revisions
 from amuro_jax.errors import CheckpointError, ConfigError
+from tests.test_cli import amuro
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,21 @@ from amuro_jax.errors import CheckpointError, ConfigError
             {"seed": "small-aux-2"},
         ),
         ("HuggingFaceTB/SmolLM2-1.7B-intermediate-checkpoints", "step-160000", 160000, None, {}),
+        (
+            "HuggingFaceTB/SmolLM3-3B-checkpoints",
+            "stage2-step-3480000",
+            3480000,
+            3480000 * 2_359_296,
+            {"stage": 2},
+        ),
+        ("HuggingFaceFW/ablation-model-fineweb-edu", "step-001000-2BT", 1000, 2 * 10**9, {}),
+        ("bigscience/bloom-7b1-intermediate", "global_step5000", 5000, None, {}),
+        ("LLM360/K2", "ckpt_115", 115, None, {}),
+        ("marin-community/marin-8b-base", "phoenix", None, None, {"stage": 4}),
+        ("swiss-ai/Apertus-8B-2509", "step50000-tokens210B", 50000, 210 * 10**9, {}),
+        ("HPLT/hplt2c_fra_checkpoints", "checkpoint_0047000", 47000, None, {}),
+        ("OpenLLM-France/Lucie-7B", "step0400000", 400000, None, {}),
+        ("EleutherAI/pythia-160m-seed3", "step512", 512, 512 * 2_097_152, {}),
     ],
 )
 def test_each_suite_reads_its_own_names(repository, name, step, tokens, rest):
@@ -75,6 +91,47 @@ def test_stage_two_stands_after_stage_one_by_tokens_seen():
     found = ordered([parse(name, suite, name) for name in names])
     assert [r.revision for r in found] == [names[3], names[1], names[4], names[0], "main"]
     assert [r.tokens for r in found] == [0, 4001 * 10**9, 4003 * 10**9, 4004 * 10**9, None]
+
+
+def test_stages_without_tokens_stand_one_after_the_other():
+    suite = suites.find_suite("allenai/Olmo-3-1125-32B")
+    names = ["stage2-step1000", "main", "stage1-step656000", "stage1-step66000", "stage3-step500"]
+    found = ordered([parse(name, suite, name) for name in names])
+    assert [r.revision for r in found] == [names[3], names[2], names[0], names[4], "main"]
+
+
+def test_steps_that_count_on_through_the_stages_are_not_added():
+    suite = suites.find_suite("HuggingFaceTB/SmolLM3-3B-checkpoints")
+    names = ["stage2-step-3480000", "stage1-step-3440000", "stage3-step-4240000"]
+    found = ordered([parse(name, suite, name) for name in names], cumulative=suite.cumulative)
+    assert [r.tokens for r in found] == [step * 2_359_296 for step in (3440000, 3480000, 4240000)]
+
+
+def test_phases_stand_in_their_order():
+    suite = suites.find_suite("marin-community/marin-8b-base")
+    names = ["starling", "main", "kestrel", "deeper-starling", "ocelot"]
+    found = ordered([parse(name, suite, name) for name in names])
+    assert [r.revision for r in found] == [
+        "kestrel",
+        "ocelot",
+        "starling",
+        "deeper-starling",
+        "main",
+    ]
+
+
+@pytest.mark.parametrize(
+    "repository,seed",
+    [
+        ("EleutherAI/pythia-160m-seed3", "seed3"),
+        ("EleutherAI/pythia-14m-data-seed1", "data-seed1"),
+        ("EleutherAI/pythia-160m", None),
+        ("EleutherAI/pythia-1.4b-deduped-v0", None),
+    ],
+)
+def test_polypythias_seed_is_in_the_name_of_the_repository(repository, seed):
+    found = list_revisions(repository, offline=True, cache_dir="/nonexistent")
+    assert {one.seed for one in found} == {seed}
 
 
 def test_main_of_olmo_1b_is_the_last_step():
@@ -153,3 +210,12 @@ def test_folder_of_checkpoints(tmp_path):
 def test_unknown_suite_says_what_to_do():
     with pytest.raises(CheckpointError, match="no suite"):
         revisions.list_revisions("someone/model")
+
+
+def test_the_verb_lists_the_holes_of_the_whole_series(tmp_path, root):
+    for step in (10, 20, 30, 40, 70, 80):
+        (tmp_path / f"step{step}").mkdir()
+        (tmp_path / f"step{step}/config.json").write_text("{}")
+    said = amuro(root, "revisions", str(tmp_path)).stdout
+    assert "6 checkpoints" in said and "hole: step 40, step 70: 2 missing between: 50, 60" in said
+    assert "hole" not in amuro(root, "revisions", str(tmp_path), "--select=log:3").stdout
