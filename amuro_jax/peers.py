@@ -45,7 +45,7 @@ class Peers:
         self.port = json.loads(self._process.stdout.readline())["port"]
         self._changed, self._handlers = threading.Condition(), {"settled": self._note}
         self._settled, self._outcomes, self._own_verdict = 0, {}, threading.Event()
-        self._left = False
+        self._left, self.verdict = False, None
         threading.Thread(target=self._listen, name="peers", daemon=True).start()
 
     def send(self, **message) -> None:
@@ -71,6 +71,7 @@ class Peers:
 
     def _judged(self, verdict):
         if self._left:  # it ends by itself
+            self.verdict = verdict
             self._own_verdict.set()
         else:
             _leave(verdict["status"], sentinel.explanation(self.number, verdict))
@@ -161,6 +162,8 @@ def end_stuck(seconds: float) -> None:
     message = f"no training step was finished for {seconds:.0f} s"
     if current is not None:
         current.fail(message, TRY_AGAIN, stuck=True)
+        if current.verdict is not None:
+            message = current.verdict["message"]
     _leave(TRY_AGAIN, f"amuro: {message}; the stacks of all threads are above")
 
 

@@ -24,6 +24,7 @@ import sys
 BEAT_SECONDS = 2.0
 SILENCE_SECONDS = 60.0  # without a sign of life after which a host is taken to be gone
 COLLECT_SECONDS = 1.0  # between the first report and the verdict: a cause may come after its effect
+STUCK_SECONDS = 3.0  # the same, where no step is finished any more
 GRACE_SECONDS = 10.0  # in which a process ends by itself after a verdict
 TRY_AGAIN = 75  # EX_TEMPFAIL: the run did not fail by itself; the same command resumes it
 LINE_LIMIT = 1 << 16
@@ -90,7 +91,9 @@ class Hub:
     def _report(self, number, failure):
         self.reports.append((number, failure))
         if len(self.reports) == 1:
-            asyncio.get_running_loop().call_later(COLLECT_SECONDS, self._decide)
+            # Processes that wait for one that hangs notice it one after the other.
+            wait = STUCK_SECONDS if failure.get("stuck") else COLLECT_SECONDS
+            asyncio.get_running_loop().call_later(wait, self._decide)
 
     def _decide(self):
         """The first one that says why itself, else the first one that was reported."""
@@ -99,17 +102,24 @@ class Hub:
         about = self.about.get(number, {})
         who = f"process {number} of {self.count} (pid {about.get('pid')} on {about.get('host')})"
         message = failure["message"]
-        steps = {n: one["step"] for n, one in self.about.items() if one.get("step") is not None}
-        if failure.get("stuck") and steps:
-            slow = min(steps, key=steps.get)
-            about = self.about[slow]
-            message += (
-                f"; the one behind is process {slow} (pid {about['pid']} on {about['host']}), "
-                f"at step {steps[slow]}, the others are at {max(steps.values())}"
-            )
+        if failure.get("stuck"):
+            message += self._behind()
         self.verdict = {"number": number, "who": who, "message": message}
         self.verdict["status"] = failure.get("status", 1)
         self._send({"verdict": self.verdict})
+
+    def _behind(self):
+        """Names the process that the others wait for: of those that do not complain of a wait, the
+        one that has done the fewest steps.
+        """
+        waiting = {number for number, _ in self.reports}
+        silent = {n: one for n, one in self.about.items() if n not in waiting} or self.about
+        slow = min(silent, key=lambda number: silent[number].get("step") or 0)
+        about, steps = self.about[slow], [one.get("step") or 0 for one in self.about.values()]
+        return (
+            f"; the one behind is process {slow} (pid {about['pid']} on {about['host']}), at step "
+            f"{about.get('step') or 0}, the others are at {max(steps)}"
+        )
 
 
 class Member:
