@@ -1,11 +1,13 @@
-"""How long a training on a large chat set takes to its first step, and what it holds in memory.
+"""How long a training on a large chat set takes until its first batch is there, and its memory.
 
     python benchmarks/start.py [--rows=326000 --scratch=/tmp/amuro_start]
+    python benchmarks/start.py --train
 
 Writes synthetic conversations in the shape of Tulu 2 (lengths log-normal, 2.5 kB in the mean, one
-to three exchanges), starts `amuro train` on them with a tiny model, and waits for its first and 20th
-step. Then the batches of the first, a middle and the last step of three epochs are made in this
-process: what a resume costs. No comparison: the way before this one encoded all rows first.
+to three exchanges). A fresh process opens the set as `amuro train` does: key of the training (the
+file's SHA-256), whether packing pays, first batch; then batches of a middle and the last step of
+three epochs: what a resume costs. --train: `amuro train` itself on a tiny model, to the 20th step,
+compilation included.
 """
 
 import json
@@ -20,21 +22,23 @@ import psutil
 from absl import app, flags
 
 from amuro_jax import checkpoint
-from amuro_jax.data import encoding
-from amuro_jax.data.protocols import STRICT
-from amuro_jax.data.registry import get_task
-from amuro_jax.data.tokenizer import Tokenizer
+from amuro_jax.config import Recipe
 from amuro_jax.lab import tokenizer as lab_tokenizer
 from amuro_jax.lab.corpus import make_corpus
 from amuro_jax.lab.world import make_world
 from amuro_jax.logs import read_metrics
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.parameters import init_params
-from amuro_jax.train.batches import Batches, PackedCollator
+from amuro_jax.opened import read_checkpoint
+from amuro_jax.records import ModelRef
+from amuro_jax.train.batches import Batches, PackedCollator, packing_saves
+from amuro_jax.train.run import TrainingData, TrainJob
 
 MEAN_BYTES, SPREAD = 2500, 0.9  # of a conversation; standard deviation of the logarithm
 EPOCHS, BATCH = 3, 8
 flags.DEFINE_integer("rows", 326_000, "Conversations.")
+flags.DEFINE_bool("train", False, "Start `amuro train` too.")
+flags.DEFINE_string("opens", "", "Of the process that opens the set.")
 flags.DEFINE_string("scratch", "/tmp/amuro_start", "Folder of the set, the model and the run.")
 
 
@@ -98,42 +102,51 @@ def start(scratch: Path) -> tuple[float, float, float]:
         process.kill()
 
 
-def resume(scratch: Path) -> list[tuple[int, float]]:
-    """(step, seconds until its batch is there) from a set that was just opened."""
-    tokenizer, times = Tokenizer.load(scratch / "tokenizer"), []
-    for part in (0.0, 0.5, 1.0):
-        began = time.perf_counter()
-        made = encoding.encode_training_set(
-            get_task("tulu"),
-            "default",
-            STRICT,
-            tokenizer,
-            rows=None,
-            data_root=str(scratch / "data"),
-        )
-        batches = Batches(made.examples, BATCH, EPOCHS, 42, 1, PackedCollator(1))
-        step = int(part * (batches.total - 1))
+def opens(scratch: Path) -> None:
+    """What the fresh process does; prints a line for each part."""
+    opened = read_checkpoint(scratch / "model")
+    recipe = Recipe(task="tulu", rows=None, epochs=EPOCHS, batch_size=BATCH)
+    model = ModelRef("model", "model", "tulu")
+    job = TrainJob(opened, recipe, model, "", "", str(scratch / "data"))
+
+    def say(what):
+        status = Path("/proc/self/status").read_text()
+        peak = int(next(x for x in status.splitlines() if x.startswith("VmHWM")).split()[1]) / 1e6
+        wall = time.time() - psutil.Process().create_time()
+        used = time.process_time()
+        print(f"{what:<38} {wall:>7.1f} s {used:>7.1f} s processor {peak:>6.2f} GB", flush=True)
+
+    say("checkpoint and tokenizer are open")
+    job.key()
+    say("key of the training")
+    examples = TrainingData().of(job).examples
+    say("set is open")
+    packing_saves(examples, BATCH, recipe.seed, 1)
+    say("whether packing pays")
+    batches = Batches(examples, BATCH, EPOCHS, recipe.seed, 1, PackedCollator(1))
+    for step in (0, batches.total // 2, batches.total - 1):
         batches.load(step)
-        times.append((step, time.perf_counter() - began))
-    return times
+        say(f"batch of step {step + 1:,} of {batches.total:,}")
 
 
 def main(_):
-    """Prints one table."""
+    """Prints a line for each part."""
     scratch = Path(flags.FLAGS.scratch)
+    if flags.FLAGS.opens:
+        opens(Path(flags.FLAGS.opens))
+        return
     path = scratch / "data" / "tulu_v2" / "train.jsonl"
     if not path.exists():
         write_set(path, flags.FLAGS.rows)
     if not checkpoint.is_model(scratch / "model"):
         write_model(scratch / "model")
-    checkpoint.remove(scratch / "run")
-    first, twentieth, peak = start(scratch)
-    size = path.stat().st_size / 1e9
-    load = psutil.getloadavg()[0]
+    size, load = path.stat().st_size / 1e9, psutil.getloadavg()[0]
     print(f"{flags.FLAGS.rows:,} conversations, {size:.2f} GB, {BATCH} a step; load {load:.1f}")
-    print(f"first step after {first:.1f} s, 20 steps after {twentieth:.1f} s, peak {peak:.2f} GB")
-    for step, seconds in resume(scratch):
-        print(f"opened and batch of step {step + 1} made: {seconds:.2f} s")
+    subprocess.run([sys.executable, __file__, f"--opens={scratch}"], check=True)
+    if flags.FLAGS.train:
+        checkpoint.remove(scratch / "run")
+        first, twentieth, peak = start(scratch)
+        print(f"amuro train: step 1 after {first:.1f} s, 20 after {twentieth:.1f} s, {peak:.2f} GB")
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def chats(tmp_path_factory):
     return root, worlds.make_tokenizer()
 
 
-def encoded(chats, form, protocol, limit, monkeypatch):
+def encoded(chats, form, protocol, limit, monkeypatch, max_length=2048):
     root, tokenizer = chats
     monkeypatch.setattr(encoding, "STREAM_ROWS", limit)
     return encoding.encode_training_set(
@@ -77,7 +77,7 @@ def encoded(chats, form, protocol, limit, monkeypatch):
         "default",
         protocol,
         tokenizer,
-        max_length=2048,
+        max_length=max_length,
         rows=None,
         data_root=str(root / form),
     )
@@ -123,17 +123,9 @@ def test_a_streamed_set_reads_and_encodes_what_a_step_needs_and_no_more(chats, m
 
 
 def test_rows_with_nothing_to_learn_leave_their_batch_smaller(chats, monkeypatch):
-    root, tokenizer = chats
-    monkeypatch.setattr(encoding, "STREAM_ROWS", 10)
-    lazy = encoding.encode_training_set(
-        get_task("tulu"),
-        "default",
-        STRICT,
-        tokenizer,
-        max_length=200,
-        rows=None,
-        data_root=str(root / "jsonl"),
-    )
+    long = encoded(chats, "jsonl", STRICT, 50, monkeypatch)
+    firsts = sorted(int(np.argmax(example.loss_mask)) for example in long.examples)
+    lazy = encoded(chats, "jsonl", STRICT, 10, monkeypatch, max_length=firsts[30])
     learns = [bool(example.loss_mask[1:].any()) for example in lazy.examples[:]]
     assert 0 < sum(learns) < 40
     batches = Batches(lazy.examples, 8, 1, 5, 1, LanguageModelling().collator(lazy.examples))
