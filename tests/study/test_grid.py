@@ -156,7 +156,7 @@ def test_plan_keeps_keys_of_the_same_study_only(tmp_path):
 
 
 def test_dry_run_counts_what_is_left(tmp_path):
-    lost = ("step2", "lab_nli", "", "lab_nli", "default", 4)
+    lost = ("step2", "lab_nli", "", None, "lab_nli", "default", 4)
     config = synthetic.make_store(tmp_path, leave_out={lost}, rows=10, steps=(1, 2))
     text = plan.describe(config, synthetic.revisions((1, 2)))
     assert "to do: 1 fine-tunings, 1 scores" in text
