@@ -52,8 +52,8 @@ def compiler_options(device) -> dict[str, str]:
     options = XLA_OPTIONS.get(chip.name, {}) if chip else {}
     if not options:
         return {}
-    place = jax.sharding.SingleDeviceSharding(device)
-    number = jax.ShapeDtypeStruct((), "float32", sharding=place)
+    spec = jax.sharding.SingleDeviceSharding(device)
+    number = jax.ShapeDtypeStruct((), "float32", sharding=spec)
     try:
         jax.jit(lambda x: x, compiler_options=options).lower(number).compile()
     except jax.errors.JaxRuntimeError as error:

@@ -46,9 +46,9 @@ class MetricsWriter:
         self._waiting, self._flushed = [], time.monotonic()
         self._started = time.time()
         lines = self._storage.read_log(METRICS)
-        kept = [line for line in lines if line["step"] <= resume_step]
-        if len(kept) < len(lines):
-            self._storage.rewrite_log(METRICS, kept)
+        current = [line for line in lines if line["step"] <= resume_step]
+        if len(current) < len(lines):
+            self._storage.rewrite_log(METRICS, current)
         self._board = _Board(self._storage / "tensorboard", resume_step) if tensorboard else None
         self._wandb = _start_wandb(wandb, self._storage) if wandb else None
 
@@ -132,12 +132,12 @@ def memory_in_use() -> dict[str, float]:
     import jax
     import psutil
 
-    found = {"host_bytes": psutil.Process().memory_info().rss}
+    used = {"host_bytes": psutil.Process().memory_info().rss}
     counts = [device.memory_stats() or {} for device in jax.local_devices()]
     for name, key in (("device_bytes", "bytes_in_use"), ("device_peak_bytes", "peak_bytes_in_use")):
         if known := [count[key] for count in counts if key in count]:
-            found[name] = max(known)
-    return found
+            used[name] = max(known)
+    return used
 
 
 def progress_mode() -> str:
@@ -146,10 +146,10 @@ def progress_mode() -> str:
     As AMURO_PROGRESS says (`0` is `none`, `1` is `bar`); where it is not set, a bar on a terminal
     and lines elsewhere.
     """
-    asked = os.environ.get("AMURO_PROGRESS", "")
-    asked = {"0": "none", "1": "bar"}.get(asked, asked)
-    if asked in ("bar", "lines", "none"):
-        return asked
+    mode = os.environ.get("AMURO_PROGRESS", "")
+    mode = {"0": "none", "1": "bar"}.get(mode, mode)
+    if mode in ("bar", "lines", "none"):
+        return mode
     return "bar" if sys.stderr.isatty() else "lines"
 
 

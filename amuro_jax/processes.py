@@ -69,8 +69,8 @@ def join(cluster: str = "", patience: float | None = None) -> None:
 
 
 def _parse(cluster):
-    found = re.fullmatch(r"([^,\s]+:\d+),(\d+),(\d+)", cluster)
-    if not found or not int(found[3]) < int(found[2]):
+    match = re.fullmatch(r"([^,\s]+:\d+),(\d+),(\d+)", cluster)
+    if not match or not int(match[3]) < int(match[2]):
         hint = "for example --cluster=10.0.0.2:8476,4,0 on the first of four hosts"
         raise ConfigError(
             "not HOST:PORT,COUNT,NUMBER with NUMBER below COUNT, nor auto, nor alone",
@@ -78,7 +78,7 @@ def _parse(cluster):
             hint=hint,
         )
     names = ("coordinator_address", "num_processes", "process_id")
-    return dict(zip(names, (found[1], int(found[2]), int(found[3])), strict=True))
+    return dict(zip(names, (match[1], int(match[2]), int(match[3])), strict=True))
 
 
 def announced(environment=os.environ, endpoints=None) -> bool:

@@ -5,8 +5,8 @@ import difflib
 
 def nearest(name: str, known) -> str | None:
     """The known name that is most like `name`; None where none is alike."""
-    found = difflib.get_close_matches(str(name), [str(other) for other in known], n=1)
-    return found[0] if found else None
+    close = difflib.get_close_matches(str(name), [str(other) for other in known], n=1)
+    return close[0] if close else None
 
 
 def hint(name: str, known) -> str:

@@ -98,12 +98,12 @@ class Tables(Mapping):
             raise AmuroError(f"analyses need each other: {cycle}", where="analyses")
         self._making.append(name)
         try:
-            made = self.analyses[name].table(self.results, self)
+            table = self.analyses[name].table(self.results, self)
         finally:
             self._making.pop()
         # Nothing to say is a table with the columns of its dictionary and no line.
         return (
-            made if len(made.columns) else pd.DataFrame(columns=list(self.analyses[name].columns))
+            table if len(table.columns) else pd.DataFrame(columns=list(self.analyses[name].columns))
         )
 
     def across(self, name: str) -> pd.DataFrame:
@@ -111,11 +111,11 @@ class Tables(Mapping):
         suites = self.results.suites
         if len(suites) < 2 or self.analyses[name].across:
             return self[name]
-        made = {suite: self._of(suite)[name] for suite in suites}
-        found = [table.assign(suite=suite) for suite, table in made.items() if len(table)]
-        if not found:
+        tables = {suite: self._of(suite)[name] for suite in suites}
+        labelled = [table.assign(suite=suite) for suite, table in tables.items() if len(table)]
+        if not labelled:
             return self[name].assign(suite=None)
-        joined = pd.concat(found, ignore_index=True)
+        joined = pd.concat(labelled, ignore_index=True)
         return joined[["suite", *(column for column in joined.columns if column != "suite")]]
 
     def _of(self, suite):
@@ -160,7 +160,7 @@ def installed_analyses() -> list[Analysis]:
     Raises:
         AmuroError: an entry point cannot be loaded, or is no analysis.
     """
-    found = {}
+    analyses = {}
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         try:
             loaded = point.load()
@@ -175,5 +175,5 @@ def installed_analyses() -> list[Analysis]:
                 f"is a {type(loaded).__name__}, not an amuro_jax.analyses.Analysis",
                 where=f"entry point {point.name} = {point.value}",
             )
-        found[loaded.name] = loaded
-    return list((found | _registered).values())
+        analyses[loaded.name] = loaded
+    return list((analyses | _registered).values())

@@ -21,18 +21,18 @@ def audited(results: Results, _=None) -> pd.DataFrame:
     of_series = audit_series(own[own["key"].map(store.is_imported).astype(bool)])
     lines = []
     for cell in own.to_dict("records"):
-        found = audit.audit_cell(store, cell["key"]) + of_series.get(cell["key"], [])
-        place = {name: cell[name] for name in _PLACE}
+        findings = audit.audit_cell(store, cell["key"]) + of_series.get(cell["key"], [])
+        named = {name: cell[name] for name in _PLACE}
         lines += [
             {
                 "severity": one.severity,
                 "code": one.code,
-                **place,
+                **named,
                 "what": one.what,
                 "effect": one.effect,
                 "key": cell["key"],
             }
-            for one in found
+            for one in findings
         ]
     lines.sort(key=lambda line: -audit.SEVERITIES.index(line["severity"]))  # stable
     return pd.DataFrame(lines)

@@ -31,7 +31,7 @@ def track_on(results: Results, axis: str) -> Track:
     if axis == "steps":
         return track(results)
     if axis == "even":
-        at = {name: float(place) for place, name in enumerate(results.checkpoints)}
+        at = {name: float(index) for index, name in enumerate(results.checkpoints)}
         steps = checkpoint_values(results, "step")
         labels = {name: short_number(steps[name]) if steps[name] else name for name in at}
         return _track(at, labels, "pre-training step (evenly spaced)")

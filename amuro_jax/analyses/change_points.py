@@ -57,8 +57,8 @@ def say_change_points(results: Results, tables):
     table = tables["change_points"]
     if table.empty or not (table["shape"] != "").any():
         return  # the table says of each curve why
-    found = table[table["shape"] == shapes.TURN]
-    for model, members in found.groupby("model", sort=False):
+    turns = table[table["shape"] == shapes.TURN]
+    for model, members in turns.groupby("model", sort=False):
         shown = members.sort_values("p").head(6)
         texts = [
             f"{row.task} ({row.suite if model == series.BASE else row.tuned_on}) at "
@@ -112,11 +112,11 @@ def _fitted(one, row, entry):
     """The two straight parts, through the points' least squares."""
     if row is None or row["shape"] != shapes.TURN:
         return ()
-    kept, u = one.curve.positions()
+    points, u = one.curve.positions()
     log = one.curve.unit != "order"
     turn = np.log(row["turn"]) if log else row["turn"]
     design = np.stack([np.ones_like(u), u, np.maximum(u - turn, 0)], axis=1)
-    coefficients = np.linalg.lstsq(design, one.curve.value[kept], rcond=None)[0]
+    coefficients = np.linalg.lstsq(design, one.curve.value[points], rcond=None)[0]
     ends = np.array([u[0], turn, u[-1]])
     parts = np.stack([np.ones(3), ends, np.maximum(ends - turn, 0)], axis=1)
     x = ends / np.log(10) if log else ends

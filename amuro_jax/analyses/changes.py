@@ -58,10 +58,10 @@ def mean(scores):
     return np.mean(scores, axis=-1)
 
 
-def uncertainty(found: Estimate, prefix: str = "") -> dict:
+def uncertainty(estimate: Estimate, prefix: str = "") -> dict:
     """The columns of an estimate's uncertainty."""
     names = [name for name in INTERVAL_COLUMNS if name != "p_equivalent" or prefix != RELATIVE]
-    return {f"{prefix}{name}": getattr(found, name) for name in names}
+    return {f"{prefix}{name}": getattr(estimate, name) for name in names}
 
 
 def uncertainty_columns(prefix: str = "", of: str = "") -> dict[str, str]:

@@ -68,15 +68,15 @@ def ood_by_checkpoint(results: Results, tables) -> pd.DataFrame:
         view = (row.format, row.shots)
         for checkpoint in results.checkpoints:
             cells = pairs_of(results, [checkpoint], row.tuned_on, row.task, view)[0]
-            found = results.estimate(change, list(cells))
+            mean = results.estimate(change, list(cells))
             lines.append(
                 {
                     "tuned_on": row.tuned_on,
                     "task": row.task,
                     "checkpoint": checkpoint,
                     "format": row.format,
-                    "change": found.value,
-                    **uncertainty(found),
+                    "change": mean.value,
+                    **uncertainty(mean),
                 }
             )
     of = "checkpoints of the set and fine-tuning set"

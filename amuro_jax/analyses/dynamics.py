@@ -50,20 +50,20 @@ def _of_curve(one, rows):
     if _why_not(one, rows):
         return None
     right = rows.values[row_metrics.SCORE] > 0.5
-    found = examples.dynamics(right, _chance(one))
+    counted = examples.dynamics(right, _chance(one))
     names = np.array([*one.curve.names, ""])
-    place = {name: one.line[name] for name in PLACE}
+    named = {name: one.line[name] for name in PLACE}
     return pd.DataFrame(
         {
-            **place,
+            **named,
             "row": rows.rows,
             "doc_id": rows.doc_ids,
             "group": rows.groups,
-            "state": np.array(examples.STATES)[found.state],
-            "first_learned": names[np.where(found.first >= 0, found.first, len(names) - 1)],
-            "forgotten_at": names[np.where(found.state == 2, found.end, len(names) - 1)],
-            "learned_events": found.learned_events,
-            "forgotten_events": found.forgotten_events,
+            "state": np.array(examples.STATES)[counted.state],
+            "first_learned": names[np.where(counted.first >= 0, counted.first, len(names) - 1)],
+            "forgotten_at": names[np.where(counted.state == 2, counted.end, len(names) - 1)],
+            "learned_events": counted.learned_events,
+            "forgotten_events": counted.forgotten_events,
             "answers": ["".join("01"[one] for one in line) for line in right.astype(int)],
         }
     )
@@ -81,9 +81,9 @@ def example_dynamics(results: Results, tables) -> pd.DataFrame:
     rows, lines = tables["examples"], []
     grouped = dict(list(rows.groupby(list(PLACE), sort=False))) if len(rows) else {}
     for one in _curves(results):
-        place = {name: one.line[name] for name in PLACE}
-        of_curve = grouped.get(tuple(place.values()))
-        line = {**place, "checkpoints": len(one.curve), "examples": 0, "notes": ""}
+        named = {name: one.line[name] for name in PLACE}
+        of_curve = grouped.get(tuple(named.values()))
+        line = {**named, "checkpoints": len(one.curve), "examples": 0, "notes": ""}
         if of_curve is None:
             rows_of = row_metrics.row_curves(one) if len(one.curve) >= FEWEST else None
             line["notes"] = _why_not(one, rows_of)
@@ -96,9 +96,9 @@ def example_dynamics(results: Results, tables) -> pd.DataFrame:
 def _counts(one, of_curve):
     states = of_curve["state"].value_counts()
     learned = of_curve[of_curve["state"].isin([examples.LEARNED, examples.FORGOTTEN])]
-    order = {name: place for place, name in enumerate(one.curve.names)}
-    places = learned["first_learned"].map(order)
-    middle = one.curve.names[int(places.median())] if len(places) else ""
+    order = {name: index for index, name in enumerate(one.curve.names)}
+    positions = learned["first_learned"].map(order)
+    middle = one.curve.names[int(positions.median())] if len(positions) else ""
     return {
         "examples": len(of_curve),
         **{column: int(states.get(state, 0)) for column, state in _COUNTS.items()},
@@ -121,8 +121,8 @@ def by_checkpoint(results: Results, tables) -> pd.DataFrame:
     rows, lines = tables["examples"], []
     grouped = dict(list(rows.groupby(list(PLACE), sort=False))) if len(rows) else {}
     for one in _curves(results):
-        place = {name: one.line[name] for name in PLACE}
-        of_curve = grouped.get(tuple(place.values()))
+        named = {name: one.line[name] for name in PLACE}
+        of_curve = grouped.get(tuple(named.values()))
         if of_curve is None:
             continue
         first = of_curve["first_learned"].value_counts()
@@ -132,7 +132,7 @@ def by_checkpoint(results: Results, tables) -> pd.DataFrame:
             new, gone = int(first.get(name, 0)), int(lost.get(name, 0))
             known += new - gone
             counts = {"first_learned": new, "forgotten": gone, "known": known}
-            lines.append({**place, "checkpoint": name, **counts, "examples": len(of_curve)})
+            lines.append({**named, "checkpoint": name, **counts, "examples": len(of_curve)})
     return pd.DataFrame(lines, columns=[*BY_CHECKPOINT])
 
 
@@ -161,11 +161,11 @@ def _agreement(base, tuned):
         return
     shared, first, second = np.intersect1d(before.rows, after.rows, return_indices=True)
     right = after.values[row_metrics.SCORE][second] > 0.5
-    places = {name: place for place, name in enumerate(tuned.curve.names)}
+    positions = {name: index for index, name in enumerate(tuned.curve.names)}
     for at, name in enumerate(base.curve.names):
-        if name in places:
+        if name in positions:
             margin = before.values[row_metrics.MARGIN][first, at]
-            now = examples.rank_agreement(margin, right[:, places[name]])
+            now = examples.rank_agreement(margin, right[:, positions[name]])
             last = examples.rank_agreement(margin, right[:, -1])
             yield {
                 **{column: tuned.line[column] for column in PLACE},
@@ -210,10 +210,10 @@ def draw_dynamics(results: Results, tables):
     share = table.assign(share=table["known"] / table["examples"])
     first = share.drop_duplicates(["task"]).set_index("task")[["format", "shots", "suite"]]
     line, panels = figures.track(results), []
-    for task, place in first.iterrows():
-        members = share[(share["task"] == task) & (share["suite"] == place["suite"])]
-        members = members[(members["format"] == place["format"])]
-        members = members[members["shots"] == place["shots"]]
+    for task, entry in first.iterrows():
+        members = share[(share["task"] == task) & (share["suite"] == entry["suite"])]
+        members = members[(members["format"] == entry["format"])]
+        members = members[members["shots"] == entry["shots"]]
         tuned = members[members["tuned_on"] != ""].groupby("checkpoint", as_index=False)["share"]
         drawn = (
             figures.series(line, members[members["tuned_on"] == ""], figures.BASE, "share"),

@@ -145,8 +145,8 @@ TUNED = LegendEntry("fine-tuned", "tuned", "square")
 def entries(labels) -> dict[str, LegendEntry]:
     """A colour and marker of its own for each label, other than those of base and fine-tuned."""
     return {
-        label: LegendEntry(label, SERIES[place % len(SERIES)], MARKERS[place % len(MARKERS)])
-        for place, label in enumerate(labels)
+        label: LegendEntry(label, SERIES[index % len(SERIES)], MARKERS[index % len(MARKERS)])
+        for index, label in enumerate(labels)
     }
 
 
@@ -190,8 +190,8 @@ def track(results: Results) -> Track:
         and (len(gaps) < 2 or gaps.min() > 0.25 * gaps.mean())
     )
     at = {
-        name: math.log10(step) if on_log else float(place)
-        for place, (name, step) in enumerate(steps.items())
+        name: math.log10(step) if on_log else float(index)
+        for index, (name, step) in enumerate(steps.items())
     }
     labels = {name: name if step is None else short_number(step) for name, step in steps.items()}
     ticks = tuple((at[name], labels[name]) for name in thinned(list(at)))
@@ -207,8 +207,8 @@ def thinned(names: list) -> list:
     """At most MOST_TICKS of the names, evenly chosen."""
     if len(names) <= MOST_TICKS:
         return names
-    kept = {round(place) for place in np.linspace(0, len(names) - 1, MOST_TICKS - 1)}
-    return [name for place, name in enumerate(names) if place in kept]
+    shown = {round(position) for position in np.linspace(0, len(names) - 1, MOST_TICKS - 1)}
+    return [name for position, name in enumerate(names) if position in shown]
 
 
 def series(
@@ -266,7 +266,7 @@ METRIC_NAMES = {"rouge_l": "ROUGE-L", "rougeL": "ROUGE-L", "exact_number": "exac
 
 def metric_name(results: Results, task: str) -> str:
     """The metric of a set in words: `accuracy`, `ROUGE-L`, `exact number`."""
-    found = results.cells[results.cells["task"] == task]["metric"].dropna()
-    if found.empty:
+    metrics = results.cells[results.cells["task"] == task]["metric"].dropna()
+    if metrics.empty:
         return ""
-    return METRIC_NAMES.get(found.iloc[0], str(found.iloc[0]).replace("_", " "))
+    return METRIC_NAMES.get(metrics.iloc[0], str(metrics.iloc[0]).replace("_", " "))

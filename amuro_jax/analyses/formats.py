@@ -28,13 +28,13 @@ def format_sensitivity(results: Results, _=None) -> pd.DataFrame:
         ):
             shots = results.main[task][1]
             cells = [results.find(checkpoint, tuned_on, task, name, shots) for name in names]
-            found, expected = _spread(results, cells)
+            spread, expected = _spread(results, cells)
             line = {
                 "task": task,
                 "tuned_on": tuned_on,
                 "checkpoint": checkpoint,
-                "spread": found.value,
-                **uncertainty(found),
+                "spread": spread.value,
+                **uncertainty(spread),
                 "expected": expected,
             }
             for name, cell in zip(names, cells, strict=True):
@@ -45,12 +45,12 @@ def format_sensitivity(results: Results, _=None) -> pd.DataFrame:
 
 
 def _spread(results, cells):
-    found = results.estimate(lambda scores: np.ptp(scores, axis=-1), cells)
-    if np.isnan(found.stderr):
+    spread = results.estimate(lambda scores: np.ptp(scores, axis=-1), cells)
+    if np.isnan(spread.stderr):
         return NOTHING, np.nan
     draws = np.stack([results.draws[cell["key"]] for cell in cells], axis=-1)
     centred = draws - draws.mean(axis=0)
-    return found, float(np.ptp(centred, axis=-1).mean())
+    return spread, float(np.ptp(centred, axis=-1).mean())
 
 
 def format_spread(results: Results, tables) -> pd.DataFrame:

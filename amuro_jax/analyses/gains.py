@@ -32,7 +32,7 @@ def gains(results: Results, _=None) -> pd.DataFrame:
     for cell in results.cells[results.cells["tuned_on"] != ""].itertuples():
         base = results.find(cell.checkpoint, "", cell.task, cell.format, cell.shots)
         tuned = results.find(cell.checkpoint, cell.tuned_on, cell.task, cell.format, cell.shots)
-        found = results.estimate(change, [base, tuned])
+        gain = results.estimate(change, [base, tuned])
         lines.append(
             {
                 "task": cell.task,
@@ -47,8 +47,8 @@ def gains(results: Results, _=None) -> pd.DataFrame:
                 "baseline": np.nan if base is None else baseline(base),
                 "base": np.nan if base is None else base["value"],
                 "tuned": cell.value,
-                "change": found.value,
-                **uncertainty(found),
+                "change": gain.value,
+                **uncertainty(gain),
                 **_rows_changed(results, base, tuned),
             }
         )
@@ -104,12 +104,12 @@ def _mean_gain(results, group, members, checkpoint):
     }
     weights = [results.weight(task) for task in complete]
     statistic = _mean_of_sets([len(cells) for cells in complete.values()], weights)
-    found = results.estimate(statistic, [cell for cells in complete.values() for cell in cells])
+    mean = results.estimate(statistic, [cell for cells in complete.values() for cell in cells])
     return {
         "group": group,
         "checkpoint": checkpoint,
-        "change": found.value,
-        **uncertainty(found),
+        "change": mean.value,
+        **uncertainty(mean),
         "sets": len(complete),
         "left_out": ", ".join(sorted(set(pairs) - set(complete))),
     }
@@ -177,21 +177,21 @@ def say_early_and_late(results: Results, tables):
     """Whether fine-tuning ends higher from the last checkpoint than from the first, per fine-tuning
     set on its own test.
     """
-    ends, found = (results.distinct[0], results.distinct[-1]), {}
+    ends, changes = (results.distinct[0], results.distinct[-1]), {}
     for task in results.tasks("in_domain"):
         if task in results.fine_tuning_sets():
             cells = [results.find(name, task, task) for name in ends]
             estimate = results.estimate(change, cells)
             if not np.isnan(estimate.low):
-                found[task] = (
+                changes[task] = (
                     estimate,
                     f"{task} ({cells[0]['value']:.3f} → {cells[1]['value']:.3f})",
                 )
-    corrected = dict(zip(found, holm([one.p for one, _ in found.values()]), strict=True))
-    clear = {task: one for task, (one, _) in found.items() if corrected[task] < LEVEL}
-    grows = [found[task][1] for task, one in clear.items() if one.value > 0]
-    falls = [found[task][1] for task, one in clear.items() if one.value < 0]
-    same = [text for task, (_, text) in found.items() if task not in clear]
+    corrected = dict(zip(changes, holm([one.p for one, _ in changes.values()]), strict=True))
+    clear = {task: one for task, (one, _) in changes.items() if corrected[task] < LEVEL}
+    grows = [changes[task][1] for task, one in clear.items() if one.value > 0]
+    falls = [changes[task][1] for task, one in clear.items() if one.value < 0]
+    same = [text for task, (_, text) in changes.items() if task not in clear]
     size = max((abs(one.value) / one.stderr for one in clear.values() if one.stderr), default=0.0)
     if grows:
         yield Sentence(

@@ -69,22 +69,22 @@ def pairs_of(results: Results, parameters: dict[str, float] | None = None) -> li
     Args:
         parameters: of series whose names do not tell (`PARAMETERS`); NaN where unknown.
     """
-    found: dict[tuple, dict[str, dict]] = {}
+    grouped: dict[tuple, dict[str, dict]] = {}
     for one in series.all_series(results, series.BASE):
         if one.curve.unit != "tokens" or re.search(LETTERED, one.place["task"]):
             continue
         task = re.sub(METRIC_IN_NAME, "", one.place["task"])
-        place = (task, one.place["format"], one.place["shots"])
-        of_suite = found.setdefault(place, {}).setdefault(one.place["suite"], {})
+        key = (task, one.place["format"], one.place["shots"])
+        of_suite = grouped.setdefault(key, {}).setdefault(one.place["suite"], {})
         for kind, values in _kinds(one).items():
             of_suite.setdefault(kind, pd.Series(values, one.curve.x))
     pairs = {
-        place[0]: {
+        key[0]: {
             suite: _run(suite, parts["loss"], parts["score"], parameters or {})
             for suite, parts in suites.items()
             if len(parts) == 2
         }
-        for place, suites in found.items()
+        for key, suites in grouped.items()
     }
     pairs |= _means(pairs)
     return [Pair(task, runs) for task, runs in pairs.items() if runs]
@@ -118,7 +118,7 @@ def parameters_of(suite: str) -> float:
 
 def _means(pairs):
     """Weighted means of sets that belong together, of series that have all of them."""
-    found = {}
+    means = {}
     for pattern, (name, weights) in MEANS.items():
         members = {
             match[1]: pairs[task] for task in pairs if (match := re.fullmatch(pattern, task))
@@ -126,11 +126,11 @@ def _means(pairs):
         if set(members) != set(weights):
             continue
         shared = set.intersection(*(set(runs) for runs in members.values()))
-        found[name] = {
+        means[name] = {
             suite: _weighted([members[part][suite] for part in weights], list(weights.values()))
             for suite in sorted(shared)
         }
-    return {name: runs for name, runs in found.items() if runs}
+    return {name: runs for name, runs in means.items() if runs}
 
 
 def _weighted(runs, weights):
@@ -161,21 +161,21 @@ def predictions(
     lines = []
     for pair in pairs:
         runs = [pair.runs[name] for name in fit if name in pair.runs]
-        wanted = [pair.runs[name] for name in targets if name in pair.runs]
-        sizes = [run.parameters for run in (*runs, *wanted)]
-        if not wanted:
+        chosen = [pair.runs[name] for name in targets if name in pair.runs]
+        sizes = [run.parameters for run in (*runs, *chosen)]
+        if not chosen:
             continue
         if len(runs) < ladder.FEWEST_RUNS or not np.isfinite(sizes).all():
-            unknown = [run.name for run in (*runs, *wanted) if not np.isfinite(run.parameters)]
+            unknown = [run.name for run in (*runs, *chosen) if not np.isfinite(run.parameters)]
             why = f"{len(runs)} runs, {ladder.FEWEST_RUNS} are needed"
             if unknown:
                 why = f"parameters unknown of {listed(unknown[:3])}"
-            lines += [_line(pair.task, run, f"{len(runs)} runs", None, why) for run in wanted]
+            lines += [_line(pair.task, run, f"{len(runs)} runs", None, why) for run in chosen]
             continue
-        found = ladder.predict(runs, wanted, chance_of(pair.task), draws)
+        predicted = ladder.predict(runs, chosen, chance_of(pair.task), draws)
         lines += [
             _line(pair.task, run, f"{len(runs)} runs", one)
-            for run, one in zip(wanted, found, strict=True)
+            for run, one in zip(chosen, predicted, strict=True)
         ]
     return pd.DataFrame(lines, columns=[*COLUMNS])
 
@@ -191,28 +191,28 @@ def own_ends(pairs: list[Pair], suites: Collection[str], draws: int = 40) -> pd.
                 why = f"{len(first)} evaluations in the first half, {ladder.FEWEST_POINTS} needed"
                 lines.append(_line(pair.task, run, "its first half", None, why))
                 continue
-            (found,) = ladder.predict(first, [run], chance_of(pair.task), draws, one_size=True)
-            lines.append(_line(pair.task, run, "its first half", found))
+            (predicted,) = ladder.predict(first, [run], chance_of(pair.task), draws, one_size=True)
+            lines.append(_line(pair.task, run, "its first half", predicted))
     return pd.DataFrame(lines, columns=[*COLUMNS])
 
 
-def _line(task, target, source, found, why=""):
+def _line(task, target, source, prediction, why=""):
     tokens, loss, score = target.end
     line = dict.fromkeys(COLUMNS, np.nan)
     line |= {"task": task, "target": target.name, "from": source, "tokens": tokens}
     line |= {"parameters": target.parameters, "loss": loss, "score": score}
-    if found is None:
+    if prediction is None:
         return line | {"failed": why}
     return line | {
-        "loss_predicted": found.loss,
-        "loss_low": found.loss_low,
-        "loss_high": found.loss_high,
-        "predicted": found.score,
-        "low": found.low,
-        "high": found.high,
-        "error": found.score - score,
-        "predicted_from_true_loss": found.score_of_loss,
-        "failed": found.failed,
+        "loss_predicted": prediction.loss,
+        "loss_low": prediction.loss_low,
+        "loss_high": prediction.loss_high,
+        "predicted": prediction.score,
+        "low": prediction.low,
+        "high": prediction.high,
+        "error": prediction.score - score,
+        "predicted_from_true_loss": prediction.score_of_loss,
+        "failed": prediction.failed,
     }
 
 

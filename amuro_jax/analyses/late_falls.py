@@ -75,8 +75,8 @@ def say_falls(results: Results, tables):
     table = tables["late_falls"]
     if table.empty or table["p"].isna().all():
         return  # the table says of each curve why
-    found = table[table["verdict"] == WORSE].sort_values("p")
-    if found.empty:
+    falls = table[table["verdict"] == WORSE].sort_values("p")
+    if falls.empty:
         tested = int(table["p"].notna().sum())
         yield Sentence(
             f"No score gets clearly worse towards the end of pre-training ({tested} curves tested, "
@@ -85,7 +85,7 @@ def say_falls(results: Results, tables):
         )
         return
     texts = []
-    for task, members in list(found.groupby("task", sort=False))[:5]:
+    for task, members in list(falls.groupby("task", sort=False))[:5]:
         first = members.iloc[0]
         models = members["suite"].nunique()
         who = first["suite"] if first["model"] == series.BASE else f"after {first['tuned_on']}"
@@ -96,7 +96,7 @@ def say_falls(results: Results, tables):
     yield Sentence(
         f"Gets worse towards the end of pre-training: {listed(texts)}; p below 0.05 with the "
         "picking of the peak and Holm's correction included.",
-        effect=float((found["fall"] / found["stderr"]).max()),
+        effect=float((falls["fall"] / falls["stderr"]).max()),
     )
 
 

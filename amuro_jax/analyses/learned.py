@@ -71,11 +71,11 @@ def _tests(results, task, format):
     }
 
 
-def _both(*found):
+def _both(*parts):
     """p-value that all of the estimates are above zero; 1 where one is not."""
-    if any(np.isnan(one.p) for one in found):
+    if any(np.isnan(one.p) for one in parts):
         return np.nan
-    return max(one.p if one.value > 0 else 1.0 for one in found)
+    return max(one.p if one.value > 0 else 1.0 for one in parts)
 
 
 def learned(results: Results, tables) -> pd.DataFrame:
@@ -86,21 +86,21 @@ def learned(results: Results, tables) -> pd.DataFrame:
     """
     tests, lines = tables["learned_by_format"], []
     for task in results.tasks(*OWN):
-        of_task, given = tests[tests["task"] == task], results.group(task)
-        group, by = (GROUPS[given], None) if given else _group(of_task)
+        of_task, stated = tests[tests["task"] == task], results.group(task)
+        group, by = (GROUPS[stated], None) if stated else _group(of_task)
         agree = 0 if by is None else int((of_task[by] < LEVEL).sum())
         # The format that the decision hangs on: the one whose test is clearest.
-        place = (
+        where = (
             of_task.sort_values([by, by.replace("_p_holm", "")], ascending=[True, False]).index[0]
             if by
             else of_task.index[0]
         )
-        chosen = of_task.loc[place].drop(labels=["task", "shots"])
+        chosen = of_task.loc[where].drop(labels=["task", "shots"])
         lines.append(
             {
                 "task": task,
                 "group": group,
-                "decided_by": "configuration" if given else "test",
+                "decided_by": "configuration" if stated else "test",
                 "formats": len(of_task),
                 "formats_agree": agree,
                 **chosen,

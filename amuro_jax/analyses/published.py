@@ -51,8 +51,8 @@ class _Figure:
 
 def published(results: Results, _=None) -> pd.DataFrame:
     """A line per printed figure that the store determines; empty where it has none of them."""
-    found = [*_table_6(results), *_table_3(results), *_transfer(results)]
-    lines = [dataclasses.asdict(one) for one in found if not np.isnan(one.value)]
+    compared = [*_table_6(results), *_table_3(results), *_transfer(results)]
+    lines = [dataclasses.asdict(one) for one in compared if not np.isnan(one.value)]
     table = pd.DataFrame(lines)
     if len(table):
         difference = table["value"] - table["printed"]

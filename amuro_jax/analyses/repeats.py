@@ -80,14 +80,14 @@ def variants(results: Results, _=None) -> pd.DataFrame:
         first = results.find(
             cell["checkpoint"], cell["tuned_on"], cell["task"], cell["format"], cell["shots"]
         )
-        found = results.estimate(change, [first, cell])
+        difference = results.estimate(change, [first, cell])
         lines.append(
             {
                 **{name: cell[name] for name in (*IDENTITY, "role")},
                 "value": cell["value"],
                 "first": np.nan if first is None else first["value"],
-                "difference": found.value,
-                **uncertainty(found),
+                "difference": difference.value,
+                **uncertainty(difference),
             }
         )
     table = pd.DataFrame(lines)

@@ -58,28 +58,28 @@ def row_curves(one: Series) -> RowCurves | None:
 
 def _values(frame):
     """Metric → values [R] of one cell's rows."""
-    found = {SCORE: frame["score"].to_numpy(float)}
+    metrics = {SCORE: frame["score"].to_numpy(float)}
     if "choice_logprobs" not in frame or frame["gold"].isna().any():
-        return found
+        return metrics
     gold = frame["gold"].to_numpy(int)
     padded = _padded(frame["choice_logprobs"])
-    places = np.arange(len(frame))
-    of_gold = padded[places, gold]
+    rows = np.arange(len(frame))
+    of_gold = padded[rows, gold]
     others = padded.copy()
-    others[places, gold] = -np.inf
-    found |= {GOLD: of_gold, MARGIN: of_gold - others.max(axis=1)}
+    others[rows, gold] = -np.inf
+    metrics |= {GOLD: of_gold, MARGIN: of_gold - others.max(axis=1)}
     if "choice_chars" in frame and "reference" in frame:
-        characters = _padded(frame["choice_chars"])[places, gold]
-        found[BITS] = -of_gold / math.log(2) / (characters * _bytes_each(frame["reference"]))
-    return {name: values for name, values in found.items() if np.isfinite(values).all()}
+        characters = _padded(frame["choice_chars"])[rows, gold]
+        metrics[BITS] = -of_gold / math.log(2) / (characters * _bytes_each(frame["reference"]))
+    return {name: values for name, values in metrics.items() if np.isfinite(values).all()}
 
 
 def _padded(lists):
     width = max(map(len, lists))
-    made = np.full((len(lists), width), -np.inf)
-    for place, one in enumerate(lists):
-        made[place, : len(one)] = one
-    return made
+    padded = np.full((len(lists), width), -np.inf)
+    for index, one in enumerate(lists):
+        padded[index, : len(one)] = one
+    return padded
 
 
 def _bytes_each(texts):

@@ -106,12 +106,12 @@ def _of_suite(name, results):
     for record in _cells(name, results).to_dict("records"):
         groups.setdefault(tuple(record[part] for part in PLACE), []).append(record)
     for key, records in groups.items():
-        place = dict(zip(PLACE, key, strict=True))
-        yield _single(results, place, TUNED if place["tuned_on"] else BASE, records)
-        if place["tuned_on"]:
-            base = groups.get(tuple("" if part in _OF_MODEL else place[part] for part in PLACE))
+        named = dict(zip(PLACE, key, strict=True))
+        yield _single(results, named, TUNED if named["tuned_on"] else BASE, records)
+        if named["tuned_on"]:
+            base = groups.get(tuple("" if part in _OF_MODEL else named[part] for part in PLACE))
             if base:
-                yield _gain(results, place, base, records)
+                yield _gain(results, named, base, records)
 
 
 def _cells(name, results):
@@ -121,30 +121,30 @@ def _cells(name, results):
     cells = results.cells if results.variants is None else results.variants
     if results.suites:
         known = results.measurements
-        there = {one for key in cells["key"] for one in pooled.members(key)}
-        more = known[(known["suite"] == name) & ~known["key"].isin(there)]
+        members = {one for key in cells["key"] for one in pooled.members(key)}
+        more = known[(known["suite"] == name) & ~known["key"].isin(members)]
         cells = pd.concat([cells, more.dropna(axis=1, how="all")], ignore_index=True)
     cells = cells[~cells["checkpoint"].isin(list(results.duplicate_of))]
-    order = {checkpoint: place for place, checkpoint in enumerate(results.checkpoints)}
+    order = {checkpoint: index for index, checkpoint in enumerate(results.checkpoints)}
     cells = cells.sort_values("checkpoint", key=lambda names: names.map(order), kind="stable")
     absent = {"variant": "", "metric": "score"}
-    given = {
+    records = {
         column: cells[column].fillna(value) if column in cells else value
         for column, value in absent.items()
     }
-    cells = cells.assign(suite=name, **given)
+    cells = cells.assign(suite=name, **records)
     return cells[[column for column in (*PLACE, *_OF_CELL) if column in cells]]
 
 
 _OF_MODEL = ("tuned_on", "variant")
 
 
-def _single(results, place, model, records):
+def _single(results, named, model, records):
     curve = _curve(records, [one["value"] for one in records], [one["stderr"] for one in records])
-    return Series(results, place, model, curve, tuple((records[at],) for at in curve.places))
+    return Series(results, named, model, curve, tuple((records[at],) for at in curve.places))
 
 
-def _gain(results, place, base, tuned):
+def _gain(results, named, base, tuned):
     by_checkpoint = {one["checkpoint"]: one for one in base}
     pairs = [
         (by_checkpoint[one["checkpoint"]], one)
@@ -153,16 +153,16 @@ def _gain(results, place, base, tuned):
     ]
     # Scores in other metrics than the set's own have no draws.
     drawn = [all(cell["key"] in results.draws for cell in pair) for pair in pairs]
-    found = [
+    shared = [
         results.estimate(change, list(pair)) if known else NOTHING
         for pair, known in zip(pairs, drawn, strict=True)
     ]
     curve = _curve(
         [pair[1] for pair in pairs],
         [pair[1]["value"] - pair[0]["value"] for pair in pairs],
-        [one.stderr for one in found],
+        [one.stderr for one in shared],
     )
-    return Series(results, place, GAIN, curve, tuple(pairs[at] for at in curve.places))
+    return Series(results, named, GAIN, curve, tuple(pairs[at] for at in curve.places))
 
 
 def _curve(records, values, stderrs):
@@ -180,7 +180,7 @@ def panels(chosen: list[Series], drawn) -> figures.FigureSpec | None:
     for one in chosen:
         by_panel.setdefault((one.place["task"], one.place["metric"]), []).append(one)
     labels = list(dict.fromkeys(one.label for one in chosen))[: len(figures.SERIES)]
-    entries, made = figures.entries(labels), []
+    entries, panels_ = figures.entries(labels), []
     for (task, metric), members in by_panel.items():
         view = {name: members[0].place[name] for name in ("format", "shots")}
         members = [
@@ -193,10 +193,10 @@ def panels(chosen: list[Series], drawn) -> figures.FigureSpec | None:
             lines = tuple(part for one in members for part in drawn(one, entries[one.label]))
             axis = _axis(units.pop(), [x for part in lines for x in part.x])
             named = figures.Axis(figures.METRIC_NAMES.get(metric, str(metric).replace("_", " ")))
-            made.append(figures.LinePanel(task, axis, named, lines, task=task))
-    if not made:
+            panels_.append(figures.LinePanel(task, axis, named, lines, task=task))
+    if not panels_:
         return None
-    return figures.FigureSpec(figures.one_range(made), tuple(entries.values()))
+    return figures.FigureSpec(figures.one_range(panels_), tuple(entries.values()))
 
 
 def x_of(curve: Curve) -> np.ndarray:
@@ -210,10 +210,10 @@ def x_of(curve: Curve) -> np.ndarray:
     return np.where(curve.x > 0, np.log10(np.maximum(curve.x, 1e-300)), first)
 
 
-def _axis(unit, places):
-    if unit == "order" or not places:
+def _axis(unit, positions):
+    if unit == "order" or not positions:
         return figures.Axis("checkpoint, in the order of training")
-    low, high = min(places), max(places)
+    low, high = min(positions), max(positions)
     exponents = range(int(np.ceil(low)), int(np.floor(high)) + 1)
     step = max(1, len(exponents) // figures.MOST_TICKS)
     ticks = tuple((float(one), figures.short_number(10.0**one)) for one in exponents[::step])

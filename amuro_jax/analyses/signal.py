@@ -55,33 +55,33 @@ def _mean_curve(curve, values):
     return make_curve(curve.names, curve.x, [None] * len(curve), values.mean(axis=0), stderr)
 
 
-def _line(place, curve, subset, needed, notes):
+def _line(named, curve, subset, needed, notes):
     tail = curve.value[len(curve) - noise.last_of(len(curve)) :]
-    found = noise.signal_and_noise(curve.value, [tail], within=True)
-    sign = -1 if series.falls_when_learned(place["metric"]) else 1
+    measured = noise.signal_and_noise(curve.value, [tail], within=True)
+    sign = -1 if series.falls_when_learned(named["metric"]) else 1
     tau, p = noise.kendall(curve.x, sign * curve.value)
     return {
         "scope": CHECKPOINTS,
-        **place,
+        **named,
         "subset": subset,
-        **_numbers(found),
+        **_numbers(measured),
         "tau": tau,
         "tau_p": p,
         **dict.fromkeys(("decision", "decision_low", "decision_high"), np.nan),
         **needed,
-        "notes": "; ".join([*([found.why] if found.why else []), *notes]),
+        "notes": "; ".join([*([measured.why] if measured.why else []), *notes]),
     }
 
 
-def _numbers(found):
+def _numbers(measured):
     return {
-        "mean": found.mean,
-        "signal": found.signal,
-        "noise": found.noise,
-        "ratio": found.ratio,
-        "ratio_low": found.low,
-        "ratio_high": found.high,
-        "last": found.last,
+        "mean": measured.mean,
+        "signal": measured.signal,
+        "noise": measured.noise,
+        "ratio": measured.ratio,
+        "ratio_low": measured.low,
+        "ratio_high": measured.high,
+        "last": measured.last,
     }
 
 
@@ -100,9 +100,11 @@ def _rows_needed(one: Series, rows):
         return _needed(one.curve, _paired_variance(one.curve, values), len(values))
     if len(one.curve) < 2:
         return _needed(one.curve, np.nan, np.nan)
-    places = (_half(one.curve), len(one.curve) - 1)
-    sizes = [_size(one.records[at][0], one.curve.stderr[at]) for at in places]
-    variance = sum(size * one.curve.stderr[at] ** 2 for size, at in zip(sizes, places, strict=True))
+    positions = (_half(one.curve), len(one.curve) - 1)
+    sizes = [_size(one.records[at][0], one.curve.stderr[at]) for at in positions]
+    variance = sum(
+        size * one.curve.stderr[at] ** 2 for size, at in zip(sizes, positions, strict=True)
+    )
     return _needed(one.curve, variance, sizes[-1])
 
 
@@ -140,7 +142,7 @@ def _between(curves, scope):
 
 def _line_between(members, scope):
     tails = [one.curve.value[-noise.last_of(len(one.curve)) :] for one in members]
-    found = noise.signal_and_noise(np.array([tail.mean() for tail in tails]), tails)
+    measured = noise.signal_and_noise(np.array([tail.mean() for tail in tails]), tails)
     early = np.array([_value_at(one.curve, 0.5) for one in members])
     ends = np.array([one.curve.value[-1] for one in members])
     decision = noise.decision_interval(early, ends)
@@ -153,23 +155,23 @@ def _line_between(members, scope):
         "suite": _SEED.sub("", str(suites[0])) if variants else f"{len(members)} {scope}",
         "checkpoints": sum(len(one.curve) for one in members),
         "subset": "",
-        **_numbers(found),
+        **_numbers(measured),
         "tau": np.nan,
         "tau_p": np.nan,
         **dict(zip(("decision", "decision_low", "decision_high"), decision, strict=True)),
         **_needed(make_curve([], [], [], []), np.nan, np.nan),
-        "notes": found.why,
+        "notes": measured.why,
     }
 
 
 def _value_at(curve, share):
     """The score at a share of a model's own pre-training; NaN where no checkpoint is near."""
-    wanted, positive = share * curve.x[-1], curve.x > 0
+    target, positive = share * curve.x[-1], curve.x > 0
     if not positive.any():
         return np.nan
-    distance = np.where(positive, np.abs(np.log(np.where(positive, curve.x, 1) / wanted)), np.inf)
-    place = int(distance.argmin())
-    return curve.value[place] if distance[place] <= np.log(NEAR) else np.nan
+    distance = np.where(positive, np.abs(np.log(np.where(positive, curve.x, 1) / target)), np.inf)
+    nearest = int(distance.argmin())
+    return curve.value[nearest] if distance[nearest] <= np.log(NEAR) else np.nan
 
 
 def rank_agreement(results: Results, _=None) -> pd.DataFrame:
@@ -191,8 +193,8 @@ def rank_agreement(results: Results, _=None) -> pd.DataFrame:
             value, low, high = noise.decision_interval(early, ends)
             number = noise.pairs_in_order(early, ends)[1]
             amounts = {"share": share, "models": int(np.isfinite(early).sum()), "pairs": number}
-            found = {"decision": value, "low": low, "high": high}
-            lines.append(dict(zip(_VIEW, key, strict=True)) | amounts | found)
+            line = {"decision": value, "low": low, "high": high}
+            lines.append(dict(zip(_VIEW, key, strict=True)) | amounts | line)
     return pd.DataFrame(
         lines, columns=[*_VIEW, "share", "models", "pairs", "decision", "low", "high"]
     )

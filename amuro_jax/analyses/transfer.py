@@ -117,8 +117,8 @@ def _by_kind(results, every_base):
     for tuned_on in results.fine_tuning_sets():
         for task in _others(results, tuned_on):
             kinds = (_kind(results, tuned_on), _kind(results, task))
-            found = pairs_of(results, results.distinct, tuned_on, task)
-            pairs.setdefault(kinds, []).extend(found)
+            of_kind = pairs_of(results, results.distinct, tuned_on, task)
+            pairs.setdefault(kinds, []).extend(of_kind)
     table = pd.DataFrame(
         [
             {"tuned_on": first, "task": second, **pooled(results, cells, every_base)}

@@ -19,10 +19,10 @@ def turning_point(results: Results, _=None) -> pd.DataFrame:
     lines = []
     for task in results.tasks(*OWN):
         for tuned_on in ["", *results.tuned_on(task)]:
-            found = [results.find(name, tuned_on, task) for name in results.distinct]
-            cells = [cell for cell in found if cell is not None]
+            bases = [results.find(name, tuned_on, task) for name in results.distinct]
+            cells = [cell for cell in bases if cell is not None]
             if len(cells) >= 2:
-                lines.append(_turning(results, task, tuned_on, cells, len(found) - len(cells)))
+                lines.append(_turning(results, task, tuned_on, cells, len(bases) - len(cells)))
     return pd.DataFrame(lines)
 
 
@@ -60,10 +60,10 @@ def say_turning(results: Results, tables):
     early = own[own["above_baseline"] & (own["reached"] != last)]
     late = own[own["above_baseline"] & (own["reached"] == last)]
     if len(early):
-        places = listed(f"{row.task} from {row.reached}" for row in early.itertuples())
+        points = listed(f"{row.task} from {row.reached}" for row in early.itertuples())
         yield Sentence(
             "Turning point of fine-tuned models, from which on the score is not distinguishable "
-            f"from the best one: {places}."
+            f"from the best one: {points}."
         )
     if len(late):
         yield Sentence(

@@ -35,9 +35,9 @@ def variance(results: Results, _=None) -> pd.DataFrame:
         sources = [source for source, count in levels.items() if count > 1]
         if not sources:
             continue
-        found, note = _components(cells, sources)
+        components, note = _components(cells, sources)
         rows = float(np.sqrt((cells["stderr"].astype(float) ** 2).mean()))
-        known = [value for value in found.values() if not np.isnan(value)]
+        known = [value for value in components.values() if not np.isnan(value)]
         lines.append(
             {
                 "task": task,
@@ -45,8 +45,8 @@ def variance(results: Results, _=None) -> pd.DataFrame:
                 "variant": variant,
                 "scores": len(cells),
                 **{f"{source}_levels": levels[source] for source in SOURCES},
-                **{source: found.get(source, np.nan) for source in SOURCES},
-                "rest": found.get("rest", np.nan),
+                **{source: components.get(source, np.nan) for source in SOURCES},
+                "rest": components.get("rest", np.nan),
                 "rows": rows,
                 "one_score": float(np.sqrt(sum(value**2 for value in known) + rows**2))
                 if known and not np.isnan(rows)
@@ -71,7 +71,7 @@ def _components(cells, sources):
     fixed = "value ~ C(checkpoint)" if checkpoints > 1 else "value ~ 1"
     scale = float(cells["value"].std())  # the optimiser's tolerances are for values near 1
     data = cells.assign(value=cells["value"].astype(float) / scale, whole=1)
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         try:
             model = MixedLM.from_formula(fixed, groups="whole", vc_formula=effects, data=data)
@@ -80,13 +80,13 @@ def _components(cells, sources):
             return {}, f"cannot be estimated: {error}"
     if not fit.converged or not np.isfinite(fit.vcomp).all():
         return {}, "the fit did not converge"
-    found = {
+    components = {
         source: scale * float(np.sqrt(max(0.0, value)))
         for source, value in zip(sorted(sources), fit.vcomp, strict=True)
     }
-    edge = any("boundary" in str(one.message) for one in said)
+    edge = any("boundary" in str(one.message) for one in warned)
     note = "a source of zero variance lies on the edge of the model" if edge else ""
-    return {**found, "rest": scale * float(np.sqrt(fit.scale))}, note
+    return {**components, "rest": scale * float(np.sqrt(fit.scale))}, note
 
 
 VARIANCE = Analysis(

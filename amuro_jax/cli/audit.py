@@ -78,9 +78,9 @@ def _audit_suite(args):
     from amuro_jax.convert.revisions import list_revisions
     from amuro_jax.convert.series_audit import audit_series
 
-    found = audit_series(list_revisions(args.suite, args.select))
-    print(found)
-    return bool(found.errors)
+    audit = audit_series(list_revisions(args.suite, args.select))
+    print(audit)
+    return bool(audit.errors)
 
 
 def _names(args):

@@ -86,14 +86,14 @@ def options(module) -> list[Option]:
     _forget(registry, (__name__, *sources))
     module.define_flags()
     declared = registry.flags_by_module_dict()
-    found = [flag for source in sources for flag in declared.get(source, [])]
-    made = [Option(flag.name, flag.help, not flag.boolean) for flag in found]
+    declared_flags = [flag for source in sources for flag in declared.get(source, [])]
+    listed = [Option(flag.name, flag.help, not flag.boolean) for flag in declared_flags]
     _forget(registry, sources)
     if kind := getattr(module, "CONFIG", ""):
         for line in configure.describe_fields(getattr(configuration, kind)):
             name, _, rest = line.strip().removeprefix("--").partition("=")
-            made.append(Option(name, rest, True))
-    return [one for one in made if one.name != "config_field"]
+            listed.append(Option(name, rest, True))
+    return [one for one in listed if one.name != "config_field"]
 
 
 def _forget(registry, sources):

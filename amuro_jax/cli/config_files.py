@@ -28,8 +28,8 @@ def find(name: str) -> Path | None:
 
 def descriptions() -> dict[str, str]:
     """Name → first paragraph of its docstring, of each of the package's files."""
-    made = {}
+    texts = {}
     for path in sorted(folder().rglob("*.py")):
         text = ast.get_docstring(ast.parse(path.read_text())) or ""
-        made[path.relative_to(folder()).as_posix()] = " ".join(text.split("\n\n")[0].split())
-    return made
+        texts[path.relative_to(folder()).as_posix()] = " ".join(text.split("\n\n")[0].split())
+    return texts

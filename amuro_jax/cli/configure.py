@@ -116,8 +116,8 @@ def load_config(path: str, kind):
     if not isinstance(config, kind):
         got = type(config).__name__
         kinds = kind if isinstance(kind, tuple) else (kind,)
-        wanted = " or ".join(one.__name__ for one in kinds)
-        raise ConfigError(f"the file makes a {got}, this verb takes a {wanted}", where="--config")
+        expected = " or ".join(one.__name__ for one in kinds)
+        raise ConfigError(f"the file makes a {got}, this verb takes a {expected}", where="--config")
     return configuration.checked(config)
 
 

@@ -27,14 +27,14 @@ def main(stores: list[str]) -> None:
     from amuro_jax.results.difference import diff
     from amuro_jax.results.store import Store
 
-    given = flags.FLAGS
+    args = flags.FLAGS
     require(len(stores) == 2, f"two stores are compared, {len(stores)} given", where="command line")
-    found = diff(Store.open(stores[0]), Store.open(stores[1]), given.resamples)
-    if given.out:
-        files.write_text(given.out, found.to_csv(index=False))
+    difference = diff(Store.open(stores[0]), Store.open(stores[1]), args.resamples)
+    if args.out:
+        files.write_text(args.out, difference.to_csv(index=False))
     for name, text in (("a", f"only in {stores[0]}"), ("b", f"only in {stores[1]}")):
-        print(f"{(found['found_in'] == name).sum():,} scores {text}")
-    changed = found[found["found_in"] == "both"]
+        print(f"{(difference['found_in'] == name).sum():,} scores {text}")
+    changed = difference[difference["found_in"] == "both"]
     print(f"{len(changed):,} scores have another value")
     if len(changed):
         shown = changed[[*SHOWN]].copy()

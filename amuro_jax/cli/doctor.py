@@ -39,12 +39,10 @@ def main() -> None:
     from amuro_jax import processes
     from amuro_jax.doctor.examine import examine
 
-    given = flags.FLAGS
-    findings = examine(
-        given.workdir, given.checkpoint, given.mesh, given.cache, given.disk_gb, given.hub
-    )
+    args = flags.FLAGS
+    findings = examine(args.workdir, args.checkpoint, args.mesh, args.cache, args.disk_gb, args.hub)
     if processes.is_writer():
-        if given.json:
+        if args.json:
             print(json.dumps([dataclasses.asdict(one) for one in findings], indent=1))
         else:
             print("\n".join(one.line() for one in findings))

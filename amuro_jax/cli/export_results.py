@@ -28,6 +28,6 @@ def main() -> None:
     from amuro_jax.interchange.export import export_lm_eval
     from amuro_jax.results.store import Store
 
-    given = flags.FLAGS
+    args = flags.FLAGS
     require_flags("workdir", "out")
-    print("\n".join(export_lm_eval(Store.open(given.workdir), given.out, given.where)))
+    print("\n".join(export_lm_eval(Store.open(args.workdir), args.out, args.where)))

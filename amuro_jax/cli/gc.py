@@ -26,14 +26,14 @@ def main() -> None:
     from amuro_jax.config import require
     from amuro_jax.study import cleanup
 
-    given, found = flags.FLAGS, []
-    require(bool(given.workdir or given.cache), "nothing to clean", where="--workdir or --cache")
-    how = {"days": given.days, "dry_run": given.dry_run}
-    if given.workdir:
-        found += cleanup.in_workdir(given.workdir, **how)
-    if given.cache:
-        found += cleanup.in_cache(**how)
-    for one in found:
+    args, removable = flags.FLAGS, []
+    require(bool(args.workdir or args.cache), "nothing to clean", where="--workdir or --cache")
+    how = {"days": args.days, "dry_run": args.dry_run}
+    if args.workdir:
+        removable += cleanup.in_workdir(args.workdir, **how)
+    if args.cache:
+        removable += cleanup.in_cache(**how)
+    for one in removable:
         print(f"{one.size / 1e6:10.1f} MB  {one.where}  ({one.why})")
-    total = sum(one.size for one in found) / 1e6
-    print(f"{total:.1f} MB {'would go' if given.dry_run else 'removed'}, {len(found)} parts")
+    total = sum(one.size for one in removable) / 1e6
+    print(f"{total:.1f} MB {'would go' if args.dry_run else 'removed'}, {len(removable)} parts")

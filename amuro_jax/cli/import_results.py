@@ -43,36 +43,36 @@ def main(files: list[str]) -> None:
     from amuro_jax.config import require
     from amuro_jax.interchange import columns, lm_eval, paper
 
-    given = flags.FLAGS
+    args = flags.FLAGS
     require_flags("workdir")
-    require(given.format is not None, "no format given", where="--format", hint=", ".join(FORMATS))
+    require(args.format is not None, "no format given", where="--format", hint=", ".join(FORMATS))
     require(bool(files), "no files given", where="command line", hint="name them after the flags")
-    csv_only = given.columns or given.constants or given.ignore or given.tokens_per_step
+    csv_only = args.columns or args.constants or args.ignore or args.tokens_per_step
     require(
-        given.format == "csv" or not csv_only,
+        args.format == "csv" or not csv_only,
         "--columns, --constants, --ignore and --tokens_per_step are for --format=csv",
         where="command line",
     )
-    if given.format == "amuro-paper":
-        done = [paper.import_paper(files, given.workdir, replace=given.replace)]
-    elif given.format == "lm-eval":
-        names = {"suite": given.suite, "checkpoint": given.checkpoint}
-        done = [lm_eval.import_lm_eval(files, given.workdir, replace=given.replace, **names)]
+    if args.format == "amuro-paper":
+        done = [paper.import_paper(files, args.workdir, replace=args.replace)]
+    elif args.format == "lm-eval":
+        names = {"suite": args.suite, "checkpoint": args.checkpoint}
+        done = [lm_eval.import_lm_eval(files, args.workdir, replace=args.replace, **names)]
     else:
         done = [
             columns.import_csv(
                 path,
-                given.workdir,
-                _pairs(given.columns, "--columns"),
-                _pairs(given.constants, "--constants"),
-                ignore=split_names(given.ignore),
-                tokens_per_step=given.tokens_per_step,
-                replace=given.replace,
+                args.workdir,
+                _pairs(args.columns, "--columns"),
+                _pairs(args.constants, "--constants"),
+                ignore=split_names(args.ignore),
+                tokens_per_step=args.tokens_per_step,
+                replace=args.replace,
             )
             for path in files
         ]
     cells, new = sum(one.cells for one in done), sum(one.new for one in done)
-    print(f"{cells:,} scores imported, {new:,} of them new, in {given.workdir}")
+    print(f"{cells:,} scores imported, {new:,} of them new, in {args.workdir}")
     for name, text in (("repeated", "lines repeat another one"), ("empty", "lines have no value")):
         if count := sum(getattr(one, name) for one in done):
             print(f"{count:,} {text} and are left out")

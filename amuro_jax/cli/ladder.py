@@ -46,8 +46,8 @@ def main() -> None:
         for flag in ("fit", "target")
         if getattr(args, flag)
     }
-    for flag, found in chosen.items():
-        if not found:
+    for flag, chosen_flag in chosen.items():
+        if not chosen_flag:
             hint = "series with a loss and a score: " + (", ".join(names) or "none")
             raise ConfigError("no such series", where=f"--{flag}", hint=hint)
     if args.target:
@@ -63,11 +63,11 @@ def main() -> None:
 def _counts(texts):
     from amuro_jax.errors import ConfigError
 
-    found = {}
+    counts = {}
     for text in texts:
         name, _, count = text.rpartition("=")
         try:
-            found[name] = float(count)
+            counts[name] = float(count)
         except ValueError:
             raise ConfigError(f"not SERIES=COUNT: {text!r}", where="--parameters") from None
-    return found
+    return counts

@@ -29,14 +29,14 @@ def main(stores: list[str]) -> None:
     from amuro_jax.results import merge
     from amuro_jax.results.store import Store
 
-    given = flags.FLAGS
+    args = flags.FLAGS
     require(len(stores) == 2, f"two stores are merged, {len(stores)} given", where="command line")
     require_flags("into")
-    first, second, into = (Store.open(url) for url in (*stores, given.into))
-    if given.conflicts:
+    first, second, into = (Store.open(url) for url in (*stores, args.into))
+    if args.conflicts:
         clash = merge.conflicts(first, second, into)
-        files.write_text(given.conflicts, clash.to_csv(index=False))
-    done = merge.merge(first, second, into, given.keep)
-    print(f"{done.gained:,} cells came into {given.into}")
+        files.write_text(args.conflicts, clash.to_csv(index=False))
+    done = merge.merge(first, second, into, args.keep)
+    print(f"{done.gained:,} cells came into {args.into}")
     if len(done.conflicts):
-        print(f"{len(done.conflicts):,} cells had two numbers; those of store {given.keep} stay")
+        print(f"{len(done.conflicts):,} cells had two numbers; those of store {args.keep} stay")

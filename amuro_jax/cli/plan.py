@@ -40,10 +40,10 @@ def main() -> None:
     """Prints the plan."""
     from amuro_jax.config import ScoreConfig, StudyConfig, TrainConfig
 
-    given = flags.FLAGS
+    args = flags.FLAGS
     config = configure.config_from_flags((TrainConfig, ScoreConfig, StudyConfig))
     from amuro_jax.planning.plan import make_plan
     from amuro_jax.planning.render import render
 
-    plan = make_plan(config, given.topology, given.tokenizer, given.compile, given.tries)
-    print(plan.to_json() if given.json else render(plan))
+    plan = make_plan(config, args.topology, args.tokenizer, args.compile, args.tries)
+    print(plan.to_json() if args.json else render(plan))

@@ -48,47 +48,47 @@ def main() -> None:
     from amuro_jax.results import views
     from amuro_jax.results.store import Store
 
-    given = flags.FLAGS
+    args = flags.FLAGS
     require_flags("workdir")
-    store = Store.open(given.workdir)
-    if given.write_views:
+    store = Store.open(args.workdir)
+    if args.write_views:
         print("\n".join(views.write(store)))
         return
-    view = "rows" if given.rows else given.view
-    require(given.format != "parquet" or bool(given.out), "Parquet needs a file", where="--out")
-    parts = views.tables(store, view, given.where, given.where_rows)
-    if given.format == "parquet" and not (given.group or given.columns):
+    view = "rows" if args.rows else args.view
+    require(args.format != "parquet" or bool(args.out), "Parquet needs a file", where="--out")
+    parts = views.tables(store, view, args.where, args.where_rows)
+    if args.format == "parquet" and not (args.group or args.columns):
         buffer = io.BytesIO()
         views.write_parquet(buffer, view, parts)
-        _write(given.out, buffer.getvalue())
+        _write(args.out, buffer.getvalue())
         return
-    text = _render(_shown(view, parts, given), given.format)
-    if given.out:
-        _write(given.out, text)
+    text = _render(_shown(view, parts, args), args.format)
+    if args.out:
+        _write(args.out, text)
     else:
         sys.stdout.write(text)
 
 
-def _shown(view, parts, given):
+def _shown(view, parts, args):
     """The lines that are shown, as a data frame."""
     import pandas as pd
 
     from amuro_jax.config import misspelt, require
 
-    group, columns = split_names(given.group), split_names(given.columns)
-    found = pd.concat([part.to_pandas() for part in parts], ignore_index=True)
+    group, columns = split_names(args.group), split_names(args.columns)
+    table = pd.concat([part.to_pandas() for part in parts], ignore_index=True)
     for name in (*group, *columns):
-        if name not in found:
-            raise misspelt(name, found.columns, where="--columns", what=f"no column {name!r}")
+        if name not in table:
+            raise misspelt(name, table.columns, where="--columns", what=f"no column {name!r}")
     if group:
         require(view == "cells", "only cells are grouped", where="--group")
-        grouped = found.groupby(list(group), dropna=False, sort=False)["value"]
+        grouped = table.groupby(list(group), dropna=False, sort=False)["value"]
         return grouped.agg(scores="size", mean="mean", lowest="min", highest="max").reset_index()
-    if not columns and view == "cells" and given.format in ("table", "markdown"):
-        several = found["suite"].nunique() > 1
+    if not columns and view == "cells" and args.format in ("table", "markdown"):
+        several = table["suite"].nunique() > 1
         columns = (("suite",) if several else ()) + USUAL
-        columns = [name for name in columns if name != "variant" or (found["variant"] != "").any()]
-    return found[list(columns)] if columns else found
+        columns = [name for name in columns if name != "variant" or (table["variant"] != "").any()]
+    return table[list(columns)] if columns else table
 
 
 def _render(frame, format):

@@ -97,14 +97,14 @@ def find_base(folder, cache_dir=None) -> Path:
             return Path(base.folder)
         tried.append(f"{base.folder} is the model {identity}")
     try:
-        found = resolver.open_checkpoint(base.name, cache_dir) if base.name else None
+        base_folder = resolver.open_checkpoint(base.name, cache_dir) if base.name else None
     except AmuroError as error:
         tried.append(f"{base.name}: {error.what}")
-        found = None
-    if found is not None:
-        identity = checkpoint.model_hash(found)
+        base_folder = None
+    if base_folder is not None:
+        identity = checkpoint.model_hash(base_folder)
         if identity == base.identity:
-            return found
+            return base_folder
         tried.append(f"{base.name} is the model {identity}")
     what = "; ".join(tried) or f"nothing is at {base.folder}"
     raise CheckpointError(
@@ -127,10 +127,10 @@ def read(folder, config: ModelConfig | None = None, mesh=None) -> tuple[Lora, di
     lora, _ = read_settings(folder)
     path = epath.Path(folder) / "params"
     config = config or checkpoint.read_config(folder)
-    wanted = lora.abstract(config)
-    _check_shapes(flatten(checkpoint.stored_tree(path)), flatten(wanted), folder)
-    placement = None if mesh is None else sharding.shardings(lora.axes(config), wanted, mesh)
-    return lora, checkpoint.restore_tree(path, wanted, placement)
+    expected = lora.abstract(config)
+    _check_shapes(flatten(checkpoint.stored_tree(path)), flatten(expected), folder)
+    placement = None if mesh is None else sharding.shardings(lora.axes(config), expected, mesh)
+    return lora, checkpoint.restore_tree(path, expected, placement)
 
 
 def load_params(folder, config: ModelConfig | None = None, mesh=None, dtype=None, merge=False):
@@ -151,11 +151,11 @@ def load_params(folder, config: ModelConfig | None = None, mesh=None, dtype=None
     joined = lora.join(trained, params)
     if not merge:
         return joined if dtype is None else jax.tree.map(lambda leaf: leaf.astype(dtype), joined)
-    made = merged(joined)
+    merged_params = merged(joined)
     if mesh is None:
-        return made
+        return merged_params
     axes = logical_axes(config or checkpoint.read_config(folder))
-    return jax.device_put(made, sharding.shardings(axes, made, mesh))
+    return jax.device_put(merged_params, sharding.shardings(axes, merged_params, mesh))
 
 
 def merge_into(folder, out) -> None:
@@ -189,11 +189,11 @@ def convert_peft(folder, out, base: str = "", cache_dir=None) -> None:
             where=epath.Path(folder) / peft.CONFIG,
             hint="say it: amuro convert --base=NAME",
         )
-    found = resolver.open_checkpoint(name, cache_dir)
-    lora, trained = peft.read(folder, checkpoint.read_config(found))
+    folder_of_base = resolver.open_checkpoint(name, cache_dir)
+    lora, trained = peft.read(folder, checkpoint.read_config(folder_of_base))
     sources = peft_hashes(folder)
     provenance = {"form": "peft", "source": str(folder), "files": sources, "base": name}
-    save(out, lora, trained, found, provenance, content_identity(found, sources))
+    save(out, lora, trained, folder_of_base, provenance, content_identity(folder_of_base, sources))
 
 
 def peft_hashes(folder) -> dict[str, str]:
@@ -213,17 +213,17 @@ def move(folder, base: str, out, cache_dir=None) -> None:
     Raises:
         CheckpointError: it is not the adapter's base; both identities are named.
     """
-    _, wanted = read_settings(folder)
-    found = resolver.open_checkpoint(base, cache_dir)
-    identity = checkpoint.model_hash(found)
-    if identity != wanted.identity:
+    _, base_of_adapter = read_settings(folder)
+    folder_of_base = resolver.open_checkpoint(base, cache_dir)
+    identity = checkpoint.model_hash(folder_of_base)
+    if identity != base_of_adapter.identity:
         raise CheckpointError(
-            f"the adapter belongs to the model {wanted.identity}, {base} is {identity}",
+            f"the adapter belongs to the model {base_of_adapter.identity}, {base} is {identity}",
             where=folder,
         )
     lora, trained = read(folder)
     provenance, key = checkpoint.read_provenance(folder), checkpoint.model_hash(folder)
-    save(out, lora, trained, found, provenance, key)
+    save(out, lora, trained, folder_of_base, provenance, key)
 
 
 def export_peft(folder, out) -> None:
@@ -236,9 +236,9 @@ def export_peft(folder, out) -> None:
     peft.write(out, lora, trained, checkpoint.read_config(folder), name)
 
 
-def _check_shapes(found, wanted, where):
-    for name in sorted(set(found) | set(wanted)):
-        theirs = tuple(found[name].shape) if name in found else "nothing"
-        mine = tuple(wanted[name].shape) if name in wanted else "nothing"
+def _check_shapes(stored, expected, where):
+    for name in sorted(set(stored) | set(expected)):
+        theirs = tuple(stored[name].shape) if name in stored else "nothing"
+        mine = tuple(expected[name].shape) if name in expected else "nothing"
         if theirs != mine:
             raise CheckpointError(f"{name}: stored {theirs}, the model wants {mine}", where=where)

@@ -95,17 +95,17 @@ def read(folder, config: ModelConfig) -> tuple[Lora, dict]:
     if missing := [name for name in _NEEDED if settings.get(name) is None]:
         raise CheckpointError(f"{missing[0]} is missing", where=folder / CONFIG)
     lora = _lora_of(settings, config, folder)
-    found = safetensors.read_header(folder / WEIGHTS)
-    wanted, shapes = _peft_tensors(lora, config, folder), lora.shapes(config)
-    if missing := sorted(set(wanted) - set(found)):
+    stored = safetensors.read_header(folder / WEIGHTS)
+    expected, shapes = _peft_tensors(lora, config, folder), lora.shapes(config)
+    if missing := sorted(set(expected) - set(stored)):
         raise CheckpointError(
             f"{len(missing)} tensors are missing, first {missing[0]}", where=folder
         )
-    if extra := sorted(set(found) - set(wanted)):
+    if extra := sorted(set(stored) - set(expected)):
         raise CheckpointError(f"{len(extra)} tensors are unknown, first {extra[0]}", where=folder)
     trained = {leaf: np.zeros(shape, np.float32) for leaf, shape in shapes.items()}
-    for name, (layer, leaf, _) in wanted.items():
-        array, own = tensors.read(found[name]).T.astype(np.float32), trained[leaf][layer]
+    for name, (layer, leaf, _) in expected.items():
+        array, own = tensors.read(stored[name]).T.astype(np.float32), trained[leaf][layer]
         if array.size != own.size or lora.rank not in array.shape:
             raise CheckpointError(
                 f"{name} has shape {array.T.shape}, the model's kernel needs {own.shape}",
@@ -117,16 +117,18 @@ def read(folder, config: ModelConfig) -> tuple[Lora, dict]:
 
 def _lora_of(settings, config, where):
     """The settings of a PEFT adapter, with our names of its modules."""
-    modules = {name: module for name, (module, whole) in _modules(config).items() if whole}
+    modules = {
+        name: module for name, (module, is_complete) in _modules(config).items() if is_complete
+    }
     named = {module.split(".")[-1]: name for name, module in modules.items()}
-    given = settings["target_modules"]
-    if isinstance(given, str) or (unknown := sorted(set(given) - set(named))):
+    modules_named = settings["target_modules"]
+    if isinstance(modules_named, str) or (unknown := sorted(set(modules_named) - set(named))):
         raise CheckpointError(
-            f"target_modules is {given!r}; known are {', '.join(sorted(named))}",
+            f"target_modules is {modules_named!r}; known are {', '.join(sorted(named))}",
             where=where,
-            hint=None if isinstance(given, str) else f"unknown: {unknown[0]}",
+            hint=None if isinstance(modules_named, str) else f"unknown: {unknown[0]}",
         )
-    targets = tuple(name for name in BLOCKS if name in {named[module] for module in given})
+    targets = tuple(name for name in BLOCKS if name in {named[module] for module in modules_named})
     return Lora(
         settings["r"], float(settings["lora_alpha"]), targets, bool(settings.get("use_rslora"))
     )
@@ -136,25 +138,25 @@ def _modules(config):
     """Our name of a projection → HF's module (`model.layers.{i}.self_attn.q_proj`), and whether it
     is the whole module, not a part of a fused one.
     """
-    found = {}
+    modules = {}
     for rule in families.get_family(config.family).rules(config):
         parts = rule.target.split("/")
         if parts[0] != "layers" or parts[-1] != "kernel" or parts[2] not in BLOCKS:
             continue
         letters = [letter for group in reversed(rule.groups) for letter in group]
-        whole = rule.rows is None and rule.pick is None and letters == rule.letters
-        found[parts[2]] = rule.source.removesuffix(".weight"), whole
-    return found
+        is_complete = rule.rows is None and rule.pick is None and letters == rule.letters
+        modules[parts[2]] = rule.source.removesuffix(".weight"), is_complete
+    return modules
 
 
 def _peft_tensors(lora, config, where):
     """PEFT tensor name → (layer, leaf of our tree, input axes of its kernel)."""
     inputs = lora.inputs(config)
     targets = {name.split("/")[2]: name for name in inputs}
-    modules, found = _modules(config), {}
+    modules, tensors = _modules(config), {}
     for target, kernel in targets.items():
-        name, whole = modules[target]
-        if not whole:
+        name, is_complete = modules[target]
+        if not is_complete:
             raise CheckpointError(
                 f"{target} is a part of {name} in HF's {config.family}: an adapter of it has no "
                 "equal in PEFT",
@@ -165,5 +167,5 @@ def _peft_tensors(lora, config, where):
             module = _PREFIX + name.format(i=layer)
             for part, leaf in (("lora_A", "lora_a"), ("lora_B", "lora_b")):
                 own = kernel.replace("kernel", leaf)
-                found[f"{module}.{part}.weight"] = (layer, own, inputs[kernel])
-    return found
+                tensors[f"{module}.{part}.weight"] = (layer, own, inputs[kernel])
+    return tensors

@@ -80,8 +80,10 @@ class SeriesAudit:
         share = 100 * self.bytes_read / self.bytes_total if self.bytes_total else 0.0
         seen = f"{self.sampled} of {self.checkpoints} checkpoints sampled"
         read = f"{self.bytes_read:,} of {self.bytes_total:,} bytes read ({share:.2f} %)"
-        found = f"{len(self.faults)} findings" if self.faults else "nothing found"
-        return "\n".join([f"series: {seen}, {read}; {found}", *(f"  {one}" for one in self.faults)])
+        counted = f"{len(self.faults)} findings" if self.faults else "nothing found"
+        return "\n".join(
+            [f"series: {seen}, {read}; {counted}", *(f"  {one}" for one in self.faults)]
+        )
 
 
 def audit_series(
@@ -107,7 +109,7 @@ def audit_series(
     for check in (_off_path_shards, _order):  # where checkpoints lie: of those without a fault
         known = {name for fault in faults for name in fault.checkpoints}
         faults += check([one for one in seen if one.name not in known])
-    order = {kind: place for place, kind in enumerate(FaultKind)}
+    order = {kind: index for index, kind in enumerate(FaultKind)}
     return SeriesAudit(
         len(revisions),
         len(seen),
@@ -190,12 +192,12 @@ def _by_file(sample):
 def _shards(samples):
     """Files that say the same as another checkpoint's where the checkpoint's other files do not."""
     holders = collections.defaultdict(list)
-    for place, one in enumerate(samples):
+    for index, one in enumerate(samples):
         for file, names in _by_file(one).items():
-            holders[file, tuple(one.raw[name] for name in names)].append(place)
+            holders[file, tuple(one.raw[name] for name in names)].append(index)
     shared = collections.defaultdict(set)
-    for (file, _), places in holders.items():
-        for pair in itertools.combinations(places, 2):
+    for (file, _), indices in holders.items():
+        for pair in itertools.combinations(indices, 2):
             shared[pair].add(file)
     for (first, second), same in shared.items():
         others = set(_by_file(samples[first])) - same
@@ -214,14 +216,14 @@ def _stranger(samples, first, second, file):
     names = set(_by_file(samples[first])[file])
     others = [name for name in samples[first].values if name not in names]
     ratio = {}
-    for place in (first, second):
-        near = [at for at in (place - 1, place + 1) if 0 <= at < len(samples)]
+    for index in (first, second):
+        near = [at for at in (index - 1, index + 1) if 0 <= at < len(samples)]
         near = [at for at in near if at not in (first, second)] or near
         own, rest = (
-            np.mean([_apart(samples[place], samples[at], part) for at in near])
+            np.mean([_apart(samples[index], samples[at], part) for at in near])
             for part in (sorted(names), others)
         )
-        ratio[place] = own / rest if rest > 0 else np.inf
+        ratio[index] = own / rest if rest > 0 else np.inf
     return max(ratio, key=ratio.get)
 
 
@@ -337,7 +339,7 @@ def _runs(revisions):
 
 def holes(revisions: list[Revision]) -> list[Fault]:
     """Steps that an evenly spaced series lacks; none where it is not evenly spaced."""
-    found = []
+    faults = []
     for members in _runs(revisions):
         steps = sorted({one.step for one in members if one.step is not None})
         gaps = np.diff(steps)
@@ -346,16 +348,16 @@ def holes(revisions: list[Revision]) -> list[Fault]:
         gap, number = collections.Counter(gaps.tolist()).most_common(1)[0]
         if number < REGULAR * len(gaps):
             continue
-        for place in np.flatnonzero((gaps > gap) & (gaps % gap == 0)):
+        for index in np.flatnonzero((gaps > gap) & (gaps % gap == 0)):
             # A series may begin with other steps: a gap counts between evenly spaced neighbours.
-            before, after = gaps[max(place - 1, 0)], gaps[min(place + 1, len(gaps) - 1)]
+            before, after = gaps[max(index - 1, 0)], gaps[min(index + 1, len(gaps) - 1)]
             if gap not in (before, after):
                 continue
-            lost = [int(step) for step in range(steps[place] + gap, steps[place + 1], gap)]
+            lost = [int(step) for step in range(steps[index] + gap, steps[index + 1], gap)]
             names = ", ".join(map(str, lost[:6])) + (" …" if len(lost) > 6 else "")
-            ends = tuple(f"step {steps[at]}" for at in (place, place + 1))
-            found.append(Fault(FaultKind.HOLE, ends, f"{len(lost)} missing between: {names}"))
-    return found
+            ends = tuple(f"step {steps[at]}" for at in (index, index + 1))
+            faults.append(Fault(FaultKind.HOLE, ends, f"{len(lost)} missing between: {names}"))
+    return faults
 
 
 def _order(samples):
@@ -385,11 +387,11 @@ def _off_path_shards(samples):
     """
     samples = list(samples)
     while len(samples) >= series_order.FEWEST and len(_by_file(samples[0])) > 1:
-        ratio, place, file = max(_detour_ratios(samples))
+        ratio, index, file = max(_detour_ratios(samples))
         if ratio <= series_order.DETOUR:
             return
         what = f"{file} lies off the path of training, the other files do not"
-        yield Fault(FaultKind.SHARD, (samples.pop(place).name,), what)
+        yield Fault(FaultKind.SHARD, (samples.pop(index).name,), what)
 
 
 def _detour_ratios(samples):
@@ -398,6 +400,6 @@ def _detour_ratios(samples):
         file: series_order.detours(_distances(samples, names))
         for file, names in _by_file(samples[0]).items()
     }
-    for (file, own), place in itertools.product(detours.items(), range(1, len(samples) - 1)):
-        rest = max(other[place] for name, other in detours.items() if name != file)
-        yield own[place] / rest if rest > 0 else 0.0, place, file
+    for (file, own), index in itertools.product(detours.items(), range(1, len(samples) - 1)):
+        rest = max(other[index] for name, other in detours.items() if name != file)
+        yield own[index] / rest if rest > 0 else 0.0, index, file

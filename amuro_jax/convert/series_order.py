@@ -27,14 +27,14 @@ def exchanged(between: np.ndarray) -> list[tuple[int, int]]:
     """
     if len(between) < FEWEST:
         return []
-    order, found = np.arange(len(between)), []
-    while len(found) < len(between):
+    order, exchanges = np.arange(len(between)), []
+    while len(exchanges) < len(between):
         pair, gain = _best_exchange(between[np.ix_(order, order)])
         if gain < MARGIN:
-            return found
-        found.append((int(pair[0]), int(pair[1])))
+            return exchanges
+        exchanges.append((int(pair[0]), int(pair[1])))
         order[list(pair)] = order[[pair[1], pair[0]]]
-    return found
+    return exchanges
 
 
 def _best_exchange(between):
@@ -42,19 +42,19 @@ def _best_exchange(between):
     count, best, share = len(between), ((0, 1), 0.0), 0.0
     for first in range(count - 1):
         for second in range(first + 1, count):
-            places = {first - 1, first, second - 1, second} & set(range(count - 1))
-            before = sum(between[place, place + 1] for place in places)
+            borders = {first - 1, first, second - 1, second} & set(range(count - 1))
+            before = sum(between[border, border + 1] for border in borders)
             after = sum(
-                between[_swap(place, first, second), _swap(place + 1, first, second)]
-                for place in places
+                between[_swap(border, first, second), _swap(border + 1, first, second)]
+                for border in borders
             )
             if before - after > best[1]:
                 best, share = ((first, second), before - after), (before - after) / before
     return best[0], share
 
 
-def _swap(place, first, second):
-    return second if place == first else first if place == second else place
+def _swap(index, first, second):
+    return second if index == first else first if index == second else index
 
 
 def detours(between: np.ndarray) -> np.ndarray:
@@ -62,9 +62,9 @@ def detours(between: np.ndarray) -> np.ndarray:
     path of independent steps, larger where a checkpoint lies off the path. NaN at both ends.
     """
     count = len(between)
-    found = np.full(count, np.nan)
-    for place in range(1, count - 1):
-        past = between[place - 1, place + 1] ** 2
-        over = between[place - 1, place] ** 2 + between[place, place + 1] ** 2
-        found[place] = over / past if past > 0 else np.nan
-    return found
+    ratios = np.full(count, np.nan)
+    for index in range(1, count - 1):
+        past = between[index - 1, index + 1] ** 2
+        over = between[index - 1, index] ** 2 + between[index, index + 1] ** 2
+        ratios[index] = over / past if past > 0 else np.nan
+    return ratios

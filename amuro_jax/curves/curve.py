@@ -48,8 +48,8 @@ class Curve:
         """
         if self.unit == ORDER:
             return np.arange(len(self)), self.x.astype(float)
-        kept = np.flatnonzero(self.x > 0)
-        return kept, np.log(self.x[kept])
+        positive = np.flatnonzero(self.x > 0)
+        return positive, np.log(self.x[positive])
 
     def at_position(self, position: float) -> float:
         """Tokens, steps or order at a place on the axis of fits."""
@@ -74,47 +74,47 @@ def make_curve(
     steps, tokens, values = (_numbers(column) for column in (steps, tokens, values))
     stderrs = _numbers(stderrs) if len(stderrs) else np.full(len(values), np.nan)
     notes = []
-    kept = np.flatnonzero(np.isfinite(values))
-    if len(kept) < len(values):
-        notes.append(f"{len(values) - len(kept)} of {len(values)} scores are missing or NaN")
-    unit, x, kept = _axis(steps, tokens, kept, notes)
+    finite = np.flatnonzero(np.isfinite(values))
+    if len(finite) < len(values):
+        notes.append(f"{len(values) - len(finite)} of {len(values)} scores are missing or NaN")
+    unit, x, finite = _axis(steps, tokens, finite, notes)
     if np.any(np.diff(x) < 0):
         notes.append(f"{unit} were not in increasing order: sorted")
     order = np.argsort(x, kind="stable")
-    x, kept = x[order], kept[order]
-    value, stderr = values[kept], np.where(stderrs[kept] > 0, stderrs[kept], np.nan)
-    x, value, stderr, kept = _merged(x, value, stderr, kept, unit, notes)
+    x, finite = x[order], finite[order]
+    value, stderr = values[finite], np.where(stderrs[finite] > 0, stderrs[finite], np.nan)
+    x, value, stderr, finite = _merged(x, value, stderr, finite, unit, notes)
     unknown = int(np.isnan(stderr).sum())
     if unknown:
         which = "" if unknown == len(value) else f" of {unknown} of {len(value)} scores"
         notes.append(f"standard errors{which} are missing: noise is that of the scatter")
-    names = tuple(str(names[place]) for place in kept)
-    return Curve(names, unit, x, value, stderr, kept, tuple(notes))
+    names = tuple(str(names[index]) for index in finite)
+    return Curve(names, unit, x, value, stderr, finite, tuple(notes))
 
 
 def _numbers(column):
     return np.array([np.nan if one is None else one for one in column], np.float64)
 
 
-def _axis(steps, tokens, kept, notes):
+def _axis(steps, tokens, finite, notes):
     """The unit that all scores have, else the one that most have, and its amounts."""
-    known = {TOKENS: np.isfinite(tokens[kept]), STEPS: np.isfinite(steps[kept])}
-    amounts = {TOKENS: tokens[kept], STEPS: steps[kept]}
+    known = {TOKENS: np.isfinite(tokens[finite]), STEPS: np.isfinite(steps[finite])}
+    amounts = {TOKENS: tokens[finite], STEPS: steps[finite]}
     if known[TOKENS].all() and _contradict(amounts[STEPS], amounts[TOKENS]):
         notes.append("tokens do not increase with the steps: steps are used")
         known[TOKENS][:] = False
     if not (known[TOKENS].any() or known[STEPS].any()):
-        if len(kept):
+        if len(finite):
             notes.append("steps and tokens are unknown: the order of the checkpoints is used")
-        return ORDER, np.arange(1.0, len(kept) + 1), kept
+        return ORDER, np.arange(1.0, len(finite) + 1), finite
     unit = TOKENS if known[TOKENS].sum() >= known[STEPS].sum() else STEPS
     missing = int((~known[unit]).sum())
     if unit == STEPS and known[TOKENS].any():
         number = int((~known[TOKENS]).sum())
-        notes.append(f"tokens are unknown for {number} of {len(kept)} scores: steps are used")
+        notes.append(f"tokens are unknown for {number} of {len(finite)} scores: steps are used")
     if missing:
-        notes.append(f"{missing} of {len(kept)} scores are of unknown {unit}: left out")
-    return unit, amounts[unit][known[unit]], kept[known[unit]]
+        notes.append(f"{missing} of {len(finite)} scores are of unknown {unit}: left out")
+    return unit, amounts[unit][known[unit]], finite[known[unit]]
 
 
 def _contradict(steps, tokens):
@@ -124,11 +124,11 @@ def _contradict(steps, tokens):
     return bool(np.any(np.diff(tokens[order])[risen] < 0))
 
 
-def _merged(x, value, stderr, kept, unit, notes):
+def _merged(x, value, stderr, indices, unit, notes):
     """Points of one amount as their mean."""
     first = np.concatenate([[True], np.diff(x) > 0]) if len(x) else np.zeros(0, bool)
     if first.all():
-        return x, value, stderr, kept
+        return x, value, stderr, indices
     group = np.cumsum(first) - 1
     counts = np.bincount(group)
     repeated = collections.Counter(counts[counts > 1].tolist())
@@ -140,4 +140,4 @@ def _merged(x, value, stderr, kept, unit, notes):
     means = np.bincount(group, value) / counts
     # Scores of one checkpoint share their rows: their mean is no more certain than one of them.
     errors = np.bincount(group, stderr) / counts
-    return x[first], means, errors, kept[first]
+    return x[first], means, errors, indices[first]

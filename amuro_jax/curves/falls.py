@@ -159,20 +159,20 @@ def find_saturation(curve: Curve) -> Saturation:
     """The earliest checkpoint from which on, and from all later ones on, a line through the rest of
     the curve has no slope that can be told from zero.
     """
-    kept, u = curve.positions()
-    values = curve.value[kept]
+    positive, u = curve.positions()
+    values = curve.value[positive]
     if curve.problem or len(values) < SUFFIX:
         return Saturation(why=curve.problem or f"{len(values)} checkpoints, {SUFFIX} are needed")
-    at, found = -1, (np.nan, np.nan, np.nan)
+    at, best = -1, (np.nan, np.nan, np.nan)
     for start in range(len(values) - SUFFIX, -1, -1):
         line = _line(u[start:], values[start:])
         if line[1] > 0 or line[2] < 0:
             break
-        at, found = int(kept[start]), line
+        at, best = int(positive[start]), line
     change = values[-1] - values[0]
-    half = int(np.abs(curve.x[kept] - curve.x[-1] / 2).argmin())
+    half = int(np.abs(curve.x[positive] - curve.x[-1] / 2).argmin())
     share = float((values[half] - values[0]) / change) if change else np.nan
-    return Saturation(at, *found, half=share)
+    return Saturation(at, *best, half=share)
 
 
 def _line(u, values):

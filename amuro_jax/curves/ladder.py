@@ -43,9 +43,9 @@ class Run:
 
     def until(self, share: float) -> "Run":
         """The evaluations up to a share of the run's tokens."""
-        kept = self.tokens <= share * self.tokens[-1]
+        seen = self.tokens <= share * self.tokens[-1]
         return dataclasses.replace(
-            self, tokens=self.tokens[kept], loss=self.loss[kept], score=self.score[kept]
+            self, tokens=self.tokens[seen], loss=self.loss[seen], score=self.score[seen]
         )
 
 
@@ -115,13 +115,13 @@ def fit_loss(
 
 def _start_of_one_size(tokens, loss):
     """The best of a grid of exponents, each with its least-squares scale and floor."""
-    found = []
+    starts = []
     for beta in np.geomspace(0.02, 2, 40):
         power = np.exp(-beta * (np.log(tokens) - np.log(tokens[0])))
         design = np.stack([power, np.ones_like(power)], axis=1) / loss[:, None]
         (scale, floor), error = optimize.nnls(design, np.ones_like(loss))
-        found.append((error, scale, beta, floor))
-    _, scale, beta, floor = min(found)
+        starts.append((error, scale, beta, floor))
+    _, scale, beta, floor = min(starts)
     b = np.log(max(scale, 1e-12)) + beta * np.log(tokens[0])
     return 0.0, max(b, 0.0), 0.0, beta, floor
 
@@ -147,15 +147,15 @@ def _solve(logs, start, one_size):
 
     options = {"ftol": 0.0, "gtol": 1e-10, "maxiter": MOST_STEPS, "maxfun": 10 * MOST_STEPS}
     bounds = [(0, None)] * 5
-    found = optimize.minimize(
+    solution = optimize.minimize(
         objective, start, jac=True, bounds=bounds, method="L-BFGS-B", tol=0.0, options=options
     )
-    return found.x
+    return solution.x
 
 
 def _solve_again(logs, start, one_size):
     """The same problem by a trust region, which is fast from a start near the solution."""
-    found = optimize.least_squares(
+    solution = optimize.least_squares(
         lambda values: _residuals(values, logs, one_size)[0],
         np.maximum(start, 10 * BOUND),
         lambda values: _residuals(values, logs, one_size)[1],
@@ -165,7 +165,7 @@ def _solve_again(logs, start, one_size):
         f_scale=HUBER,
         max_nfev=EVALUATIONS_OF_DRAW,
     )
-    return found.x
+    return solution.x
 
 
 def _loss_failure(values, one_size):
@@ -190,8 +190,8 @@ def score_points(runs: list[Run]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     losses, scores, owners = [], [], []
     for number, run in enumerate(runs):
         skipped = int(np.ceil(SKIPPED * len(run.loss))) if len(run.loss) > 1 else 0
-        kept = slice(skipped, None)
-        loss, score = smoothed(run.loss[kept]), smoothed(run.score[kept])
+        rest = slice(skipped, None)
+        loss, score = smoothed(run.loss[rest]), smoothed(run.score[rest])
         known = np.isfinite(loss) & np.isfinite(score)
         losses.append(loss[known])
         scores.append(score[known])
@@ -282,14 +282,14 @@ def predict(
     fits = (("loss", by_size), ("score", by_loss))
     failed = "; ".join(f"{name}: {one.failed}" for name, one in fits if one.failed)
     drawn = _draws(by_size, by_loss, sizes, ends, points, targets, draws, seed, one_size)
-    found = []
-    for place, target in enumerate(targets):
+    predictions = []
+    for index, target in enumerate(targets):
         tokens, true_loss, _ = target.end
         loss = float(by_size(target.parameters, tokens))
-        low, high = (np.quantile(drawn[:, place], one, axis=0) for one in (0.025, 0.975))
+        low, high = (np.quantile(drawn[:, index], one, axis=0) for one in (0.025, 0.975))
         scores = float(by_loss(loss)), float(by_loss(true_loss))
-        found.append(Prediction(loss, *scores, low[1], high[1], low[0], high[0], failed))
-    return found
+        predictions.append(Prediction(loss, *scores, low[1], high[1], low[0], high[0], failed))
+    return predictions
 
 
 def _draws(by_size, by_loss, sizes, ends, points, targets, draws, seed, one_size):
@@ -299,7 +299,7 @@ def _draws(by_size, by_loss, sizes, ends, points, targets, draws, seed, one_size
     nothing = np.full((1, len(targets), 2), np.nan)
     if np.isnan(by_size.values).any() or np.isnan(by_loss.values).any():
         return nothing
-    rng, found = np.random.default_rng(seed), []
+    rng, drawn = np.random.default_rng(seed), []
     fitted = np.log(by_size(sizes, ends[:, 0]))
     # As large as the noise: a fit with k parameters takes k of N degrees of freedom.
     freedom = max(len(ends) - (3 if one_size else 5), 1)
@@ -315,19 +315,19 @@ def _draws(by_size, by_loss, sizes, ends, points, targets, draws, seed, one_size
         score = fit_score(losses[members], scores[members], start=_inside(by_loss.values))
         if not np.isnan(score.values).any():
             loss = of_draw(*at) * np.exp(rng.choice(residuals, len(targets)))
-            found.append(np.stack([loss, score(loss)], axis=1))
-    return np.array(found) if found else nothing
+            drawn.append(np.stack([loss, score(loss)], axis=1))
+    return np.array(drawn) if drawn else nothing
 
 
 def pieces(run: Run) -> list[Run]:
     """One model's evaluations as runs of one evaluation each, without the untrained model and the
     first ones: what its own end is predicted from.
     """
-    kept = np.arange(len(run.tokens))[int(np.ceil(SKIPPED * len(run.tokens))) :]
-    kept = kept[run.tokens[kept] > 0]
+    rest = np.arange(len(run.tokens))[int(np.ceil(SKIPPED * len(run.tokens))) :]
+    rest = rest[run.tokens[rest] > 0]
     return [
         Run(run.name, run.parameters, run.tokens[[at]], run.loss[[at]], run.score[[at]])
-        for at in kept
+        for at in rest
     ]
 
 
@@ -341,9 +341,9 @@ def variance(run: Run, last: int = 10) -> dict[str, float]:
     """Standard deviation of the last evaluations' loss and score, plain and over their means (the
     paper's SD₁₀ and relative SD₁₀: N, not N − 1, in the denominator).
     """
-    found = {}
+    parts = {}
     for name in ("loss", "score"):
         values = getattr(run, name)[-last:]
-        found[f"{name}_sd"] = float(values.std())
-        found[f"{name}_relative_sd"] = float(values.std() / abs(values.mean()))
-    return found
+        parts[f"{name}_sd"] = float(values.std())
+        parts[f"{name}_relative_sd"] = float(values.std() / abs(values.mean()))
+    return parts

@@ -87,8 +87,8 @@ def kendall(x: np.ndarray, values: np.ndarray) -> tuple[float, float]:
     """
     if len(values) < 2 * FEWEST_LAST or np.ptp(values) == 0 or np.ptp(x) == 0:
         return np.nan, np.nan
-    found = stats.kendalltau(x, values)
-    return float(found.statistic), float(found.pvalue)
+    correlation = stats.kendalltau(x, values)
+    return float(correlation.statistic), float(correlation.pvalue)
 
 
 def pairs_in_order(values: np.ndarray, target: np.ndarray) -> tuple[int, int]:
@@ -96,9 +96,9 @@ def pairs_in_order(values: np.ndarray, target: np.ndarray) -> tuple[int, int]:
     tie is no decision and counts as not in order.
     """
     first, second = np.triu_indices(len(values), 1)
-    wanted = np.sign(target[second] - target[first])
-    known = np.isfinite(wanted) & (wanted != 0) & np.isfinite(values[second] - values[first])
-    right = np.sign(values[second] - values[first])[known] == wanted[known]
+    order = np.sign(target[second] - target[first])
+    known = np.isfinite(order) & (order != 0) & np.isfinite(values[second] - values[first])
+    right = np.sign(values[second] - values[first])[known] == order[known]
     return int(right.sum()), int(known.sum())
 
 

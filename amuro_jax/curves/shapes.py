@@ -88,9 +88,9 @@ class Candidates:
 
     def coefficients(self, chosen: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Least-squares coefficients [B, P] of one candidate [B] for each of the values [N, B]."""
-        used, place = np.unique(chosen, return_inverse=True)
+        used, index = np.unique(chosen, return_inverse=True)
         inverses = np.linalg.pinv(self.designs[used])
-        return np.einsum("bpn,nb->bp", inverses[place], values)
+        return np.einsum("bpn,nb->bp", inverses[index], values)
 
 
 def candidates(kind: str, u: np.ndarray) -> Candidates:
@@ -99,8 +99,8 @@ def candidates(kind: str, u: np.ndarray) -> Candidates:
 
 
 @functools.lru_cache(maxsize=256)
-def _candidates(kind, places):
-    u = np.array(places)
+def _candidates(kind, positions):
+    u = np.array(positions)
     ones, line = np.ones_like(u), u - u.mean()
     if kind == CONSTANT:
         at, designs = np.zeros((1, 0)), ones[None, :, None]
@@ -156,21 +156,21 @@ def fit_shape(
     """
     if curve.problem:
         return Shape("", f"none found: {curve.problem}")
-    kept, u = curve.positions()
+    positive, u = curve.positions()
     if len(u) < FEWEST:
         return Shape("", f"none found: {len(u)} checkpoints, {FEWEST} are needed")
-    y = curve.value[kept]
+    y = curve.value[positive]
     if np.ptp(y) == 0:
         return Shape("", "none found: the scores of the trained models are all equal")
     sums = {kind: candidates(kind, u).sums(y[:, None])[:, 0] for kind in PARAMETERS}
-    bic = {kind: _bic(found.min(), len(y), PARAMETERS[kind]) for kind, found in sums.items()}
+    bic = {kind: _bic(squares.min(), len(y), PARAMETERS[kind]) for kind, squares in sums.items()}
     kind, p = min(bic, key=bic.get), _turn_p(u, sums)
     if kind == TURN and p >= LEVEL:
         kind = min((CONSTANT, LINEAR, LOGISTIC), key=bic.get)
     noise = float(np.sqrt(sums[kind].min() / (len(y) - PARAMETERS[kind] + 1)))
     common = {"p": p, "noise": noise, "bic": bic}
     if kind == TURN:
-        rows = None if row_values is None else row_values[kept]
+        rows = None if row_values is None else row_values[positive]
         return _turn(curve, u, y, sums[TURN], draws, seed, rows, common)
     if kind == LOGISTIC:
         return _logistic(curve, u, y, sums[LOGISTIC], draws, seed, common)
@@ -192,17 +192,17 @@ def _turn_p(u, sums):
 
 
 @functools.lru_cache(maxsize=256)
-def _null_ratios(places):
-    u = np.array(places)
+def _null_ratios(positions):
+    u = np.array(positions)
     noise = np.random.default_rng(0).normal(size=(len(u), NULL_DRAWS))
     line, turn = candidates(LINEAR, u).sums(noise), candidates(TURN, u).sums(noise)
     return line.min(axis=0) / np.maximum(turn.min(axis=0), 1e-18)
 
 
-def _redrawn(found, best, y, parameters, draws, seed):
+def _redrawn(fits, best, y, parameters, draws, seed):
     """Bootstrap values [N, B]: the fitted curve with its residuals drawn anew."""
-    coefficients = found.coefficients(np.array([best]), y[:, None])[0]
-    fitted = found.designs[best] @ coefficients
+    coefficients = fits.coefficients(np.array([best]), y[:, None])[0]
+    fitted = fits.designs[best] @ coefficients
     residuals = y - fitted
     # As large as the noise: a fit with k parameters takes k of N degrees of freedom.
     residuals = (residuals - residuals.mean()) * np.sqrt(len(y) / (len(y) - parameters))
@@ -211,19 +211,19 @@ def _redrawn(found, best, y, parameters, draws, seed):
 
 
 def _turn(curve, u, y, sums, draws, seed, rows, common):
-    found, best = candidates(TURN, u), int(sums.argmin())
-    redrawn, coefficients = _redrawn(found, best, y, 4, draws, seed)
-    new_sums = found.sums(redrawn)
+    tried, best = candidates(TURN, u), int(sums.argmin())
+    redrawn, coefficients = _redrawn(tried, best, y, 4, draws, seed)
+    new_sums = tried.sums(redrawn)
     distance = np.log(np.maximum(new_sums[best], 1e-18) / np.maximum(new_sums.min(axis=0), 1e-18))
     limit = np.quantile(distance, 1 - LEVEL)
     inside = np.flatnonzero(np.log(np.maximum(sums, 1e-18) / max(sums[best], 1e-18)) <= limit)
     # One candidate further out, since the limit is crossed between two of them.
     low, high = max(int(inside[0]) - 1, 0), min(int(inside[-1]) + 1, len(sums) - 1)
     if rows is not None:
-        of_rows = np.quantile(found.sums(rows).argmin(axis=0), [LEVEL / 2, 1 - LEVEL / 2])
+        of_rows = np.quantile(tried.sums(rows).argmin(axis=0), [LEVEL / 2, 1 - LEVEL / 2])
         low, high = min(low, int(of_rows[0])), max(high, int(np.ceil(of_rows[1])))
-    places = found.at[:, 0]
-    slopes = found.coefficients(new_sums.argmin(axis=0), redrawn)[:, 1:].cumsum(axis=1)
+    positions = tried.at[:, 0]
+    slopes = tried.coefficients(new_sums.argmin(axis=0), redrawn)[:, 1:].cumsum(axis=1)
     (before_low, after_low), (before_high, after_high) = np.quantile(
         slopes, [LEVEL / 2, 1 - LEVEL / 2], axis=0
     )
@@ -235,10 +235,10 @@ def _turn(curve, u, y, sums, draws, seed, rows, common):
     return Shape(
         TURN,
         f"{first}, then {then}",
-        curve.at_position(places[best]),
-        curve.at_position(places[low]),
-        curve.at_position(places[high]),
-        bool(low > 0 and high < len(places) - 1),
+        curve.at_position(positions[best]),
+        curve.at_position(positions[low]),
+        curve.at_position(positions[high]),
+        bool(low > 0 and high < len(positions) - 1),
         float(before),
         float(after),
         float(before_low),
@@ -255,16 +255,16 @@ def _direction(low, high):
 
 
 def _logistic(curve, u, y, sums, draws, seed, common):
-    found = _finer(u, candidates(LOGISTIC, u).at[sums.argmin()])
-    best = int(found.sums(y[:, None])[:, 0].argmin())
-    redrawn, coefficients = _redrawn(found, best, y, 4, draws, seed)
-    done = found.at[:, 0] + np.log(MOSTLY / (1 - MOSTLY)) / found.at[:, 1]
-    low, high = np.quantile(done[found.sums(redrawn).argmin(axis=0)], [LEVEL / 2, 1 - LEVEL / 2])
+    refined = _finer(u, candidates(LOGISTIC, u).at[sums.argmin()])
+    best = int(refined.sums(y[:, None])[:, 0].argmin())
+    redrawn, coefficients = _redrawn(refined, best, y, 4, draws, seed)
+    done = refined.at[:, 0] + np.log(MOSTLY / (1 - MOSTLY)) / refined.at[:, 1]
+    low, high = np.quantile(done[refined.sums(redrawn).argmin(axis=0)], [LEVEL / 2, 1 - LEVEL / 2])
     way = "rise" if coefficients[1] > 0 else "fall"
     return Shape(
         LOGISTIC,
         f"none found: a smooth {way}",
-        middle=curve.at_position(found.at[best, 0]),
+        middle=curve.at_position(refined.at[best, 0]),
         mostly=curve.at_position(done[best]),
         mostly_low=curve.at_position(low),
         mostly_high=curve.at_position(high),

@@ -76,13 +76,13 @@ def _under_template(example, tokenizer, max_length, last_only):
     without white space behind its end.
     """
     messages = [{"role": role, "content": content} for role, content in turns_of(example)]
-    whole, spans = render_chat(tokenizer, messages), []
+    text, spans = render_chat(tokenizer, messages), []
     for number, message in enumerate(messages):
         if message["role"] != "assistant" or (last_only and number < len(messages) - 1):
             continue
         before = render_chat(tokenizer, messages[:number], generate=True)
         after = render_chat(tokenizer, messages[: number + 1]).rstrip()
-        if not (after.startswith(before) and whole.startswith(after)):
+        if not (after.startswith(before) and text.startswith(after)):
             raise DataError(
                 "the chat template renders a turn otherwise when others follow it",
                 where=f"row {example.row}",
@@ -90,10 +90,10 @@ def _under_template(example, tokenizer, max_length, last_only):
             )
         spans.append((len(before), len(after)))
     if last_only:
-        whole = whole.rstrip()
-    begun = tokenizer.bos_id is not None and whole.startswith(tokenizer.token(tokenizer.bos_id))
+        text = text.rstrip()
+    begun = tokenizer.bos_id is not None and text.startswith(tokenizer.token(tokenizer.bos_id))
     start = [] if begun else list(tokenizer.prefix_ids)
-    ids, offsets = tokenizer.encode_with_offsets(whole)
+    ids, offsets = tokenizer.encode_with_offsets(text)
     learned = [any(end > first and begin < last for first, last in spans) for begin, end in offsets]
     return cut_end([*start, *ids], [False] * len(start) + learned, example.row, max_length)
 

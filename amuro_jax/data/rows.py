@@ -28,20 +28,20 @@ class JsonlRows(Sequence):
             self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         ends = self._line_ends()
         starts = np.concatenate([[0], ends[:-1] + 1])
-        kept = np.flatnonzero(ends > starts)
-        for number in kept[ends[kept] - starts[kept] < _BLANK].tolist():
+        filled = np.flatnonzero(ends > starts)
+        for number in filled[ends[filled] - starts[filled] < _BLANK].tolist():
             if not self._map[starts[number] : ends[number]].strip():
-                kept = kept[kept != number]
-        self._lines, self._starts, self._ends = kept, starts[kept], ends[kept]
+                filled = filled[filled != number]
+        self._lines, self._starts, self._ends = filled, starts[filled], ends[filled]
 
     def _line_ends(self):
-        found, size = [], len(self._map)
+        ends, size = [], len(self._map)
         for first in range(0, size, SCAN_BYTES):
             part = np.frombuffer(self._map[first : first + SCAN_BYTES], np.uint8)
-            found.append(np.flatnonzero(part == ord("\n")) + first)
+            ends.append(np.flatnonzero(part == ord("\n")) + first)
         if self._map[size - 1] != ord("\n"):
-            found.append([size])
-        return np.concatenate(found).astype(np.int64)
+            ends.append([size])
+        return np.concatenate(ends).astype(np.int64)
 
     def __len__(self) -> int:
         return len(self._lines)

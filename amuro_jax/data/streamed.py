@@ -50,10 +50,10 @@ class Streamed(Sequence):
             missing = [index for index in indices if index not in self._kept]
             examples = [self._read(int(self._rows[index])) for index in missing]
             self._kept.update(zip(missing, self._encode(examples), strict=True))
-            found = [self._kept[index] for index in indices]
+            rows = [self._kept[index] for index in indices]
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
-            return found
+            return rows
 
     def row_numbers(self, indices: Sequence[int]) -> list[int]:
         """Numbers in the file of the rows at these places."""

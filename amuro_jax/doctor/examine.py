@@ -26,10 +26,10 @@ def examine(
         disk_gb: wanted free, in GB.
         hub: ask the Hub.
     """
-    place = Storage.open(workdir) if workdir else None
+    storage = Storage.open(workdir) if workdir else None
     folders = {"cache": cache or default_cache()}
-    if place is not None and place.local is not None:
-        folders["workdir"] = place.local
+    if storage is not None and storage.local is not None:
+        folders["workdir"] = storage.local
     number = jax.process_index()
     looks = [
         ("versions", machine.versions, ()),
@@ -44,10 +44,12 @@ def examine(
         looks.append(("hub", outside.hub_reach, ()))
     if checkpoint:
         looks.append(("tokenizer", outside.tokenizer, (checkpoint, cache or None)))
-    if place is not None:
+    if storage is not None:
         looks += [
-            ("storage", outside.storage, (place, number)),
-            ("clock", outside.clock, (place, number)),
-            ("programs", outside.program_cache, (place, number)),
+            ("storage", outside.storage, (storage, number)),
+            ("clock", outside.clock, (storage, number)),
+            ("programs", outside.program_cache, (storage, number)),
         ]
-    return together.merged([look(name, function, *given) for name, function, given in looks])
+    return together.merged(
+        [look(name, function, *arguments) for name, function, arguments in looks]
+    )

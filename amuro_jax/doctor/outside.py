@@ -46,14 +46,14 @@ def tokenizer(name: str, cache: str | None) -> Finding:
     return Finding("tokenizer", not hint, f"{stated}, pad {own.pad_id}, bos {own.bos_id}", hint)
 
 
-def storage(place: Storage, number: int) -> Finding:
+def storage(where: Storage, number: int) -> Finding:
     """Whether the storage does what stores of results rely on: a file is there once it is written,
     is replaced as a whole, is created by one process only, is listed, and is gone once deleted.
 
     Args:
         number: of this process: each tries files of its own.
     """
-    folder = _probe(place, number)
+    folder = _probe(where, number)
     start, wrong = time.perf_counter(), []
     try:
         folder.replace("a/file", b"first")
@@ -76,17 +76,17 @@ def storage(place: Storage, number: int) -> Finding:
     text = "; ".join(wrong) or f"written, replaced, listed, deleted in {seconds:.2f} s"
     hint = "claims and cells are not safe here: choose another workdir" if wrong else ""
     values = {"seconds": round(seconds, 3)}
-    return Finding("storage", not wrong, f"{place.url}: {text}", hint, values)
+    return Finding("storage", not wrong, f"{where.url}: {text}", hint, values)
 
 
-def _probe(place, number):
+def _probe(where, number):
     """A folder for what is written to try the storage; it is deleted behind."""
-    return place.child(f"doctor-{number}-{uuid.uuid4().hex[:8]}")
+    return where.child(f"doctor-{number}-{uuid.uuid4().hex[:8]}")
 
 
-def clock(place: Storage, number: int) -> Finding:
+def clock(where: Storage, number: int) -> Finding:
     """Seconds by which this machine's clock is ahead of the storage's, by a file's time."""
-    folder = _probe(place, number)
+    folder = _probe(where, number)
     try:
         before = time.time()
         folder.replace("now", b"")
@@ -95,7 +95,7 @@ def clock(place: Storage, number: int) -> Finding:
     finally:
         folder.delete()
     if written is None:
-        return Finding("clock", True, f"{place.url} tells no times")
+        return Finding("clock", True, f"{where.url} tells no times")
     # The file's time may lie anywhere between the two looks, and be cut to whole seconds.
     ahead = before - written if written < before else min(0.0, after - written)
     return judge_clock(ahead, "this machine's clock", "the storage's")
@@ -114,17 +114,17 @@ def judge_clock(ahead: float, whose: str, other: str) -> Finding:
     return Finding("clock", not hint, text, hint, {"ahead_seconds": round(ahead, 3)})
 
 
-def program_cache(place: Storage, number: int) -> Finding:
+def program_cache(where: Storage, number: int) -> Finding:
     """Whether a program that was compiled and dropped is read back from the workdir's storage.
 
     Of several processes jax has the first one alone write.
     """
     if number > 0:
         return Finding("programs", True, "process 0 writes them")
-    folder = _probe(place, number)
+    folder = _probe(where, number)
     try:
-        kept = folder.epath()  # an error of ours where jax could not write there
-        keep_programs(kept)
+        cache = folder.epath()  # an error of ours where jax could not write there
+        keep_programs(cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         compilation_cache.reset_cache()
         seen = []
@@ -140,7 +140,7 @@ def program_cache(place: Storage, number: int) -> Finding:
     if not seen[1].cached:
         raise AmuroError(
             "a compiled program was not read back",
-            where=place.url,
+            where=where.url,
             hint="without it every process compiles everything; is the folder writable?",
         )
-    return Finding("programs", True, f"compiled ones are read back from {place.url}")
+    return Finding("programs", True, f"compiled ones are read back from {where.url}")

@@ -68,15 +68,15 @@ def merge(of_processes: list[list[Finding]]) -> list[Finding]:
     """See `merged`; the processes' findings have the same names in the same order."""
     together = []
     for number, finding in enumerate(of_processes[0]):
-        found = [findings[number] for findings in of_processes]
+        same = [findings[number] for findings in of_processes]
         faults = [
             dataclasses.replace(one, text=f"process {process}: {one.text}")
-            for process, one in enumerate(found)
+            for process, one in enumerate(same)
             if not one.ok
         ]
         together += faults or [finding]
-        ahead = [one.values.get("ahead_seconds") for one in found]
-        if len(found) > 1 and None not in ahead:
+        ahead = [one.values.get("ahead_seconds") for one in same]
+        if len(same) > 1 and None not in ahead:
             first, last = int(np.argmin(ahead)), int(np.argmax(ahead))
             whose, other = f"the clock of process {last}", f"that of process {first}"
             together.append(judge_clock(ahead[last] - ahead[first], whose, other))

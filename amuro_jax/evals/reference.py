@@ -18,16 +18,16 @@ def score_pairs(scorer: Scorer, params: dict, pairs: Sequence[Pair]) -> list[tup
         NonFiniteError: a log-probability that is not finite.
     """
     answers = [example for pair in pairs for example in (pair.chosen, pair.rejected)]
-    found = scorer.loglikelihoods(params, [_request(example) for example in answers])
-    sums = [float(one.logprob[0]) for one in found]
+    likelihoods = scorer.loglikelihoods(params, [_request(example) for example in answers])
+    sums = [float(one.logprob[0]) for one in likelihoods]
     return list(zip(sums[::2], sums[1::2], strict=True))
 
 
 def with_reference(scorer: Scorer, params: dict, pairs: Sequence[Pair]) -> list[Pair]:
     """The pairs with the log-probabilities of the model `params`."""
     return [
-        dataclasses.replace(pair, reference=found)
-        for pair, found in zip(pairs, score_pairs(scorer, params, pairs), strict=True)
+        dataclasses.replace(pair, reference=logprobs)
+        for pair, logprobs in zip(pairs, score_pairs(scorer, params, pairs), strict=True)
     ]
 
 

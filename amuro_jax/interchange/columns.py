@@ -66,8 +66,8 @@ def import_csv(
         DataError: a field that cannot be read, with line and column; two values of one score.
     """
     table = read_table(path)
-    places = _places(table, columns or {}, constants or {}, ignore)
-    lines = _lines(table, places, constants or {}, tokens_per_step)
+    columns_of = _places(table, columns or {}, constants or {}, ignore)
+    lines = _lines(table, columns_of, constants or {}, tokens_per_step)
     empty = lines["value"].isna()
     if empty.all():
         raise DataError("no line has a value", where=path)
@@ -104,7 +104,7 @@ def _places(table, columns, constants, ignore):
         if part not in ALIASES:
             known = ", ".join(ALIASES)
             raise ConfigError(f"unknown part of a score {part!r}", where="--columns", hint=known)
-    there = {name.lower(): name for name in table.columns}
+    by_lower = {name.lower(): name for name in table.columns}
     at = {}
     for part, names in ALIASES.items():
         if part in constants:
@@ -115,8 +115,8 @@ def _places(table, columns, constants, ignore):
                 hint = "columns of the file: " + ", ".join(table.columns)
                 raise ConfigError(f"no column {name!r}", where=f"{table.source}:1", hint=hint)
             at[part] = name
-        elif found := next((there[name] for name in names if name in there), None):
-            at[part] = found
+        elif column := next((by_lower[name] for name in names if name in by_lower), None):
+            at[part] = column
     for part in ("task", "value"):
         if part not in at and part not in constants:
             hint = f"--columns={part}=NAME; columns of the file: " + ", ".join(table.columns)
@@ -145,15 +145,15 @@ def _require_all_used(table, at, ignore):
 
 
 def _typed(constants):
-    made: dict[str, object] = {}
+    typed: dict[str, object] = {}
     for part, text in constants.items():
         if part in ("step", "tokens", "shots", "n"):
             if not text.isdecimal():
                 raise ConfigError(f"{text!r} is not a whole number", where=f"--constants {part}")
-            made[part] = int(text)
+            typed[part] = int(text)
         else:
-            made[part] = text
-    return made
+            typed[part] = text
+    return typed
 
 
 def _defaults(lines, table, tokens_per_step):
@@ -189,12 +189,12 @@ def with_known_sets(lines: pd.DataFrame) -> pd.DataFrame:
     lines = lines.copy()
     tasks = list(lines["task"].unique())
     accuracy = lines["metric"] == Metric.ACCURACY
-    given = lines["role"] if "role" in lines else pd.Series("", lines.index)
+    stated = lines["role"] if "role" in lines else pd.Series("", lines.index)
     for is_accuracy in (True, False):
         roles = {task: _role(task, is_accuracy) for task in tasks}
-        open_ = (given == "") & (accuracy == is_accuracy)
-        given = given.mask(open_, lines["task"].map(roles))
-    lines["role"] = given
+        open_ = (stated == "") & (accuracy == is_accuracy)
+        stated = stated.mask(open_, lines["task"].map(roles))
+    lines["role"] = stated
     for name, known in (("majority", label_counts.majority), ("chance", label_counts.chance)):
         lines[name] = lines["task"].map({task: known(task) for task in tasks}).where(accuracy)
     return lines

@@ -53,8 +53,8 @@ def _safe(text):
 
 def _date(cells):
     """When the last of the scores was made, in the harness's form."""
-    made = max((str(text) for text in cells["created"].dropna() if text), default="1970-01-01")
-    day, _, clock = made.replace(":", "-").partition("+")[0].partition("T")
+    latest = max((str(text) for text in cells["created"].dropna() if text), default="1970-01-01")
+    day, _, clock = latest.replace(":", "-").partition("+")[0].partition("T")
     return f"{day}T{clock or '00-00-00'}"
 
 
@@ -81,8 +81,8 @@ def _results(cells, names, named):
     for line in cells.itertuples():
         task, (metric, chosen) = names[line.Index], _metric(line.metric)
         stderr = "N/A" if line.stderr != line.stderr else line.stderr
-        found = results.setdefault(task, {"alias": task})
-        found |= {f"{metric},{chosen}": line.value, f"{metric}_stderr,{chosen}": stderr}
+        entry = results.setdefault(task, {"alias": task})
+        entry |= {f"{metric},{chosen}": line.value, f"{metric}_stderr,{chosen}": stderr}
         if line.n == line.n:
             counts[task] = {"original": int(line.n), "effective": int(line.n)}
         shots[task] = int(line.shots)

@@ -70,8 +70,8 @@ def import_lm_eval(
         raise DataError("no results file", where=", ".join(paths), hint="give results_*.json too")
     samples = _samples([path for path in paths if not path.endswith(".json")], runs)
     storage, done = Storage.open(workdir), []
-    made = [(run, _lines(run)) for run in runs]
-    for run, lines in made:
+    tables = [(run, _lines(run)) for run in runs]
+    for run, lines in tables:
         done.append(imported.write(storage, lines, run.source, run.sha256, replace=replace))
         for task, path in samples.get(run.path, {}).items():
             _commit_rows(Store(storage), run, lines, task, path)
@@ -109,15 +109,15 @@ def _lines(run) -> pd.DataFrame:
     shots, counts = (run.content.get(name) or {} for name in ("n-shot", "n-samples"))
     step, tokens = _STEP.search(run.checkpoint), _TOKENS.search(run.checkpoint)
     lines = []
-    for task, found in run.content["results"].items():
-        if task not in tasks or not isinstance(found, dict):
+    for task, scores in run.content["results"].items():
+        if task not in tasks or not isinstance(scores, dict):
             continue  # the average of a group
-        for name, value in found.items():
+        for name, value in scores.items():
             metric, comma, chosen = name.partition(",")
             if not comma or metric.endswith("_stderr"):
                 continue
             value = _number(value, run, task, name)
-            error = found.get(f"{metric}_stderr,{chosen}")
+            error = scores.get(f"{metric}_stderr,{chosen}")
             error = None if error in (None, "N/A") else _number(error, run, task, f"{name} stderr")
             lines.append(
                 {
@@ -157,7 +157,7 @@ def _number(value, run, task, name):
 
 def _samples(paths, runs):
     """Path of a results file → task → path of its samples file."""
-    found: dict[str, dict[str, str]] = {}
+    hashes: dict[str, dict[str, str]] = {}
     for path in paths:
         named = _SAMPLES.fullmatch(path.rpartition("/")[2])
         own = [run for run in runs if len(runs) == 1 or (named and run.date == named["date"])]
@@ -166,8 +166,8 @@ def _samples(paths, runs):
             what = "it is not known which results file the samples belong to"
             hint = "keep the harness's names: samples_TASK_DATE.jsonl beside results_DATE.json"
             raise DataError(what, where=path, hint=hint)
-        found.setdefault(own[0].path, {})[task] = path
-    return found
+        hashes.setdefault(own[0].path, {})[task] = path
+    return hashes
 
 
 def _commit_rows(store, run, lines, task, path):
@@ -243,9 +243,9 @@ def _choices(answers, sample, metric, where):
 
 def _check(rows, line, path):
     """Samples give the score of the results file, each row once."""
-    places = [row["row"] for row in rows]
-    if len(set(places)) != len(places):
-        twice = next(place for place in places if places.count(place) > 1)
+    numbers = [row["row"] for row in rows]
+    if len(set(numbers)) != len(numbers):
+        twice = next(number for number in numbers if numbers.count(number) > 1)
         raise DataError(f"doc_id {twice} occurs more than once", where=path)
     mean = sum(row["score"] for row in rows) / len(rows)
     if abs(mean - line["value"]) > _CLOSE:

@@ -87,8 +87,8 @@ def import_paper(paths: Iterable, workdir, *, replace: bool = False) -> Import:
     """
     storage, done = Storage.open(workdir), []
     tables = [read_table(path) for path in paths]
-    made = [_lines(table) for table in tables]  # nothing is written before all can be read
-    for table, lines in zip(tables, made, strict=True):
+    parsed = [_lines(table) for table in tables]  # nothing is written before all can be read
+    for table, lines in zip(tables, parsed, strict=True):
         done.append(imported.write(storage, lines, table.source, table.sha256, replace=replace))
     return Import(
         *(sum(getattr(one, name) for one in done) for name in ("cells", "new", "repeated"))
@@ -98,9 +98,9 @@ def import_paper(paths: Iterable, workdir, *, replace: bool = False) -> Import:
 def _lines(table: TextTable) -> pd.DataFrame:
     for column in ("model_id", "eval dataset", "Performance"):
         if column not in table.columns:
-            there = ", ".join(table.columns)
+            listed = ", ".join(table.columns)
             raise DataError(
-                f"no column {column!r}; there are {there}",
+                f"no column {column!r}; there are {listed}",
                 where=f"{table.source}:1",
                 hint="give all_perf_table.csv or official_eval_table.csv",
             )
@@ -110,12 +110,12 @@ def _lines(table: TextTable) -> pd.DataFrame:
     errors = _present(table, "std", 0.5) if first else np.full(len(table), np.nan)
     lines = []
     for row, (name, model) in enumerate(zip(names, models, strict=True)):
-        about = _set(table, row, name) if first else _choice_set(table, row, name, values[row])
-        lines.append(about | _model(table, row, model, about))
-    made = pd.DataFrame(lines).assign(suite=SUITE, line=table.lines, value=values)
-    made["stderr"] = np.where(np.isnan(errors), made["stderr"].astype(float), errors)
-    made["of"] = made["of"].map(",".join)
-    return with_interval(with_known_sets(made))
+        info = _set(table, row, name) if first else _choice_set(table, row, name, values[row])
+        lines.append(info | _model(table, row, model, info))
+    scores = pd.DataFrame(lines).assign(suite=SUITE, line=table.lines, value=values)
+    scores["stderr"] = np.where(np.isnan(errors), scores["stderr"].astype(float), errors)
+    scores["of"] = scores["of"].map(",".join)
+    return with_interval(with_known_sets(scores))
 
 
 def _present(table, column, high):
@@ -150,19 +150,19 @@ def _choice_set(table, row, name, value):
     }  # fmt: skip
 
 
-def _model(table, row, name, about):
-    found = _MODEL.fullmatch(name)
-    if found is None or (found["set"] and found["set"] not in TUNED):
+def _model(table, row, name, info):
+    match = _MODEL.fullmatch(name)
+    if match is None or (match["set"] and match["set"] not in TUNED):
         table.fail(row, "model_id", f"{name!r} is no model of the study")
-    step = found["base"] or found["step"]
+    step = match["base"] or match["step"]
     if step is not None and int(step) not in STEPS:
         known = ", ".join(map(str, STEPS))
         table.fail(row, "model_id", f"step {step} is no checkpoint of the study", known)
-    tuned_on, rate = TUNED[found["set"]] if found["set"] else ("", "")
+    tuned_on, rate = TUNED[match["set"]] if match["set"] else ("", "")
     steps = int(step or LAST_STEP)
-    implied = SHOTS if about["n"] else 0
-    variant = f"lr {found['rate']}" if found["set"] and found["rate"] != rate else ""
-    if found["base"] and found["shots"] and not found["name"]:
+    implied = SHOTS if info["n"] else 0
+    variant = f"lr {match['rate']}" if match["set"] and match["rate"] != rate else ""
+    if match["base"] and match["shots"] and not match["name"]:
         variant = REPEATED
     return {
         "checkpoint": f"step{step}" if step else "main",
@@ -170,15 +170,15 @@ def _model(table, row, name, about):
         "tokens": steps * TOKENS_PER_STEP,
         "tuned_on": tuned_on,
         "variant": variant,
-        "shots": int(found["shots"]) if found["shots"] else implied,
-        "role": _role(about, tuned_on),
+        "shots": int(match["shots"]) if match["shots"] else implied,
+        "role": _role(info, tuned_on),
     }
 
 
-def _role(about, tuned_on):
+def _role(info, tuned_on):
     """Of the set for the model."""
-    if not tuned_on or tuned_on in about["of"]:
-        return about["role"]
-    if about["task"] in CROSSED and tuned_on in CROSSED:
+    if not tuned_on or tuned_on in info["of"]:
+        return info["role"]
+    if info["task"] in CROSSED and tuned_on in CROSSED:
         return str(Role.CROSS_TASK)
     return str(Role.EXTRA)

@@ -85,19 +85,19 @@ class TextTable:
         if (row := _first(pc.invert(pc.or_(absent, numeric)))) is not None:
             self.fail(row, column, f"{values[row].as_py()!r} is not a finite number")
         filled = pc.if_else(absent, pa.scalar(None, pa.string()), values)
-        found = pc.cast(filled, pa.float64()).to_numpy(zero_copy_only=False)
-        outside = (found < low) | (found > high) | np.isinf(found)
+        numbers = pc.cast(filled, pa.float64()).to_numpy(zero_copy_only=False)
+        outside = (numbers < low) | (numbers > high) | np.isinf(numbers)
         if outside.any():
             row = int(np.argmax(outside))
             limits = f"at least {low:g}" if high == np.inf else f"between {low:g} and {high:g}"
             text = values[row].as_py()
             what = (
                 f"{text} is not a finite number"
-                if np.isinf(found[row])
+                if np.isinf(numbers[row])
                 else f"{text} is not {limits}"
             )
             self.fail(row, column, what)
-        return found
+        return numbers
 
     def whole_numbers(self, column: str) -> pd.Series:
         """A column of whole numbers from zero on; missing (NA) where a field is empty.
@@ -107,8 +107,8 @@ class TextTable:
         """
         values = self.columns[column]
         absent = pc.is_in(pc.utf8_lower(values), value_set=pa.array(_MISSING))
-        whole = pc.match_substring_regex(values, _WHOLE)
-        if (row := _first(pc.invert(pc.or_(absent, whole)))) is not None:
+        integers = pc.match_substring_regex(values, _WHOLE)
+        if (row := _first(pc.invert(pc.or_(absent, integers)))) is not None:
             self.fail(row, column, f"{values[row].as_py()!r} is not a whole number from zero on")
         digits = pc.replace_substring_regex(values, r"\.0*$", "")
         if (row := _first(pc.greater(pc.utf8_length(digits), _MOST_DIGITS))) is not None:
@@ -179,7 +179,7 @@ def _header(line, delimiter, path):
 
 
 def _parse(data, names, delimiter):
-    columns = [name or f"unnamed {place}" for place, name in enumerate(names)]
+    columns = [name or f"unnamed {index}" for index, name in enumerate(names)]
     return pacsv.read_csv(
         io.BytesIO(data),
         pacsv.ReadOptions(column_names=columns, skip_rows=1),
@@ -221,5 +221,5 @@ def _find_fault(data, names, delimiter, path):
 
 def _first(mask) -> int | None:
     """The first true place of a mask; None where there is none."""
-    place = pc.index(mask, True).as_py()
-    return None if place < 0 else place
+    index = pc.index(mask, True).as_py()
+    return None if index < 0 else index

@@ -95,12 +95,12 @@ class Lora:
 
     def axes(self, config: ModelConfig) -> dict:
         """Logical axes of the adapters: those of their kernel, the rank on none."""
-        kernels, found = flatten(logical_axes(config)), {}
+        kernels, axes_of_adapter = flatten(logical_axes(config)), {}
         for name, inputs in self.inputs(config).items():
             axes, lead = kernels[name], name.removesuffix("kernel")
-            found[lead + "lora_a"] = (*axes[: 1 + inputs], None)
-            found[lead + "lora_b"] = (axes[0], None, *axes[1 + inputs :])
-        return unflatten(found)
+            axes_of_adapter[lead + "lora_a"] = (*axes[: 1 + inputs], None)
+            axes_of_adapter[lead + "lora_b"] = (axes[0], None, *axes[1 + inputs :])
+        return unflatten(axes_of_adapter)
 
     def _scaled(self, trained):
         return {
@@ -135,11 +135,11 @@ def merged(params: dict) -> dict:
     A tree without adapters stays as it is.
     """
     flat = flatten(params)
-    found = {name: leaf for name, leaf in flat.items() if not name.endswith(ADAPTER)}
+    plain = {name: leaf for name, leaf in flat.items() if not name.endswith(ADAPTER)}
     for name in (name for name in flat if name.endswith("/lora_a")):
         kernel = name.replace("lora_a", "kernel")
-        found[kernel] = _merged(flat[kernel], flat[name], flat[name.replace("lora_a", "lora_b")])
-    return unflatten(found)
+        plain[kernel] = _merged(flat[kernel], flat[name], flat[name.replace("lora_a", "lora_b")])
+    return unflatten(plain)
 
 
 @jax.jit

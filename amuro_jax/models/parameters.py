@@ -142,15 +142,15 @@ def axes_of(params: dict, config: ModelConfig, stacks: tuple[int, ...] | None = 
         if not isinstance(tree, dict):
             return axes
         plain_names = [name for name in tree if name in axes]
-        found = {name: beside(axes[name], tree[name]) for name in plain_names}
+        named = {name: beside(axes[name], tree[name]) for name in plain_names}
         if "lora_a" in tree:
             kernel, inputs = axes["kernel"], tree["lora_a"].ndim - 1
             lead = kernel[:1] if kernel[0] == "layers" else ()
-            found |= {
+            named |= {
                 "lora_a": (*kernel[:inputs], None),
                 "lora_b": (*lead, None, *kernel[inputs:]),
             }
-        return found
+        return named
 
     return beside(logical_axes(config, stacks), params)
 

@@ -37,8 +37,8 @@ class _Computation:
 
     def constants(self, name: str) -> list[int]:
         """Values of those of an instruction's operands that are constants."""
-        found = (re.search(r" constant\((\d+)\)", self.lines[o]) for o in self.operands(name))
-        return [int(match[1]) for match in found if match]
+        matches = (re.search(r" constant\((\d+)\)", self.lines[o]) for o in self.operands(name))
+        return [int(match[1]) for match in matches if match]
 
 
 def collective_bytes(program: str) -> dict[str, float]:
@@ -49,19 +49,19 @@ def collective_bytes(program: str) -> dict[str, float]:
     loop, says how often it is done.
     """
     computations, entry = _read(program)
-    found: dict[str, tuple[str, float, int]] = {}  # channel → (operation, bytes, how often)
+    channels: dict[str, tuple[str, float, int]] = {}  # channel → (operation, bytes, how often)
 
     def add(name, times):
         sent, loops = _inlined(computations, name)
         for channel, (operation, size) in sent.items():
-            before = found.get(channel, (operation, size, times))
-            found[channel] = operation, max(size, before[1]), min(times, before[2])
+            before = channels.get(channel, (operation, size, times))
+            channels[channel] = operation, max(size, before[1]), min(times, before[2])
         for condition, body in loops:
             add(body, times * _trips(computations[condition], computations[body]))
 
     add(entry, 1)
     totals: dict[str, float] = {}
-    for operation, size, times in found.values():
+    for operation, size, times in channels.values():
         totals[operation] = totals.get(operation, 0.0) + size * times
     return totals
 
@@ -117,8 +117,8 @@ def _sent(line, operation):
     result = line.partition(" = ")[2].partition(f" {operation}")[0]
     sizes = [array_bytes(*array) for array in re.findall(r"(\w+)\[([\d,]*)\]", result)]
     # An asynchronous start gives (operands, results, contexts): the largest is the result.
-    whole = max(sizes, default=0) if f"{operation}-start(" in line else sum(sizes)
-    return whole * SENT[operation](_members(line))
+    size = max(sizes, default=0) if f"{operation}-start(" in line else sum(sizes)
+    return size * SENT[operation](_members(line))
 
 
 def array_bytes(kind: str, shape: str) -> float:

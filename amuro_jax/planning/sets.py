@@ -141,8 +141,8 @@ class Sets:
         key = (name, format, shots)
         if key not in self._measured:
             here = self.data_root and self.tokenizer
-            found = self._scored_rows if here else self._scored_by_table
-            self._measured[key] = found(name, format, shots, scoring)
+            count = self._scored_rows if here else self._scored_by_table
+            self._measured[key] = count(name, format, shots, scoring)
         return self._measured[key]
 
     def _line(self, name):
@@ -158,8 +158,8 @@ class Sets:
     def _training_rows(self, recipe):
         task, protocol = get_task(recipe.task), protocols.resolve(recipe.protocol, recipe.quirks)
         split = sources.train_split(task, self.data_root)
-        there = len(sources.load_examples(task, split, protocols.STRICT))
-        rows = min(there, recipe.rows or there)
+        available = len(sources.load_examples(task, split, protocols.STRICT))
+        rows = min(available, recipe.rows or available)
         encoded = encode_training_set(
             task,
             recipe.format,
@@ -183,8 +183,8 @@ class Sets:
     def _scored_rows(self, name, format, shots, scoring):
         task, protocol = get_task(name), protocols.resolve(scoring.protocol, scoring.quirks)
         split = sources.test_split(task, protocol, self.data_root)
-        there = len(sources.load_examples(task, split, protocol))
-        rows = min(there, scoring.rows or there)
+        available = len(sources.load_examples(task, split, protocol))
+        rows = min(available, scoring.rows or available)
         queries = build_queries(
             task,
             format,

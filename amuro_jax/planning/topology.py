@@ -61,9 +61,9 @@ def parse_topology(text: str) -> Topology:
     chip = _this_cpu() if name == "cpu" else CHIPS[name]
     sizes = shape.split("x") if shape else ["1"] * chip.axes
     if not all(size.isdigit() and int(size) > 0 for size in sizes) or len(sizes) != chip.axes:
-        wanted = "x".join(["N"] * chip.axes)
+        pattern = "x".join(["N"] * chip.axes)
         raise ConfigError(
-            f"{shape!r} is no shape of a {name} slice, which has {chip.axes} axes ({wanted})",
+            f"{shape!r} is no shape of a {name} slice, which has {chip.axes} axes ({pattern})",
             where=f"--topology={text}",
             hint=EXAMPLES,
         )
@@ -77,10 +77,10 @@ def compiler_of(topology: Topology) -> Compiler:
         ConfigError: a TPU slice that does not exist.
     """
     if topology.chip.platform == "cpu":
-        there = jax.devices("cpu")
-        if len(there) >= topology.count:
-            return Compiler(there[: topology.count])
-        return Compiler(None, f"this process has {len(there)} CPU devices")
+        devices = jax.devices("cpu")
+        if len(devices) >= topology.count:
+            return Compiler(devices[: topology.count])
+        return Compiler(None, f"this process has {len(devices)} CPU devices")
     if topology.chip.platform == "gpu":
         return Compiler(None, "programs for GPUs are not compiled ahead of time")
     try:

@@ -289,10 +289,10 @@ def compile_candidate(candidate, training, model, devices) -> Compiled:
 
 def largest_arrays(text: str, count: int = 3) -> list[str]:
     """The largest results of a program's operations, `bf16[…] 0.21 GB`; arguments left out."""
-    found = re.findall(
+    matches = re.findall(
         r"= (\w+)\[([\d,]+)\]\S* (?!parameter|get-tuple|bitcast|tuple)[\w\-]+\(", text
     )
-    sizes = {f"{kind}[{shape}]": array_bytes(kind, shape) for kind, shape in set(found)}
+    sizes = {f"{kind}[{shape}]": array_bytes(kind, shape) for kind, shape in set(matches)}
     top = sorted(sizes, key=sizes.get, reverse=True)[:count]
     return [f"{name} {_gb(sizes[name])}" for name in top]
 

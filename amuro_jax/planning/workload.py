@@ -111,16 +111,16 @@ def workload_of(config, tokenizer: str = "") -> Workload:
     return (_of_scores if isinstance(config, ScoreConfig) else _of_study)(config, model, sets)
 
 
-def _tokenizer(given, name):
-    if given.endswith(".json"):
-        return Tokenizer.from_file(given)
+def _tokenizer(path, name):
+    if path.endswith(".json"):
+        return Tokenizer.from_file(path)
     try:
-        folder = Path(given) if given else resolver.find_folder(name)
+        folder = Path(path) if path else resolver.find_folder(name)
     except CheckpointError:
         return None
-    for place in (folder and folder / "tokenizer", folder):
-        if place and (place / "tokenizer.json").is_file():
-            return Tokenizer.load(place)
+    for candidate in (folder and folder / "tokenizer", folder):
+        if candidate and (candidate / "tokenizer.json").is_file():
+            return Tokenizer.load(candidate)
     return None
 
 
@@ -187,9 +187,9 @@ def _of_study(config, model, sets):
     tuned = recipes.total()
     what = f"study {config.name}: {len(revisions)} checkpoints, {tuned} fine-tunings, "
     what += f"{sum(counts.values())} scores"
-    kept = tuned if config.keep_models else 1
+    stored = tuned if config.keep_models else 1
     mesh, score_mesh = config.train_run.mesh, config.score_run.mesh
-    return Workload(what, model, trainings, scores, mesh, score_mesh, len(revisions), kept)
+    return Workload(what, model, trainings, scores, mesh, score_mesh, len(revisions), stored)
 
 
 def _part(config, cell):

@@ -34,7 +34,7 @@ def facts(results: Results, flags: dict) -> list[tuple[str, str]]:
     """The figures under the title: (figure, what it counts)."""
     cells = results.cells
     tuned = cells[cells["tuned_on"] != ""].drop_duplicates(["checkpoint", "tuned_on"])
-    grave = sum(audit.worst(found) == "error" for found in flags.values())
+    grave = sum(audit.worst(findings) == "error" for findings in flags.values())
     rows, protocols = int(cells["n"].sum()), sorted(cells["protocol"].dropna().unique())
     known = [
         (str(len(results.checkpoints)), "checkpoints"),
@@ -221,27 +221,27 @@ def score_table(results: Results, flags: dict) -> list[dict]:
         known = [cell for line in cells.values() for cell in line if cell is not None]
         common = _common_flags([flags.get(cell["key"], []) for cell in known])
         for name in models:
-            about = {"task": task, "metric": metric_name(results, task)}
-            about |= {"tuned": bool(name), "label": f"after {name}"}
-            about |= _dot([] if name else common)
+            info = {"task": task, "metric": metric_name(results, task)}
+            info |= {"tuned": bool(name), "label": f"after {name}"}
+            info |= _dot([] if name else common)
             line = [_score(cell, flags, common) for cell in cells[name]]
-            rows.append(about | {"cells": line})
+            rows.append(info | {"cells": line})
     return rows
 
 
-def _common_flags(found: list[list]) -> list:
+def _common_flags(each: list[list]) -> list:
     """Findings above notes that every score has, in the same words."""
-    graver = [[one for one in findings if one.severity != "note"] for findings in found]
+    graver = [[one for one in findings if one.severity != "note"] for findings in each]
     if len(graver) < 2:
         return []
     shared = set.intersection(*({(one.code, one.what) for one in ones} for ones in graver))
     return [one for one in graver[0] if (one.code, one.what) in shared]
 
 
-def _dot(found):
-    title = "; ".join(f"{one.code.replace('_', ' ')}: {one.what}" for one in found)
-    code = found[0].code if found else ""
-    return {"flag": audit.worst(found) or "", "title": title, "code": code}
+def _dot(findings):
+    title = "; ".join(f"{one.code.replace('_', ' ')}: {one.what}" for one in findings)
+    code = findings[0].code if findings else ""
+    return {"flag": audit.worst(findings) or "", "title": title, "code": code}
 
 
 def _score(cell, flags, common):
@@ -274,7 +274,7 @@ def duplicate_flags(results: Results) -> dict[str, list[audit.Finding]]:
     same = collections.defaultdict(list)
     for name, latest in results.duplicate_of.items():
         same[latest].append(name)
-    found = {}
+    flags = {}
     for latest, names in same.items():
         what = f"{words.listed([*names, latest])} are one and the same weights"
         effect = (
@@ -283,8 +283,8 @@ def duplicate_flags(results: Results) -> dict[str, list[audit.Finding]]:
         )
         finding = audit.Finding("duplicate_weights", "error", what, "checkpoints", effect)
         cells = results.cells[results.cells["checkpoint"].isin([*names, latest])]
-        found |= dict.fromkeys(cells["key"], [finding])
-    return found
+        flags |= dict.fromkeys(cells["key"], [finding])
+    return flags
 
 
 def flag_table(results: Results, flags: dict) -> list[dict]:

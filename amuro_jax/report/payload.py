@@ -50,10 +50,10 @@ def study(
     formats = list(dict.fromkeys(cells["format"]))
     tasks = results.tasks()
     checkpoints, of_model, of_set, of_format = (
-        {name: place for place, name in enumerate(names)}
+        {name: index for index, name in enumerate(names)}
         for names in (results.checkpoints, models, tasks, formats)
     )
-    about, made = _Numbered(), _Numbered()
+    findings, makings = _Numbered(), _Numbered()
     lines = cells.assign(weights=cells["weights"].fillna("")).to_dict("records")
     return {
         "name": results.name,
@@ -75,17 +75,18 @@ def study(
             "n": [number(line["n"]) for line in lines],
             "baseline": [number(baseline(line)) for line in lines],
             "flags": [
-                [about.place(_finding(one)) for one in flags.get(line["key"], [])] for line in lines
+                [findings.place(_finding(one)) for one in flags.get(line["key"], [])]
+                for line in lines
             ],
             "made": [
-                made.place(_making(scored[line["key"]], config, task_files)) for line in lines
+                makings.place(_making(scored[line["key"]], config, task_files)) for line in lines
             ],
             "weights": [line["weights"] for line in lines],
             "created": [scored[line["key"]].provenance.created for line in lines],
             "seconds": [number(line["seconds"], 1) for line in lines],
         },
-        "flags": about.values,
-        "made": made.values,
+        "flags": findings.values,
+        "made": makings.values,
         "suite": config.suite,
         "trained": making.train_flags(trained),
     }

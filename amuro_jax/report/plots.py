@@ -150,17 +150,17 @@ def _label_lines(axis, panel, direct):
     would touch.
     """
     low, high = axis.get_ylim()
-    apart, place = 0.085 * (high - low), -math.inf
+    gap, last = 0.085 * (high - low), -math.inf
     ends = [(level.value, level.label, INK) for level in panel.levels if level.label]
     if direct:
         ends += [
             (line.y[-1], line.label, PALETTE[line.color][0]) for line in panel.series if line.y
         ]
     for y, label, color in sorted(ends):
-        place = max(y, place + apart)
+        last = max(y, last + gap)
         axis.annotate(
             label,
-            (1.02, place),
+            (1.02, last),
             xycoords=("axes fraction", "data"),
             va="center",
             color=color,
@@ -218,10 +218,10 @@ def _lines(axis, panel):
 
 def _intervals(axis, panel):
     axis.axvline(0, color=INK, linewidth=0.8)
-    for place, row in enumerate(panel.rows):
+    for index, row in enumerate(panel.rows):
         color = PALETTE[row.color][0]
-        axis.plot([row.low, row.high], [place, place], color=color, linewidth=2.4)
-        axis.plot(row.value, place, color=color, marker=MARKERS[row.marker], markersize=6)
+        axis.plot([row.low, row.high], [index, index], color=color, linewidth=2.4)
+        axis.plot(row.value, index, color=color, marker=MARKERS[row.marker], markersize=6)
     axis.set_yticks(range(len(panel.rows)), [row.label for row in panel.rows])
     axis.set_ylim(len(panel.rows) - 0.4, -0.6)
     axis.grid(visible=True, axis="x")

@@ -50,10 +50,10 @@ class Prompts:
         """Row → prompt of a score, of the rows whose prompt hashes to what was stored; empty where
         the data is not at hand any more.
         """
-        made = self._render(record)
+        rendered = self._render(record)
         return {
             row: prompt
-            for row, prompt in made.items()
+            for row, prompt in rendered.items()
             if prompt_hash(prompt.text) == hashes.get(row)
         }
 
@@ -102,8 +102,12 @@ class Prompts:
             self._tokenizers[source] = None
             with contextlib.suppress(AmuroError, OSError):
                 self._tokenizers[source] = open_tokenizer(source)
-        found = self._tokenizers[source]
-        return found if found and found.fingerprint == record.provenance.tokenizer else None
+        tokenizer = self._tokenizers[source]
+        return (
+            tokenizer
+            if tokenizer and tokenizer.fingerprint == record.provenance.tokenizer
+            else None
+        )
 
 
 def _shots(context, alone):

@@ -18,8 +18,8 @@ def provenance(scored: list, trained: list, config) -> dict:
     sources = sorted({record.imported for record in scored if record.imported})
     scored = [record for record in scored if not record.imported]
     if not scored:
-        about = {"imported from": ", ".join(sources), "uncertainty": IMPORTED}
-        return {"about": about, "checkpoints": {}, "data": {}}
+        facts = {"imported from": ", ".join(sources), "uncertainty": IMPORTED}
+        return {"about": facts, "checkpoints": {}, "data": {}}
     scoring, models = config.scoring, {record.model for record in scored}
     trained = [record for record in trained if record.model in models]
     switches = sorted({name for record in scored for name, on in record.switches.items() if on})
@@ -28,7 +28,7 @@ def provenance(scored: list, trained: list, config) -> dict:
     software = {f"amuro_jax {one.code}, jax {one.jax}, {one.devices}" for one in sources}
     minutes = [sum(record.seconds for record in group) / 60 for group in (trained, scored)]
     shots = ", ".join(map(str, sorted({record.shots for record in scored})))
-    about = {
+    facts = {
         "checkpoints from": config.suite,
         "protocol": protocol + (f"; switches on: {', '.join(switches)}" if switches else ""),
         "shots": f"{shots}, drawn with seed {scoring.shot_seed}",
@@ -53,7 +53,7 @@ def provenance(scored: list, trained: list, config) -> dict:
         for record in scored
         for split, digest in record.provenance.data.items()
     }
-    return {"about": about, "checkpoints": hashes, "data": dict(sorted(data.items()))}
+    return {"about": facts, "checkpoints": hashes, "data": dict(sorted(data.items()))}
 
 
 def _training_seeds(config):
@@ -94,10 +94,10 @@ def recipes(trained: list) -> dict[str, str]:
 
     Two recipes of one set are both named.
     """
-    found: dict[str, list[str]] = {}
+    recipes_: dict[str, list[str]] = {}
     for record in trained:
         text = ", ".join(f"{name} {getattr(record.recipe, name)}" for name in RECIPE)
-        texts = found.setdefault(f"fine-tuning on {record.model.tuned_on}", [])
+        texts = recipes_.setdefault(f"fine-tuning on {record.model.tuned_on}", [])
         if text not in texts:
             texts.append(text)
-    return {name: "; or: ".join(texts) for name, texts in sorted(found.items())}
+    return {name: "; or: ".join(texts) for name, texts in sorted(recipes_.items())}

@@ -38,16 +38,16 @@ def page(
         other: a second study, to be shown beside.
         served: it asks `amuro report --serve` for rows instead of carrying them.
     """
-    found = tables.results
-    study, flags, scored, trained, config = _read(store, found)
-    flagged = shown.flag_table(found, flags)
+    results = tables.results
+    study, flags, scored, trained, config = _read(store, results)
+    flagged = shown.flag_table(results, flags)
     script = _script()
     packed = [("study", payload.packed(study))]
     if other is not None:
         packed.append(("beside", payload.packed(_read(*other)[0])))
     if not served:
         packed += rows.embedded(
-            store, found, scored, Prompts(config.data_root, plan.task_files(store.storage))
+            store, results, scored, Prompts(config.data_root, plan.task_files(store.storage))
         )
     return _template().render(
         css=_text("report.css"),
@@ -56,15 +56,15 @@ def page(
         packed=packed,
         served=served,
         beside_name=other[1].name if other else "",
-        name=found.name,
-        facts=shown.facts(found, flags),
+        name=results.name,
+        facts=shown.facts(results, flags),
         questions=shown.findings(tables, flagged),
-        scores=shown.score_table(found, flags),
-        steps=shown.steps(found),
+        scores=shown.score_table(results, flags),
+        steps=shown.steps(results),
         curves=shown.curves(tables, figures),
         sections=shown.sections(tables, figures),
         flags=flagged,
-        missing=shown.missing_table(found.missing),
+        missing=shown.missing_table(results.missing),
         reading=reading(list(scored.values()), config),
         provenance=provenance(list(scored.values()), trained, config),
         tables=shown.table_links(tables, files),
@@ -77,8 +77,8 @@ def _read(store, results):
     """A study for the script, and what it was made of: flags and records by key, the records of its
     fine-tunings, its configuration.
     """
-    asked = plan.read_plan(store.storage)
-    config = asked.config if asked else StudyConfig()  # imported results have no plan
+    planned = plan.read_plan(store.storage)
+    config = planned.config if planned else StudyConfig()  # imported results have no plan
     # Of a mean over seeds the record and the rows are those of its first one.
     scored = {key: store.read(pooled.members(key)[0]) for key in results.cells["key"].unique()}
     flags, trained = _flags(store, results, scored), store.records("train")

@@ -38,13 +38,13 @@ ROW_COLUMNS = (
 def columns_of(frame: pd.DataFrame) -> dict:
     """The rows of one score for the script, in columns; those that are empty are left out."""
     frame = frame.sort_values("row")
-    found = {}
+    columns = {}
     for name in ROW_COLUMNS:
         if name in frame and not frame[name].isna().all():
             values = [_row_value(value) for value in frame[name]]
             if any(value not in (None, 0) for value in values) or name in ("row", "gold", "score"):
-                found[name] = values
-    return found
+                columns[name] = values
+    return columns
 
 
 def _row_value(value):
@@ -74,17 +74,17 @@ def embedded(
     """(element's id, packed rows and prompts) of the sets that the page can carry, in the study's
     order; a set that is too large is passed over.
     """
-    found, characters, rows = [], MOST_CHARACTERS, MOST_ROWS
-    for place, task in enumerate(results.tasks()):
+    parts, characters, rows = [], MOST_CHARACTERS, MOST_ROWS
+    for index, task in enumerate(results.tasks()):
         cells = results.cells[results.cells["task"] == task].drop_duplicates("key")
         cells = cells[[not scored[key].imported for key in cells["key"]]]
         if cells.empty or cells["n"].sum() > rows:
             continue
         text = packed(_of_set(store, cells["key"], scored, prompts))
         if len(text) <= characters:
-            found.append((f"rows-of-{place}", text))
+            parts.append((f"rows-of-{index}", text))
             characters, rows = characters - len(text), rows - int(cells["n"].sum())
-    return found
+    return parts
 
 
 def _of_set(store, keys, scored, prompts):

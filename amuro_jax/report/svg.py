@@ -82,7 +82,7 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
         first = math.ceil(low / step - 1e-9)
         count = math.floor(high / step + 1e-9) - first + 1
         if count <= most:
-            return [round((first + place) * step, 12) for place in range(count)]
+            return [round((first + index) * step, 12) for index in range(count)]
     return [low]
 
 
@@ -146,25 +146,25 @@ def _line(line: Series, at_x, at_y):
     dash = ' stroke-dasharray="5 3"' if line.dashed else ""
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
     parts = [f'<path class="line" d="M{path}" stroke="{_color(line.color)}"{dash}/>'] * bool(points)
-    for place, (x, y) in enumerate(points):
-        name = line.names[place] if line.names else ""
+    for index, (x, y) in enumerate(points):
+        name = line.names[index] if line.names else ""
         mark = _marker(line.marker, x, y, 3.6, line.color)
-        parts.append(_point(mark, f"{line.label}, {name}: {_value(line, place)}", name))
+        parts.append(_point(mark, f"{line.label}, {name}: {_value(line, index)}", name))
     label = html.escape(line.label, quote=True)
     return f'<g class="series" data-series="{label}">{"".join(parts)}</g>'
 
 
-def _point(mark, said, at=""):
+def _point(mark, title, at=""):
     """A marker with its value, and the checkpoint it belongs to, for readers who point at it."""
-    said, at = html.escape(said, quote=True), html.escape(at, quote=True)
-    place = f' data-at="{at}"' if at else ""
-    return f'<g data-value="{said}"{place}>{mark}<title>{said}</title></g>'
+    title, at = html.escape(title, quote=True), html.escape(at, quote=True)
+    attribute = f' data-at="{at}"' if at else ""
+    return f'<g data-value="{title}"{attribute}>{mark}<title>{title}</title></g>'
 
 
-def _value(line, place):
-    text = f"{line.y[place]:.3f}"
-    if place < len(line.low) and math.isfinite(line.low[place]):
-        text += f" ({line.low[place]:.3f} to {line.high[place]:.3f})"
+def _value(line, index):
+    text = f"{line.y[index]:.3f}"
+    if index < len(line.low) and math.isfinite(line.low[index]):
+        text += f" ({line.low[index]:.3f} to {line.high[index]:.3f})"
     return text.replace("-", "−")
 
 
@@ -204,8 +204,8 @@ def _intervals(panel, size):
         parts.append(f'<path class="grid" d="M{at_x(value):.1f} {TOP}V{y0}"/>')
         parts.append(_text(at_x(value), y0 + 17, number(value)))
     parts.append(f'<path class="axis" d="M{at_x(0):.1f} {TOP}V{y0}"/>')
-    for place, row in enumerate(panel.rows):
-        y = TOP + ROW * (place + 0.5)
+    for index, row in enumerate(panel.rows):
+        y = TOP + ROW * (index + 0.5)
         parts.append(_text(x0 - 8, y + 4, row.label, "end"))
         interval = ""
         if math.isfinite(row.low):
@@ -215,8 +215,8 @@ def _intervals(panel, size):
                 f'stroke="{_color(row.color)}" stroke-width="2.5"/>'
             )
         mark = _marker(row.marker, at_x(row.value), y, 4.5, row.color)
-        said = f"{row.label}: {row.value:+.3f}{interval}".replace("-", "−")
-        parts.append(_point(mark, said))
+        title = f"{row.label}: {row.value:+.3f}{interval}".replace("-", "−")
+        parts.append(_point(mark, title))
     parts.append(_text((x0 + x1) / 2, high - 6, panel.x.title, kind="soft"))
     return _element((wide, high), panel.title or panel.x.title, parts)
 

@@ -52,7 +52,7 @@ def _analysis(store):
 def training(results: Results, store: Store) -> pd.DataFrame:
     """A line per fine-tuned model that the study scores."""
     tuned = results.cells[results.cells["tuned_on"] != ""]
-    wanted = set(zip(tuned["checkpoint"], tuned["tuned_on"], strict=True))
+    pairs = set(zip(tuned["checkpoint"], tuned["tuned_on"], strict=True))
     lines = [
         {
             "tuned_on": record.model.tuned_on,
@@ -65,10 +65,10 @@ def training(results: Results, store: Store) -> pd.DataFrame:
             "key": record.key,
         }
         for record in store.records("train")
-        if (record.model.checkpoint, record.model.tuned_on) in wanted
+        if (record.model.checkpoint, record.model.tuned_on) in pairs
     ]
     table = pd.DataFrame(lines, columns=list(COLUMNS))
-    order = {name: place for place, name in enumerate(results.checkpoints)}
+    order = {name: index for index, name in enumerate(results.checkpoints)}
     return table.sort_values(
         ["tuned_on", "checkpoint"],
         key=lambda column: column.map(order) if column.name == "checkpoint" else column,

@@ -61,9 +61,9 @@ class _Translator:
         if depth > _DEEPEST:
             raise ConfigError("nested too deeply", where="--where")
         if isinstance(node, ast.BoolOp):
-            found = [self.node(value, depth + 1) for value in node.values]
-            result = found[0]
-            for other in found[1:]:
+            parts = [self.node(value, depth + 1) for value in node.values]
+            result = parts[0]
+            for other in parts[1:]:
                 result = result & other if isinstance(node.op, ast.And) else result | other
             return result
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
@@ -75,16 +75,16 @@ class _Translator:
     def _chain(self, node):
         left, result = node.left, None
         for sign, right in zip(node.ops, node.comparators, strict=True):
-            found = self._comparison(node, left, sign, right)
-            result = found if result is None else result & found
+            chain = self._comparison(node, left, sign, right)
+            result = chain if result is None else result & chain
             left = right
         return result
 
     def _comparison(self, node, left, sign, right):
         if isinstance(sign, ast.In | ast.NotIn):
             values = self._values(right, self._column(left))
-            found = pc.field(left.id).isin(values)
-            return ~found if isinstance(sign, ast.NotIn) else found
+            compared = pc.field(left.id).isin(values)
+            return ~compared if isinstance(sign, ast.NotIn) else compared
         if type(sign) not in _COMPARISONS:
             self._refuse(node)
         names = [side for side in (left, right) if isinstance(side, ast.Name)]

@@ -41,18 +41,18 @@ def diff(first: Store, second: Store, resamples: int = 1000) -> pd.DataFrame:
     for frame in alone:  # several of one identity are paired in the order of their keys
         frame["at"] = frame.sort_values("key").groupby(by, dropna=False).cumcount()
     rest = alone[0].merge(alone[1], on=[*by, "at"], how="outer", suffixes=("_a", "_b"))
-    found = pd.concat([shared, rest.drop(columns="at")], ignore_index=True)
-    found["difference"] = found["value_b"] - found["value_a"]
-    found["found_in"] = "both"
-    found.loc[found["key_b"].isna(), "found_in"] = "a"
-    found.loc[found["key_a"].isna(), "found_in"] = "b"
-    same = (found["value_a"] == found["value_b"]) & (found["found_in"] == "both")
-    found = found[~same].sort_values(by, ignore_index=True)
-    more = [_compare(first, second, line, resamples) for line in found.itertuples()]
-    found[["stderr", "low", "high", "p", "rows", "differs"]] = pd.DataFrame(
-        more, columns=["stderr", "low", "high", "p", "rows", "differs"], index=found.index
+    table = pd.concat([shared, rest.drop(columns="at")], ignore_index=True)
+    table["difference"] = table["value_b"] - table["value_a"]
+    table["found_in"] = "both"
+    table.loc[table["key_b"].isna(), "found_in"] = "a"
+    table.loc[table["key_a"].isna(), "found_in"] = "b"
+    same = (table["value_a"] == table["value_b"]) & (table["found_in"] == "both")
+    table = table[~same].sort_values(by, ignore_index=True)
+    more = [_compare(first, second, line, resamples) for line in table.itertuples()]
+    table[["stderr", "low", "high", "p", "rows", "differs"]] = pd.DataFrame(
+        more, columns=["stderr", "low", "high", "p", "rows", "differs"], index=table.index
     )
-    return found[[*IDENTITY, "metric", *COLUMNS]]
+    return table[[*IDENTITY, "metric", *COLUMNS]]
 
 
 def _compare(first, second, line, resamples):
@@ -71,8 +71,8 @@ def _uncertainty(first, second, line, records, resamples):
         )
     ]
     if all(one is not None for one in scores) and scores[0].index.equals(scores[1].index):
-        found = paired(scores[0], scores[1], resamples)
-        return found.stderr, found.low, found.high, found.p_bootstrap, found.n
+        interval = paired(scores[0], scores[1], resamples)
+        return interval.stderr, interval.low, interval.high, interval.p_bootstrap, interval.n
     errors = [record.metrics.get("stderr") for record in records]
     if any(error is None for error in errors):
         return np.nan, np.nan, np.nan, np.nan, 0

@@ -62,11 +62,11 @@ class PairedDraws(Mapping):
         return len(self._chunk_of)
 
     def _make(self, chunk):
-        made, by_rows = {}, {}
+        draws, by_rows = {}, {}
         for key in self._keys[chunk]:
             series = self._scores(key)
             if series is None:
-                made[key] = normal_draws(key, *self._normal[key], self._resamples)
+                draws[key] = normal_draws(key, *self._normal[key], self._resamples)
             else:
                 rows = tuple(series.index)
                 by_rows.setdefault(rows, []).append((key, series.to_numpy(np.float64)))
@@ -75,8 +75,8 @@ class PairedDraws(Mapping):
             seed = int.from_bytes(hashlib.sha256(text).digest()[:8], "big")
             values = np.stack([values for _, values in members], axis=1)
             means = bootstrap_means(values, self._resamples, seed)
-            made |= {key: means[:, place] for place, (key, _) in enumerate(members)}
-        return made
+            draws |= {key: means[:, index] for index, (key, _) in enumerate(members)}
+        return draws
 
 
 def normal_draws(key: str, value: float, stderr: float, resamples: int) -> np.ndarray:

@@ -81,8 +81,8 @@ def write(
         if len(clash) and not replace:
             raise DataError(_two_values(clash), where=source, hint="--replace takes the new value")
         if len(clash):
-            kept = other.filter(pc.invert(pc.is_in(other["key"], pa.array(clash["key"]))))
-            _write(storage, name, kept)
+            rest = other.filter(pc.invert(pc.is_in(other["key"], pa.array(clash["key"]))))
+            _write(storage, name, rest)
         known.update(other["key"].to_pylist())
     new = sum(key not in known for key in table["key"].to_pylist())
     _write(storage, f"{sha256[:16]}.parquet", table)
@@ -96,11 +96,11 @@ def copy(source: Storage, into: Storage) -> None:
         keys = pa.array(table["key"].to_pylist())
         for other in _names(into):
             old = read_file(into, other)
-            kept = old.filter(pc.invert(pc.is_in(old["key"], keys)))
+            rest = old.filter(pc.invert(pc.is_in(old["key"], keys)))
             if other == name:
-                table = pa.concat_tables([table, kept])
-            elif kept.num_rows < old.num_rows:
-                _write(into, other, kept)
+                table = pa.concat_tables([table, rest])
+            elif rest.num_rows < old.num_rows:
+                _write(into, other, rest)
         _write(into, name, table)
 
 
@@ -200,8 +200,8 @@ def _once(lines, source):
                 "delete one of the lines, or tell them apart by a column (variant, format, shots)"
             )
             raise DataError(what, where=f"{source}:{other['line']}", hint=hint)
-    kept = lines.drop_duplicates("key")
-    return kept, len(lines) - len(kept)
+    unique = lines.drop_duplicates("key")
+    return unique, len(lines) - len(unique)
 
 
 def _equal(values, value):

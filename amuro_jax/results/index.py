@@ -73,9 +73,11 @@ def refresh(storage) -> tuple[pa.Table, dict[str, str]]:
     known = _read(storage)
     if known is not None:
         keys, old = known["key"].to_pylist(), known["stamp"].to_pylist()
-        kept = [stamps.get(key) == stamp for key, stamp in zip(keys, old, strict=True)]
-        fresh = {key for key, keep in zip(keys, kept, strict=True) if keep}
-        unchanged = known if len(fresh) == len(keys) else known.filter(pa.array(kept, pa.bool_()))
+        current = [stamps.get(key) == stamp for key, stamp in zip(keys, old, strict=True)]
+        fresh = {key for key, keep in zip(keys, current, strict=True) if keep}
+        unchanged = (
+            known if len(fresh) == len(keys) else known.filter(pa.array(current, pa.bool_()))
+        )
     else:
         fresh, unchanged = set(), _ARROW.empty_table()
     added, damaged = _read_cells(storage, sorted(stamps.keys() - fresh), stamps, sizes)

@@ -30,14 +30,14 @@ class Merged:
 def conflicts(first: Store, second: Store, into: Store) -> pd.DataFrame:
     """Cells of which two of the stores have different values; see `Merged`."""
     values = {"A": _values(first), "B": _values(second), "C": _values(into)}
-    found = []
+    clashes = []
     for one, other in (("A", "B"), ("C", "A"), ("C", "B")):
         both = values[one].merge(values[other][["key", "value"]], on="key", suffixes=("_a", "_b"))
         same = (both["value_a"] == both["value_b"]) | (
             both["value_a"].isna() & both["value_b"].isna()
         )
-        found.append(both[~same].assign(stores=f"{one} {other}"))
-    table = pd.concat(found, ignore_index=True).drop_duplicates("key")
+        clashes.append(both[~same].assign(stores=f"{one} {other}"))
+    table = pd.concat(clashes, ignore_index=True).drop_duplicates("key")
     return table[["key", *IDENTITY, "value_a", "value_b", "stores"]]
 
 
@@ -63,8 +63,8 @@ def merge(first: Store, second: Store, into: Store, keep: str = "") -> Merged:
         for key in store.keys():
             sources.setdefault(key, store)
     replaced = set(clash["key"])
-    wanted = [key for key in sorted(sources) if key not in own or key in replaced]
-    cells = [key for key in wanted if not sources[key].is_imported(key)]
+    chosen = [key for key in sorted(sources) if key not in own or key in replaced]
+    cells = [key for key in chosen if not sources[key].is_imported(key)]
     with concurrent.futures.ThreadPoolExecutor(_WRITERS) as pool:
         for _ in pool.map(lambda key: _copy(sources[key], into, key), cells):
             pass

@@ -100,11 +100,11 @@ def asked(config: StudyConfig) -> StudyConfig:
 def read_progress(storage: Storage, config_key: str, checkpoints) -> list[Progress]:
     """What is known of checkpoints under a configuration, in their order."""
     names = [_file(config_key, checkpoint) for checkpoint in checkpoints]
-    there = set(storage.names(f"{CHECKPOINTS}/{config_key}"))
+    stored = set(storage.names(f"{CHECKPOINTS}/{config_key}"))
     return [
         from_dict(Progress, storage.read_json(name), where=storage.where(name))
         for name in names
-        if name in there
+        if name in stored
     ]
 
 

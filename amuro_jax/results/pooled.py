@@ -56,5 +56,5 @@ def mean_scores(scores: Callable[[str], pd.Series | None], key: str) -> pd.Serie
     Args:
         scores: of a stored cell by its key; None where it has no rows.
     """
-    found = [scores(one) for one in members(key)]
-    return found[0] if len(found) == 1 else pd.concat(found, axis=1).mean(axis=1)
+    parts = [scores(one) for one in members(key)]
+    return parts[0] if len(parts) == 1 else pd.concat(parts, axis=1).mean(axis=1)

@@ -12,18 +12,18 @@ def rates_of(store: Store, config: StudyConfig) -> pd.DataFrame:
     """One line per training of a study whose sets name `learning_rates`: COLUMNS, `candidate`
     (whether the rate is one of these) and `best` (whether it was chosen).
     """
-    wanted = {
+    chosen = {
         entry.task: entry.learning_rates for entry in config.fine_tunes if entry.learning_rates
     }
     lines, recipes = [], []
-    for record in store.records("train") if wanted else ():
+    for record in store.records("train") if chosen else ():
         recipe, model = to_dict(record.recipe), record.model
-        if recipe["task"] not in wanted or "held_out_loss" not in record.metrics:
+        if recipe["task"] not in chosen or "held_out_loss" not in record.metrics:
             continue
         lines.append({name: getattr(model, name, None) for name in COLUMNS})
         lines[-1] |= {name: recipe[name] for name in ("seed", "lora_rank", "learning_rate")}
         lines[-1]["held_out_loss"] = record.metrics["held_out_loss"]
-        lines[-1]["candidate"] = recipe.pop("learning_rate") in wanted[recipe["task"]]
+        lines[-1]["candidate"] = recipe.pop("learning_rate") in chosen[recipe["task"]]
         recipes.append(f"{model.checkpoint} {model.tuned_on} {sorted(recipe.items())}")
     table = pd.DataFrame(lines, columns=[*COLUMNS, "candidate"])
     among = table["held_out_loss"].where(table["candidate"].astype(bool))

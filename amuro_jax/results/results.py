@@ -128,8 +128,8 @@ class Results:
     @functools.cached_property
     def _at(self):
         columns = ["checkpoint", "tuned_on", "task", "format", "shots", "variant"]
-        places = self.cells[columns].itertuples(index=False, name=None)
-        return {place: row for row, place in enumerate(places)}
+        keys = self.cells[columns].itertuples(index=False, name=None)
+        return {key: row for row, key in enumerate(keys)}
 
     @functools.cached_property
     def _records(self) -> list[dict]:
@@ -149,7 +149,7 @@ class Results:
         None where it is missing.
         """
         usual = self.main[task]
-        place = self._at.get(
+        row = self._at.get(
             (
                 checkpoint,
                 tuned_on,
@@ -159,7 +159,7 @@ class Results:
                 variant,
             )
         )
-        return None if place is None else self._records[place]
+        return None if row is None else self._records[row]
 
     def estimate(self, statistic, cells: list) -> Estimate:
         """`statistic` of the cells' scores, a function of arrays [..., cells].
@@ -179,8 +179,8 @@ class Results:
     def _sets(self) -> dict[str, dict]:
         base_first = self._plan.assign(tuned=self._plan["tuned_on"] != "")
         first = base_first.sort_values("tuned", kind="stable").drop_duplicates("task")
-        about = {line["task"]: line for line in first.to_dict("records")}
-        return {task: about[task] for task in self.main}
+        sets = {line["task"]: line for line in first.to_dict("records")}
+        return {task: sets[task] for task in self.main}
 
     @functools.cached_property
     def _plan(self):
@@ -192,7 +192,7 @@ class Results:
 
         Without roles, all.
         """
-        return [task for task, about in self._sets.items() if not roles or about["role"] in roles]
+        return [task for task, info in self._sets.items() if not roles or info["role"] in roles]
 
     def role(self, task: str) -> str:
         """in_domain | out_of_domain | multiple_choice."""
@@ -214,10 +214,10 @@ class Results:
 
     def formats(self, task: str) -> list[str]:
         """Formats in which the study asks for the set, main one first."""
-        asked = self._plan[(self._plan["task"] == task) & (self._plan["tuned_on"] == "")][
+        planned = self._plan[(self._plan["task"] == task) & (self._plan["tuned_on"] == "")][
             "format"
         ].unique()
-        return sorted(asked, key=lambda name: (name != self.main[task][0], name))
+        return sorted(planned, key=lambda name: (name != self.main[task][0], name))
 
     def common_view(self, *tasks: str) -> tuple[str, int] | None:
         """The first format and number of shots that the study asks for with each of the sets; the
@@ -295,24 +295,24 @@ def load(workdir, resamples: int = 3000, suite: str = "", *, check_rows: bool = 
         AmuroError: nothing finished there, or no such series.
     """
     storage = Storage.open(workdir)
-    asked, store = plan.read_plan(storage), Store(storage)
+    study_plan, store = plan.read_plan(storage), Store(storage)
     frame = store.frame().rename(columns={"identity": "weights"})
     damaged = store.verify() if check_rows else store.damaged
     frame = frame[~frame["key"].isin(damaged)]
     scores = _Scores(store, frame)
-    loose = frame if asked is None else frame[frame["imported"].fillna("") != ""]
+    loose = frame if study_plan is None else frame[frame["imported"].fillna("") != ""]
     suites = Suites(store)
-    if asked is not None:
-        name = asked.config.suite or asked.name
-        suites.add(name, lambda: _planned(asked, store, frame, damaged, scores, resamples))
+    if study_plan is not None:
+        name = study_plan.config.suite or study_plan.name
+        suites.add(name, lambda: _planned(study_plan, store, frame, damaged, scores, resamples))
     by_suite = dict(iter(loose.groupby("suite", sort=False)))
     for name, lines in sorted(by_suite.items(), key=lambda item: _first_line(item[1])):
         name = f"{name} (imported)" if name in suites else name
         suites.add(name, functools.partial(_unplanned, name, lines, scores, resamples))
-    found = _chosen(suites, suite, storage, asked)
-    planned = frame[:0] if asked is None else frame[frame["key"].isin(_keys(asked))]
-    suites.measurements = pd.concat([planned, loose], ignore_index=True) if asked else loose
-    return found
+    chosen = _chosen(suites, suite, storage, study_plan)
+    planned = frame[:0] if study_plan is None else frame[frame["key"].isin(_keys(study_plan))]
+    suites.measurements = pd.concat([planned, loose], ignore_index=True) if study_plan else loose
+    return chosen
 
 
 def _first_line(lines):
@@ -320,7 +320,7 @@ def _first_line(lines):
     return lines["imported"].fillna("").min(), lines["line"].fillna(0).min()
 
 
-def _chosen(suites, suite, storage, asked):
+def _chosen(suites, suite, storage, planned):
     if suite and suite not in suites:
         hint = "series there: " + ", ".join(suites)
         raise AmuroError(f"no series {suite!r}", where=storage.url, hint=hint)
@@ -330,14 +330,14 @@ def _chosen(suites, suite, storage, asked):
             where=storage.where(plan.PLAN),
             hint="run `amuro study` or `amuro import` with this workdir first",
         )
-    found = suites[suite or next(iter(suites))]
-    if asked is not None and found.cells.empty:
+    chosen = suites[suite or next(iter(suites))]
+    if planned is not None and chosen.cells.empty:
         raise AmuroError(
             "no cell of the study is finished yet",
             where=storage.where("cells"),
             hint="run `amuro study` with this workdir",
         )
-    return found
+    return chosen
 
 
 class Suites(Mapping):
@@ -360,8 +360,8 @@ class Suites(Mapping):
 
     def __getitem__(self, name: str) -> Results:
         if name not in self._made:
-            made = self._makers[name]()
-            self._made[name] = dataclasses.replace(made, suite=name, suites=self)
+            built = self._makers[name]()
+            self._made[name] = dataclasses.replace(built, suite=name, suites=self)
         return self._made[name]
 
     def __iter__(self):
@@ -395,42 +395,44 @@ class _Scores:
         return None if key in self._without else self._store.rows(key)
 
 
-def _keys(asked):
-    return [cell.key for cell in asked.cells if cell.key]
+def _keys(planned):
+    return [cell.key for cell in planned.cells if cell.key]
 
 
-def _planned(asked, store, frame, damaged, scores, resamples):
+def _planned(planned, store, frame, damaged, scores, resamples):
     """The study's cells; role, group and owner belong to the study, not to the cell: another study
     may have computed it.
     """
-    wanted = pd.DataFrame(map(_wanted, asked.cells), columns=list(WANTED))
+    wanted_cells = pd.DataFrame(map(_wanted, planned.cells), columns=list(WANTED))
     measured = frame.set_index("key")[list(MEASURED)]
-    done = wanted["key"].isin(measured.index)
-    cells = wanted[done].merge(measured, left_on="key", right_index=True, how="left")
+    done = wanted_cells["key"].isin(measured.index)
+    cells = wanted_cells[done].merge(measured, left_on="key", right_index=True, how="left")
     every = cells.reset_index(drop=True)
     variants = pooled.over_seeds(every)
-    first = pooled.first_variants(wanted)
+    first = pooled.first_variants(wanted_cells)
     cells = variants[variants["variant"] == variants["tuned_on"].map(first)].reset_index(drop=True)
-    missing = wanted[~done].reset_index(drop=True)
+    missing = wanted_cells[~done].reset_index(drop=True)
     missing["why"] = _reasons(store, missing, damaged)
     scores_of = functools.partial(pooled.mean_scores, scores)
     main = {}
-    for line in wanted.itertuples():
+    for line in wanted_cells.itertuples():
         main.setdefault(line.task, (line.format, line.shots))
     return Results(
-        asked.name,
-        list(asked.checkpoints),
+        planned.name,
+        list(planned.checkpoints),
         cells,
         missing,
         main,
         PairedDraws(variants.drop_duplicates("key"), scores_of, resamples),
-        duplicates(list(asked.checkpoints), cells),
-        protocols.published_averages(asked.config.scoring.protocol, asked.config.scoring.quirks),
+        duplicates(list(planned.checkpoints), cells),
+        protocols.published_averages(
+            planned.config.scoring.protocol, planned.config.scoring.quirks
+        ),
         scores_of,
         lambda key: scores.rows(pooled.members(key)[0]),
         variants=variants,
         every=every,
-        rates=functools.partial(rates_of, store, asked.config),
+        rates=functools.partial(rates_of, store, planned.config),
     )
 
 
@@ -473,7 +475,7 @@ def _headline(lines):
     """The lines of one metric per set: more must be better; the usual ones first."""
     metrics = lines[["task", "metric"]].drop_duplicates()
     metrics = metrics[~metrics["metric"].str.contains(LESS_IS_BETTER)]
-    rank = metrics["metric"].map({name: place for place, name in enumerate(FIRST_METRICS)})
+    rank = metrics["metric"].map({name: index for index, name in enumerate(FIRST_METRICS)})
     first = metrics.assign(rank=rank.fillna(len(FIRST_METRICS)))
     first = first.sort_values("rank", kind="stable").drop_duplicates("task")
     return lines.merge(first[["task", "metric"]], on=["task", "metric"])
@@ -482,13 +484,13 @@ def _headline(lines):
 def _holes(cells, checkpoints):
     """What the grid of a series lacks: scores that most checkpoints have and one has not."""
     parts, lost = ["tuned_on", "variant", "task", "format", "shots"], []
-    about = cells.drop_duplicates("checkpoint").set_index("checkpoint")[["step", "tokens"]]
+    info = cells.drop_duplicates("checkpoint").set_index("checkpoint")[["step", "tokens"]]
     for _, group in cells.groupby(parts, sort=False):
         absent = set(checkpoints) - set(group["checkpoint"])
         if absent and len(group) >= GRID_SHARE * len(checkpoints):
             for checkpoint in (name for name in checkpoints if name in absent):
-                place = about.loc[checkpoint]
-                where = {"checkpoint": checkpoint, "step": place["step"], "tokens": place["tokens"]}
+                line = info.loc[checkpoint]
+                where = {"checkpoint": checkpoint, "step": line["step"], "tokens": line["tokens"]}
                 lost.append(group.iloc[0][list(WANTED)].to_dict() | where | {"key": None})
     missing = pd.DataFrame(lost, columns=list(WANTED))
     return missing.assign(why="not in the imported results")

@@ -51,7 +51,7 @@ def unseal(data: bytes, key: str, where: str) -> Stored:
     try:
         record = json.loads(data)
         stored = record.pop("stored")
-        checksum, found = stored["record_sha256"], record["key"]
+        checksum, stored_key = stored["record_sha256"], record["key"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         what = "it is empty" if not data else "it is not a whole record"
         raise DataError(what, where=where, hint=_HINT) from error
@@ -60,16 +60,16 @@ def unseal(data: bytes, key: str, where: str) -> Stored:
         raise DataError(what, where=where, hint=_HINT)
     if checksum != _checksum(record):
         raise DataError("its content does not match its checksum", where=where, hint=_HINT)
-    if found != key:
-        raise DataError(f"it is the record of cell {found}", where=where, hint=_HINT)
+    if stored_key != key:
+        raise DataError(f"it is the record of cell {stored_key}", where=where, hint=_HINT)
     return Stored(record, stored.get("rows_bytes"), stored.get("rows_sha256"))
 
 
 def check_size(stored: Stored, size: int | None, where: str) -> None:
     """Raises DataError where the rows are missing or have another size than was written."""
     if stored.rows_bytes is not None and size != stored.rows_bytes:
-        found = "are missing" if size is None else f"have {size} of {stored.rows_bytes} bytes"
-        raise DataError(f"the rows {found}", where=where, hint=_HINT)
+        state = "are missing" if size is None else f"have {size} of {stored.rows_bytes} bytes"
+        raise DataError(f"the rows {state}", where=where, hint=_HINT)
 
 
 def check_rows(stored: Stored, data: bytes | None, where: str) -> bytes:

@@ -172,8 +172,8 @@ class Store:
         table = self._index()
         for name, values in where.items():
             values = list(values) if isinstance(values, list | tuple | set) else [values]
-            wanted = pa.array(values, index.COLUMNS[name])
-            table = table.filter(pc.is_in(table[name], value_set=wanted))
+            allowed = pa.array(values, index.COLUMNS[name])
+            table = table.filter(pc.is_in(table[name], value_set=allowed))
         table = table.sort_by([(name, "ascending") for name in _ORDER])
         return table.select(list(columns) or list(index.COLUMNS)).to_pandas()
 
@@ -181,9 +181,9 @@ class Store:
         """Every finished score as an Arrow table, columns `index.COLUMNS`, in the order of
         `query`.
         """
-        found = self._index()
-        found = found.filter(pc.equal(found["kind"], "score"))
-        return found.sort_by([(name, "ascending") for name in _ORDER])
+        table = self._index()
+        table = table.filter(pc.equal(table["kind"], "score"))
+        return table.sort_by([(name, "ascending") for name in _ORDER])
 
     def verify(self) -> dict[str, str]:
         """Reads the rows of every cell and compares checksums; what is damaged, why by key."""
@@ -218,8 +218,8 @@ class Store:
 
     def _imported_line(self, key) -> dict | None:
         """The line of an imported score, from its key."""
-        place = self._imported_places().get(key)
-        return None if place is None else self._lines.slice(place, 1).to_pylist()[0]
+        position = self._imported_places().get(key)
+        return None if position is None else self._lines.slice(position, 1).to_pylist()[0]
 
     def _imported_places(self):
         self._index()

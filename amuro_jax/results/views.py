@@ -100,13 +100,13 @@ VIEWS = ("cells", "rows", "requests")
 def schema(view: str) -> pa.Schema:
     """Columns of a view with their types and, as metadata, their meanings."""
     cell = {name: (index.COLUMNS[name], text) for name, text in CELL_MEANINGS.items()}
-    place = {name: cell[name] for name in PLACE}
+    named = {name: cell[name] for name in PLACE}
     if view not in VIEWS:
         raise misspelt(view, VIEWS, where="view")
     columns = {
         "cells": cell,
-        "rows": place | ROW_COLUMNS,
-        "requests": {name: about for name, about in (place | REQUEST_COLUMNS).items()},
+        "rows": named | ROW_COLUMNS,
+        "requests": {name: info for name, info in (named | REQUEST_COLUMNS).items()},
     }[view]
     fields = [
         pa.field(name, kind, metadata={"meaning": text}) for name, (kind, text) in columns.items()
@@ -125,35 +125,35 @@ def tables(store: Store, view: str, where: str = "", where_rows: str = "") -> It
         ConfigError: an unknown view or column.
         DataError: damaged rows.
     """
-    wanted = schema(view)
+    expected = schema(view)
     cells = conditions.select(store.table(), where).select(list(CELL_MEANINGS))
     if view == "cells":
-        yield conditions.select(cells.cast(wanted), where_rows)
+        yield conditions.select(cells.cast(expected), where_rows)
         return
     cells = cells.filter(pc.is_valid(cells["rows_sha256"]))
     lines = cells.select(PLACE).to_pylist()
     for start in range(0, len(lines), _BATCH):
-        made = []
+        parts = []
         for line in lines[start : start + _BATCH]:
             rows = store.rows_table(line["key"])
             part = rows if view == "rows" else _requests(rows)
-            made.append(_conform(part, line, wanted))
-        yield conditions.select(pa.concat_tables(made), where_rows)
+            parts.append(_conform(part, line, expected))
+        yield conditions.select(pa.concat_tables(parts), where_rows)
     if not lines:
-        yield conditions.select(wanted.empty_table(), where_rows)
+        yield conditions.select(expected.empty_table(), where_rows)
 
 
-def _conform(rows, place, wanted):
+def _conform(rows, named, expected):
     columns = []
-    for field in wanted:
-        if field.name in place:
-            column = pa.array([place[field.name]] * rows.num_rows, field.type)
+    for field in expected:
+        if field.name in named:
+            column = pa.array([named[field.name]] * rows.num_rows, field.type)
         elif field.name in rows.column_names:
             column = pc.cast(rows[field.name], field.type)
         else:
             column = pa.nulls(rows.num_rows, field.type)
         columns.append(column)
-    return pa.table(columns, wanted)
+    return pa.table(columns, expected)
 
 
 def _requests(rows):
@@ -162,9 +162,9 @@ def _requests(rows):
         return pa.table({name: [] for name in ("row",)})
     rows = rows.filter(pc.is_valid(rows["choice_logprobs"]))
     lists = pc.fill_null(pc.list_value_length(rows["choice_logprobs"]), 0).to_pylist()
-    places = pa.array([place for place, size in enumerate(lists) for _ in range(size)], pa.int64())
-    kept = [name for name in REQUEST_COLUMNS if name in rows.column_names]
-    flat = rows.select(kept).take(places)
+    indices = pa.array([index for index, size in enumerate(lists) for _ in range(size)], pa.int64())
+    present = [name for name in REQUEST_COLUMNS if name in rows.column_names]
+    flat = rows.select(present).take(indices)
     flat = flat.append_column("choice", pa.array([at for size in lists for at in range(size)]))
     for name, source in _OF_CHOICES.items():
         values = _flat(rows, source, lists)
@@ -177,8 +177,8 @@ def _flat(rows, source, lists):
         return pa.nulls(sum(lists), pa.float64())
     values = [
         value
-        for found, size in zip(rows[source].to_pylist(), lists, strict=True)
-        for value in (found if found is not None else [None] * size)
+        for nested, size in zip(rows[source].to_pylist(), lists, strict=True)
+        for value in (nested if nested is not None else [None] * size)
     ]
     return pa.array(values, pa.float64())
 

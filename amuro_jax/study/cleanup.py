@@ -51,10 +51,10 @@ def in_workdir(workdir, *, days: float, dry_run: bool) -> list[Removal]:
             where=storage.url,
             hint="wait for it; --dry_run may be asked at any time",
         )
-    found = [*_models(storage), *_states(storage), *_programs(storage, days)]
-    for name, _ in [] if dry_run else found:
+    removable = [*_models(storage), *_states(storage), *_programs(storage, days)]
+    for name, _ in [] if dry_run else removable:
         storage.delete(name)
-    return [one for _, one in found]
+    return [one for _, one in removable]
 
 
 def _models(storage):
@@ -108,7 +108,7 @@ def in_cache(cache: Path | None = None, *, days: float, dry_run: bool) -> list[R
     """Removes conversions from the cache that nothing has read or written for `days`; they are made
     again when they are asked for.
     """
-    found = []
+    removable = []
     for folder in sorted((cache or default_cache()).glob("converted/*")):
         if not folder.is_dir() or folder.name.startswith("."):
             continue
@@ -117,7 +117,7 @@ def in_cache(cache: Path | None = None, *, days: float, dry_run: bool) -> list[R
         age = time.time() - used
         if age >= max(days * DAY, FRESH_SECONDS):
             size = sum(one.st_size for one in stats)
-            found.append(Removal(str(folder), size, f"not used for {age / DAY:.0f} days"))
+            removable.append(Removal(str(folder), size, f"not used for {age / DAY:.0f} days"))
             if not dry_run:
                 shutil.rmtree(folder)
-    return found
+    return removable

@@ -75,12 +75,12 @@ def _trainings(config, name, model):
     entry, rates = grid.fine_tune_of(config, model), grid.rates_of(config, model)
     if not rates:
         return [Job(JobKind.TRAIN, name, model, grid.recipe_of(config, entry, model.seed))]
-    made = []
+    jobs = []
     for rate in rates:
         way = ", ".join(filter(None, (entry.variant, f"rate {rate:g}")))
         recipe = grid.recipe_of(config, entry, model.seed, rate)
-        made.append(Job(JobKind.TRAIN, name, dataclasses.replace(model, variant=way), recipe))
-    return made
+        jobs.append(Job(JobKind.TRAIN, name, dataclasses.replace(model, variant=way), recipe))
+    return jobs
 
 
 def share(revisions, index: int, count: int) -> set[str]:
@@ -144,11 +144,11 @@ def _estimate(config, left, store):
             f"estimate: {rest / 60:.1f} minutes, from the finished cells' mean times "
             "(no compilation counted)"
         )
-    rows, whole = 0, ""
+    rows, unlimited = 0, ""
     for entry in config.fine_tunes:
         recipe = grid.recipe_of(config, entry)
         if recipe.rows is None:
-            whole = ", and all rows of the sets without a limit"
+            unlimited = ", and all rows of the sets without a limit"
         entries = sum(other.task == entry.task for other in config.fine_tunes)
         jobs = left[JobKind.TRAIN][get_task(entry.task).name] / entries
         rows += round(jobs * (recipe.rows or 0) * recipe.epochs)
@@ -156,7 +156,7 @@ def _estimate(config, left, store):
     each = f"{limit:,} rows at most" if limit else "all rows of its set"
     wait = " and a fine-tuning" if left[JobKind.TRAIN] else ""
     return (
-        f"estimate: {rows:,} rows to train on{whole}, {left[JobKind.SCORE].total()} scores of "
+        f"estimate: {rows:,} rows to train on{unlimited}, {left[JobKind.SCORE].total()} scores of "
         f"{each} each; a time follows after the first finished score{wait}"
     )
 

@@ -44,9 +44,9 @@ class Preflight:
             f"{name} has the same weights as {first}: it counts as one checkpoint"
             for name, first in self.duplicates.items()
         ]
-        found = [one for one in self.series.faults if one.kind != FaultKind.DUPLICATE]
-        lines += [f"{'fault' if one in self.series.errors else 'note'}: {one}" for one in found]
-        lines += [f"note: {one}" for one in self.holes if one not in found]
+        faults = [one for one in self.series.faults if one.kind != FaultKind.DUPLICATE]
+        lines += [f"{'fault' if one in self.series.errors else 'note'}: {one}" for one in faults]
+        lines += [f"note: {one}" for one in self.holes if one not in faults]
         for problem in self.problems:
             kind = "fault" if problem.is_fault else "note"
             hint = f" ({problem.hint})" if problem.hint else ""

@@ -47,7 +47,7 @@ class CheckpointQueue:
         return self
 
     def __next__(self) -> str:
-        said = False
+        reported = False
         while True:
             with self._changed:
                 if self._stopped or not (self._left or self._undecided):
@@ -65,8 +65,8 @@ class CheckpointQueue:
                     self._left.remove(name)
                     self._undecided.add(name)
                     return name
-                if self._left and not self._undecided and not said:
-                    said = True
+                if self._left and not self._undecided and not reported:
+                    reported = True
                     names = ", ".join(self._names[name] for name in self._left[:5])
                     self._report(f"waiting for other processes at work on {names}")
                 if self._left or self._undecided:

@@ -102,8 +102,10 @@ def read_status(workdir) -> Status:
     trained = store.query(
         {"kind": "train"}, ["suite", "checkpoint", "step", "tokens", "tuned_on", "variant"]
     )
-    places = set(trained[["checkpoint", "tuned_on", "variant"]].itertuples(index=False, name=None))
-    models_done = [one for one in models if _place(one) in places]
+    trainings = set(
+        trained[["checkpoint", "tuned_on", "variant"]].itertuples(index=False, name=None)
+    )
+    models_done = [one for one in models if _place(one) in trainings]
     last = _last_events(log)
     return Status(
         name=plan.name,

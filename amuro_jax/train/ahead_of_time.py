@@ -33,26 +33,26 @@ def abstract_frozen(step: Step) -> dict:
     params = abstract_params(step.config)
     if step.mesh is None:
         return params
-    places = sharding.shardings(logical_axes(step.config), params, step.mesh)
-    return _placed(params, places)
+    shardings = sharding.shardings(logical_axes(step.config), params, step.mesh)
+    return _placed(params, shardings)
 
 
 def _batch(mesh, rows, length, targets):
     shapes = {name: (length, jnp.int32) for name in ("tokens", "position", "enter", "leave")}
     shapes |= {name: (targets, jnp.int32) for name in ("source", "target")}
     shapes["weight"] = (targets, jnp.float32)
-    place = None if mesh is None else sharding.batch_sharding(mesh)
+    spec = None if mesh is None else sharding.batch_sharding(mesh)
     return {
-        name: jax.ShapeDtypeStruct((rows, size), dtype, sharding=place)
+        name: jax.ShapeDtypeStruct((rows, size), dtype, sharding=spec)
         for name, (size, dtype) in shapes.items()
     }
 
 
-def _placed(tree, places):
-    if places is None:
+def _placed(tree, shardings):
+    if shardings is None:
         return tree
     return jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        lambda leaf, spec: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spec),
         tree,
-        places,
+        shardings,
     )

@@ -142,12 +142,12 @@ def first_fit(examples: list[TrainExample], length: int) -> list[list[TrainExamp
     rows, room = [], []
     for example in sorted(examples, key=lambda example: -len(example.tokens)):
         size = len(example.tokens)
-        place = next((row for row, left in enumerate(room) if left >= size), len(rows))
-        if place == len(rows):
+        target = next((row for row, left in enumerate(room) if left >= size), len(rows))
+        if target == len(rows):
             rows.append([])
             room.append(length)
-        rows[place].append(example)
-        room[place] -= size
+        rows[target].append(example)
+        room[target] -= size
     return rows
 
 
@@ -320,5 +320,5 @@ class Batches:
         return learned
 
     def _chosen(self, step):
-        epoch, place = divmod(step, self.per_epoch)
-        return self._order(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
+        epoch, index = divmod(step, self.per_epoch)
+        return self._order(epoch)[index * self.batch_size : (index + 1) * self.batch_size]

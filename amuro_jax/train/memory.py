@@ -132,12 +132,12 @@ def _layer_bytes(c, tensor, size, fused, length):
     carry = size * c.hidden_size
     # a kernel keeps its result and sums, XLA the scores and the weights
     scores = c.num_heads / tensor * (4 * STATISTICS if fused else (4 + size) * length)
-    kept = (heads * size if fused else 0) + scores
+    stored = (heads * size if fused else 0) + scores
     dots = carry + size * (projected + (1 + c.gated_mlp) * mlp + 2 * c.hidden_size)
     # also: inputs of both norms in fp32, inputs of products, the activation and its derivative
     norms = 2 * (4 + size) * c.hidden_size
-    none = dots + kept + norms + size * (2 * heads + (1 + 2 * c.gated_mlp) * mlp)
-    fast = kept if fused else 0
+    none = dots + stored + norms + size * (2 * heads + (1 + 2 * c.gated_mlp) * mlp)
+    fast = stored if fused else 0
     return {"none": none, "dots": dots + fast, "offload": carry + fast, "full": carry}
 
 

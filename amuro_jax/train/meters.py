@@ -138,12 +138,12 @@ class Meter(Late):
         (chips.py) of all devices, where the chip is in the table.
         """
         flops = training_flops(self.step.config, self._line_amount, self.step.trainable.has_frozen)
-        found = {"model_flops_per_second": flops / seconds}
+        values = {"model_flops_per_second": flops / seconds}
         devices = jax.devices() if self.step.mesh is None else list(self.step.mesh.devices.flat)
         count = 1 if self.step.mesh is None else len(devices)
         if chip := chip_of(devices[0].device_kind):
-            found["mfu"] = flops / seconds / (count * chip.flops)
-        return found
+            values["mfu"] = flops / seconds / (count * chip.flops)
+        return values
 
     def flush(self):
         """Reads what waits, and writes it: lines before a saved state are not written again."""
@@ -204,10 +204,10 @@ class GroupMeter(Late):
         return {name: meter.progress() for name, meter in self.meters.items()}
 
     def _read(self, number, metrics, part, waited):
-        for place, (name, meter) in enumerate(self.meters.items()):
+        for index, (name, meter) in enumerate(self.meters.items()):
             if name in self.failures:
                 continue
-            own = {key: value[place] for key, value in metrics.items()}
+            own = {key: value[index] for key, value in metrics.items()}
             try:
                 meter._read(number, own, part, waited)
             except TrainingError as error:

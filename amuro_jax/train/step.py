@@ -144,15 +144,15 @@ class Step:
         abstract = self.abstract_state()
         axes = self.trainable.axes(self.config)
         params = sharding.shardings(axes, abstract.params, self.mesh)
-        whole = sharding.replicated(self.mesh)
+        replicated = sharding.replicated(self.mesh)
         moments = optax.tree_utils.tree_map_params(
             self.transform,
             lambda _, placed: placed,
             abstract.opt_state,
             params,
-            transform_non_params=lambda _: whole,
+            transform_non_params=lambda _: replicated,
         )
-        return State(whole, params, moments)
+        return State(replicated, params, moments)
 
     def _update(self, state: State, frozen, batch, learning_rate, compute: Compute | None = None):
         self.traces += 1

@@ -96,10 +96,10 @@ def run_training(
         TrainingError: a loss or gradient is not finite; names step, rows and the last good state.
         Preempted: SIGTERM came (in the main thread); the state is saved. Exit status 143.
     """
-    given = params if callable(params) else lambda: params
+    load = params if callable(params) else lambda: params
     with _opened(workdir, save, log) as run:
-        state, start, progress = run.begin(step, lambda: step.init(given(), seed))
-        frozen = step.frozen(given()) if step.trainable.has_frozen else {}
+        state, start, progress = run.begin(step, lambda: step.init(load(), seed))
+        frozen = step.frozen(load()) if step.trainable.has_frozen else {}
         meter = Meter(
             (batches, schedule, step),
             run.states,
@@ -180,8 +180,8 @@ def run_stacked(
             state = run.steps(batches, step, update, state, start, group)
             return {
                 name: group.failures.get(name)
-                or _result(meter, jax.tree.map(lambda leaf, place=place: leaf[place], state.params))
-                for place, (name, meter) in enumerate(group.meters.items())
+                or _result(meter, jax.tree.map(lambda leaf, index=index: leaf[index], state.params))
+                for index, (name, meter) in enumerate(group.meters.items())
             }
 
 
