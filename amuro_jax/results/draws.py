@@ -9,7 +9,9 @@ import pandas as pd
 
 from amuro_jax.evals.statistics import bootstrap_means
 
-CHUNK = 256  # cells of one set whose draws are made together: they share the resampled rows
+# Cells of one set, format and number of shots whose draws are made together: they share the
+# resampled rows (as the others of the set do: the seed is the set's and its rows').
+CHUNK = 256
 MOST_BYTES = 1 << 29  # of draws that are kept; the chunk that was used longest ago goes first
 
 
@@ -41,10 +43,12 @@ class PairedDraws(Mapping):
                 zip(cells["key"], zip(cells["value"], cells["stderr"], strict=True), strict=True)
             )
         self._chunk_of, self._keys = dict.fromkeys(cells["key"]), {}
-        for task, keys in cells.groupby("task", sort=False)["key"].agg(list).items():
+        views = [name for name in ("task", "format", "shots") if name in cells.columns]
+        for view, keys in cells.groupby(views, sort=False)["key"].agg(list).items():
             for start in range(0, len(keys), CHUNK):
-                self._keys[task, start] = keys[start : start + CHUNK]
-                self._chunk_of |= dict.fromkeys(self._keys[task, start], (task, start))
+                chunk = (*view, start)
+                self._keys[chunk] = keys[start : start + CHUNK]
+                self._chunk_of |= dict.fromkeys(self._keys[chunk], chunk)
 
     def __getitem__(self, key: str) -> np.ndarray:
         chunk = self._chunk_of[key]

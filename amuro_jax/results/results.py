@@ -378,21 +378,21 @@ class _Scores:
 
     def __init__(self, store, frame):
         self._store, self._made = store, collections.OrderedDict()
-        self._without = set(frame.loc[frame["rows_sha256"].isna(), "key"])
+        with_rows = frame.dropna(subset=["rows_sha256"])
+        self._sha256 = dict(zip(with_rows["key"], with_rows["rows_sha256"], strict=True))
 
     def __call__(self, key: str) -> pd.Series | None:
-        if key in self._without:
+        if key not in self._sha256:
             return None
         if key not in self._made:
-            rows = self._store.rows(key, ["row", "score"])
-            self._made[key] = rows.set_index("row")["score"].sort_index()
+            self._made[key] = self._store.scores(key, self._sha256[key])
             if len(self._made) > self.MOST:
                 self._made.popitem(last=False)
         return self._made[key]
 
     def rows(self, key: str) -> pd.DataFrame | None:
         """All columns of a cell's rows; None for a cell without rows. They are not kept."""
-        return None if key in self._without else self._store.rows(key)
+        return self._store.rows(key) if key in self._sha256 else None
 
 
 def _keys(planned):

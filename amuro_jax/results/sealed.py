@@ -17,7 +17,7 @@ from amuro_jax.errors import DataError
 CELLS = "cells"
 RECORD = "cell.json"
 ROWS = "rows.parquet"
-_HINT = "run the study again: it is computed anew"
+HINT = "run the study again: it is computed anew"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,14 +54,14 @@ def unseal(data: bytes, key: str, where: str) -> Stored:
         checksum, stored_key = stored["record_sha256"], record["key"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         what = "it is empty" if not data else "it is not a whole record"
-        raise DataError(what, where=where, hint=_HINT) from error
+        raise DataError(what, where=where, hint=HINT) from error
     if record.get("schema") != records.SCHEMA:
         what = f"a record of schema {record.get('schema')}, this version reads {records.SCHEMA}"
-        raise DataError(what, where=where, hint=_HINT)
+        raise DataError(what, where=where, hint=HINT)
     if checksum != _checksum(record):
-        raise DataError("its content does not match its checksum", where=where, hint=_HINT)
+        raise DataError("its content does not match its checksum", where=where, hint=HINT)
     if stored_key != key:
-        raise DataError(f"it is the record of cell {stored_key}", where=where, hint=_HINT)
+        raise DataError(f"it is the record of cell {stored_key}", where=where, hint=HINT)
     return Stored(record, stored.get("rows_bytes"), stored.get("rows_sha256"))
 
 
@@ -69,7 +69,7 @@ def check_size(stored: Stored, size: int | None, where: str) -> None:
     """Raises DataError where the rows are missing or have another size than was written."""
     if stored.rows_bytes is not None and size != stored.rows_bytes:
         state = "are missing" if size is None else f"have {size} of {stored.rows_bytes} bytes"
-        raise DataError(f"the rows {state}", where=where, hint=_HINT)
+        raise DataError(f"the rows {state}", where=where, hint=HINT)
 
 
 def check_rows(stored: Stored, data: bytes | None, where: str) -> bytes:
@@ -82,7 +82,7 @@ def check_rows(stored: Stored, data: bytes | None, where: str) -> bytes:
         raise DataError("the cell has no rows", where=where)
     check_size(stored, None if data is None else len(data), where)
     if hashlib.sha256(data).hexdigest() != stored.rows_sha256:
-        raise DataError("the rows do not match their checksum", where=where, hint=_HINT)
+        raise DataError("the rows do not match their checksum", where=where, hint=HINT)
     return data
 
 

@@ -9,6 +9,7 @@ import socket
 import uuid
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -115,6 +116,23 @@ class Store:
     def rows_table(self, key: str) -> pa.Table:
         """`rows` as an Arrow table."""
         return pq.read_table(io.BytesIO(self._rows_bytes(key)))
+
+    def scores(self, key: str, rows_sha256: str) -> pd.Series:
+        """Scores by row of a cell whose rows have this checksum (as the index has it), so that its
+        record is not read again.
+
+        Raises:
+            DataError: the rows are missing, or are not those.
+        """
+        where, data = self._where(key, sealed.ROWS), self.cell(key).get(sealed.ROWS)
+        stored = sealed.Stored({}, None if data is None else len(data), rows_sha256)
+        if data is None:
+            raise DataError("the rows are missing", where=where, hint=sealed.HINT)
+        sealed.check_rows(stored, data, where)
+        table = pq.ParquetFile(pa.BufferReader(data)).read(["row", "score"], use_threads=False)
+        rows, scores = (table[name].to_numpy() for name in ("row", "score"))
+        order = np.argsort(rows, kind="stable")
+        return pd.Series(scores[order], pd.Index(rows[order], name="row"), name="score")
 
     def _rows_bytes(self, key):
         stored, where = self._stored(key), self._where(key, sealed.ROWS)
