@@ -54,12 +54,15 @@ def line(name: str, checkpoint: str, batch: int, trained: str, topology: str) ->
     (one,) = plan.trainings
     chosen, compiled, time = one.chosen, one.compiled, one.chosen.time
     parts = ", ".join(f"{1e3 * value:.1f}" for value in dataclasses.astuple(time))
-    sent = sum(compiled.collectives.values())
+    read = compiled.collectives is not None
+    sent = (
+        f"{sum(compiled.collectives.values()) / 1e9:.2f}" if read else f"≈ {chosen.sent / 1e9:.2f}"
+    )
     return (
         f"| {name}, {trained} | {topology} | {chosen.mesh}, {chosen.remat} | "
         f"{compiled.arguments / 1e9:.2f} + {compiled.temporaries / 1e9:.2f} "
         f"({plan.topology.chip.memory / 1e9:.0f}) | {'; '.join(compiled.largest)} | "
-        f"{sent / 1e9:.2f} | {1e3 * time.seconds:.1f}: {parts} | {100 * one.mfu:.1f} % |"
+        f"{sent} | {1e3 * time.seconds:.1f}: {parts} | {100 * one.mfu:.1f} % |"
     )
 
 

@@ -17,6 +17,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault(
     "TPU_SKIP_MDS_QUERY", "1"
 )  # the TPU compiler must not look for a metadata server
+# Without chips, two processes that compile for TPUs share nothing that they must not.
+os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 # Conversions of the tests are no part of the user's cache, nor found there.
 os.environ.setdefault("AMURO_CACHE", tempfile.mkdtemp(prefix="amuro-tests-"))

@@ -36,9 +36,7 @@ def _training(one, chip):
             f"{_gb(compiled.temporaries)} temporaries"
             + (f", {_gb(compiled.host)} of the host's" if compiled.host else "")
         )
-        yield f"  largest arrays: {', '.join(compiled.largest)}"
-        sent = ", ".join(f"{name} {_gb(size)}" for name, size in compiled.collectives.items())
-        yield f"  sent by a chip in such a step: {sent or 'nothing'}"
+        yield from _program(chosen, compiled)
     else:
         yield f"  about {_gb(chosen.bytes)} of {_gb(chip.memory)} a chip, rows of {one.longest}"
     time = chosen.time
@@ -48,6 +46,18 @@ def _training(one, chip):
         f"links {1e3 * time.links:.2f}), MFU {100 * one.mfu:.1f} % at most"
     )
     yield f"  {one.seconds / 60:.1f} minutes each, {one.hours:.2f} chip-hours in all"
+
+
+def _program(chosen, compiled):
+    if compiled.collectives is None:
+        yield (
+            "  this jaxlib cannot read the compiled program; sent by a chip in a step, estimated: "
+            f"{_gb(chosen.sent)}"
+        )
+        return
+    yield f"  largest arrays: {', '.join(compiled.largest)}"
+    sent = ", ".join(f"{name} {_gb(size)}" for name, size in compiled.collectives.items())
+    yield f"  sent by a chip in such a step: {sent or 'nothing'}"
 
 
 def _scores(plan):

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import re
 
+import jax
 import jax.numpy as jnp
 
 from amuro_jax import sharding
@@ -45,12 +46,16 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """The compiler's account of the step for the longest rows, per chip."""
+    """The compiler's account of the step for the longest rows, per chip.
+
+    Attributes:
+        collectives: bytes sent, by operation; None where this jaxlib cannot read the program.
+    """
 
     arguments: int
     temporaries: int
     host: int
-    collectives: dict[str, float]
+    collectives: dict[str, float] | None
     largest: list[str]
 
     @property
@@ -138,7 +143,7 @@ def _best_compiled(ranked, training, model, topology, devices, tries):
         if fitting and min(fitting) <= one.time.seconds:
             break
         compiled = compile_candidate(one, training, model, devices)
-        sent = sum(compiled.collectives.values())
+        sent = one.sent if compiled.collectives is None else sum(compiled.collectives.values())
         fits = compiled.bytes <= SHARE * topology.chip.memory
         time = _time(training, model, topology, one, sent) if fits else None
         done.append((one, compiled, time))
@@ -277,13 +282,17 @@ def compile_candidate(candidate, training, model, devices) -> Compiled:
     run = dataclasses.replace(training.run, remat=Remat(candidate.remat))
     step = step_of(training.recipe, run, model, mesh, trainable=trainable_of(training.recipe))
     program = compile_step(step, candidate.rows, *_shape(training))
-    account, text = program.memory_analysis(), program.as_text()
+    account = program.memory_analysis()
+    try:
+        text = program.as_text()
+    except jax.errors.JaxRuntimeError:  # libtpu 0.0.52 for v5p: operations of a later XLA
+        text = None
     return Compiled(
         account.argument_size_in_bytes,
         account.temp_size_in_bytes,
         account.host_temp_size_in_bytes,
-        collective_bytes(text),
-        largest_arrays(text),
+        None if text is None else collective_bytes(text),
+        [] if text is None else largest_arrays(text),
     )
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 
+import jax
 import pytest
 
 from amuro_jax.chips import CHIPS
@@ -151,6 +152,20 @@ def test_a_training_run_is_compiled_for_this_machine(tmp_path):
     assert one.chosen.mesh == "data:1" and one.longest == 64
     assert not one.compiled.collectives and len(one.compiled.largest) == 3
     assert 0 < one.mfu < 0.551
+
+
+def test_a_program_that_cannot_be_read(tmp_path, monkeypatch):
+    """Its memory is the compiler's, its traffic the estimate."""
+
+    def refuse(self):
+        raise jax.errors.JaxRuntimeError("async-update instruction should have 1 operands")
+
+    monkeypatch.setattr(jax.stages.Compiled, "as_text", refuse)
+    (tmp_path / "config.json").write_text(json.dumps(TINY))
+    plan = make_plan(train(str(tmp_path), dtype=Dtype.FLOAT32, max_length=64), "cpu:1")
+    (one,) = plan.trainings
+    assert one.compiled.collectives is None and one.compiled.arguments > 0
+    assert "cannot read the compiled program" in render(plan)
 
 
 def test_scores_of_rows_at_hand(series):  # noqa: F811
