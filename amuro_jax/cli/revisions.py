@@ -52,7 +52,8 @@ def main() -> None:
         print(f"{amount(r.tokens):>10} {step:>9}  {stage:>5} {ingredient:>5} {seed:<14} {r.name}")
     print(f"{len(listed)} checkpoints")
     if args.select == "all":  # a selection has gaps of its own
-        print("\n".join(map(str, holes(listed))), end="")
+        for hole in holes(listed):
+            print(hole)
 
 
 def amount(tokens) -> str:

@@ -218,4 +218,4 @@ def test_the_verb_lists_the_holes_of_the_whole_series(tmp_path, root):
         (tmp_path / f"step{step}/config.json").write_text("{}")
     said = amuro(root, "revisions", str(tmp_path)).stdout
     assert "6 checkpoints" in said and "hole: step 40, step 70: 2 missing between: 50, 60" in said
-    assert "hole" not in amuro(root, "revisions", str(tmp_path), "--select=log:3").stdout
+    assert "missing between" not in amuro(root, "revisions", str(tmp_path), "--select=log:3").stdout
