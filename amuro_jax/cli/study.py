@@ -31,6 +31,8 @@ def define_flags() -> None:
     flags.DEFINE_bool("dry_run", False, text)
     text = "Score the checkpoints although the audit of the series finds faults in them."
     flags.DEFINE_bool("accept_series", False, text)
+    text = "Score first, last and half-way checkpoint, then only those that can change a verdict."
+    flags.DEFINE_bool("adaptive", False, text)
     text = "Take one part of the checkpoints, INDEX/COUNT from 0 on; auto: as a Slurm array or an "
     text += "Indexed Job of Kubernetes says."
     flags.DEFINE_string("shard", None, text)
@@ -67,6 +69,9 @@ def main() -> None:
 
     part = flags.FLAGS.shard
     only = plan.share(revisions, *shards.parse(part)) if part else None
+    if flags.FLAGS.adaptive and (part or flags.FLAGS.executor != "local"):
+        what = "an adaptive study runs in one process"
+        raise ConfigError(what, where="--adaptive", hint="leave out --shard and --executor")
     kind, _, address = flags.FLAGS.executor.partition(":")
     if kind == "ray":
         from amuro_jax.study import ray_executor
@@ -86,8 +91,12 @@ def main() -> None:
 
 def _run_here(config, revisions, only):
     from amuro_jax import processes
-    from amuro_jax.study import executor
+    from amuro_jax.study import adaptive, executor
 
+    if flags.FLAGS.adaptive:  # in one process: each round waits for the one before
+        failures = adaptive.run(config, revisions, _say)
+        _write_report(config)
+        return failures
     if only is None:  # else each process is one by itself
         configure.join_cluster()
     writes = processes.is_writer()
