@@ -38,6 +38,7 @@ class Hub:
         self.count, self.token = count, token
         self.members, self.about, self.left = {}, {}, set()
         self.reports, self.verdict = [], None
+        self.missed = []  # messages that were sent before all processes had come
 
     async def open(self) -> int:
         """Listens on a free port, which it returns."""
@@ -55,7 +56,10 @@ class Hub:
             if not hmac.compare_digest(str(hello.get("token")), self.token):
                 return
             number = hello["number"]
+            writer.writelines(self.missed)
             self.members[number], self.about[number] = writer, hello
+            if len(self.about) == self.count:
+                self.missed = []
             while line := await asyncio.wait_for(reader.readline(), SILENCE_SECONDS):
                 self._heard(number, json.loads(line))
             self._gone(number, "its machine is gone")
@@ -84,6 +88,8 @@ class Hub:
 
     def _send(self, message):
         line = json.dumps(message).encode() + b"\n"
+        if len(self.about) < self.count:
+            self.missed.append(line)
         for writer in self.members.values():
             with contextlib.suppress(OSError):
                 writer.write(line)
