@@ -13,7 +13,8 @@ UNCLEAR = "not distinguishable from no change"
 
 def signed(value: float, digits: int = 3) -> str:
     """`+0.120`, `−0.120`."""
-    return f"{value:+.{digits}f}".replace("-", "−")
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", "−" if float(text) else "+")  # no negative zero
 
 
 def plus_minus(value: float, low: float, high: float, *, sign: bool = True, scale=1.0, digits=3):

@@ -22,6 +22,7 @@ def define_flags() -> None:
     from amuro_jax.report.plots import STYLES
 
     flags.DEFINE_string("workdir", "", "Folder of the study.")
+    flags.DEFINE_string("suite", "", "The series, where the folder has several (imported results).")
     flags.DEFINE_string("analysis", "", "Whose figure; without it, the list of figures.")
     flags.DEFINE_string("where", "", "Condition on scores, e.g. \"format == 'io'\".")
     flags.DEFINE_enum("axis", "steps", list(AXES), "Of figures over checkpoints.")
@@ -38,7 +39,7 @@ def main() -> None:
     given = flags.FLAGS
     hint = "the study's --config.workdir"
     require(bool(given.workdir), "no folder", where="--workdir", hint=hint)
-    study = load_results(given.workdir)
+    study = load_results(given.workdir, suite=given.suite)
     if not given.analysis:
         for name, title in study.figures().items():
             print(f"{name:<24}{title}")

@@ -17,8 +17,9 @@ FIRST = "workdir"
 
 
 def define_flags() -> None:
-    """Declares --workdir, --beside, --serve and --port."""
+    """Declares the verb's flags."""
     flags.DEFINE_string("workdir", "", "Folder of the study.")
+    flags.DEFINE_string("suite", "", "The series, where the folder has several (imported results).")
     flags.DEFINE_string("beside", "", "Folder of a second study, to be shown beside it.")
     flags.DEFINE_bool("serve", False, "Show the page on localhost instead of writing it.")
     flags.DEFINE_integer("port", 0, "Of --serve; 0: any that is free.", 0, 65535)
@@ -36,19 +37,19 @@ def main() -> None:
         hint="the study's --config.workdir",
     )
     if given.serve:
-        _serve(given.workdir, given.beside, given.port)
+        _serve(given)
         return
     from amuro_jax.report import report
 
-    page = report.write_report(given.workdir, given.beside)
-    print(report.summary(given.workdir))
+    page = report.write_report(given.workdir, given.beside, given.suite)
+    print(report.summary(given.workdir, given.suite))
     print(f"report: {page}")
 
 
-def _serve(workdir, beside, port):
+def _serve(given):
     from amuro_jax.report.serve import Server
 
-    with Server(workdir, beside, port) as server:
+    with Server(given.workdir, given.beside, given.suite, given.port) as server:
         print(f"report: {server.url} (Ctrl-C ends it)", flush=True)
         try:
             server.serve_forever()

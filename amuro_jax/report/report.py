@@ -22,16 +22,19 @@ from amuro_jax.storage import Storage
 DICTIONARY = "dictionary"  # name of the table that says what the others' columns mean
 
 
-def write_report(workdir, beside="") -> str:
+def write_report(workdir, beside="", suite="") -> str:
     """Writes `<workdir>/report/` from the finished cells and returns the path of the page.
 
     Args:
         beside: work folder of a second study, whose scores the page shows beside this one's.
+        suite: the series that the report is of, where the store has several; "": the study's, or
+            the first one.
 
     Raises:
-        AmuroError: no study there, or no finished cell.
+        AmuroError: no study there, no finished cell, or no such series.
     """
-    found, storage = results.load(workdir, check_rows=True), Storage.open(workdir)
+    found = results.load(workdir, suite=suite, check_rows=True)
+    storage = Storage.open(workdir)
     store, folder = Store(storage), storage.child("report")
     tables = with_training(found, store)
     files, figures = table_files(tables), draw(tables)
@@ -46,14 +49,14 @@ def write_report(workdir, beside="") -> str:
     return folder.where("index.html")
 
 
-def served_page(workdir, beside="") -> str:
+def served_page(workdir, beside="", suite="") -> str:
     """The page for `amuro report --serve`, which asks for rows instead of carrying them.
 
     Raises:
         AmuroError: no study there, or no finished cell.
     """
     store = Store.open(workdir)
-    tables = with_training(results.load(workdir, check_rows=True), store)
+    tables = with_training(results.load(workdir, suite=suite, check_rows=True), store)
     files, figures = table_files(tables), draw(tables)
     return render.page(store, tables, figures, files, other=second(beside), served=True)
 
@@ -98,11 +101,11 @@ def dictionary(tables: Tables) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def summary(workdir) -> str:
+def summary(workdir, suite="") -> str:
     """Base and fine-tuned score by set and checkpoint as text, ± half the width of the 95 %
     interval.
     """
-    found = results.load(workdir)
+    found = results.load(workdir, suite=suite)
     width = max(map(len, found.checkpoints)) + 2
     lines = [
         "± is half the width of the 95 % interval over test rows",

@@ -5,6 +5,7 @@ variables so that light and dark follow the page. No jax.
 import html
 import math
 
+from amuro_jax.analyses import words
 from amuro_jax.analyses.figures import (
     FigureSpec,
     HeatPanel,
@@ -247,7 +248,7 @@ def _heat(panel, _):
                 f'width="{CELL[0] - 4}" height="{CELL[1] - 4}" rx="4" fill="{_color(role)}" '
                 f'opacity="{0.06 + (MOST_OPACITY - 0.06) * share:.3f}"/>'
             )
-            parts.append(_text(centre, middle - 1, f"{value:+.2f}".replace("-", "−")))
+            parts.append(_text(centre, middle - 1, words.signed(value, 2)))
             if math.isfinite(half):
                 parts.append(_text(centre, middle + 14, f"± {half:.2f}", kind="small"))
     bottom = CELL[1] * len(panel.rows)

@@ -181,9 +181,9 @@ function candidates(rows, i, prompt) {
   const logprobs = rows.choice_logprobs[i], tokens = rows.choice_tokens?.[i], free = rows.choice_logprobs_unconditional?.[i];
   const names = logprobs.map((_, choice) => prompt?.[3][choice]?.trim() ?? (choice === rows.gold?.[i] ? rows.reference[i] : choice === rows.predicted?.[i] ? rows.prediction[i] : `candidate ${choice + 1}`));
   const most = Math.max(...logprobs.filter((one) => one !== null));
-  const heads = ["candidate", "log-probability", "per token", ...(free ? ["without context"] : []), ""];
+  const heads = ["candidate", "log-probability", "per token", ...(free ? ["without context"] : []), "answer"];
   const mass = rows.label_mass?.[i];
-  return make("div", {}, make("h4", {}, "Candidates"), make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "candidates" }, make("table", { class: "words" }, make("thead", {}, make("tr", {}, heads.map((words) => (words ? make("th", { scope: "col" }, words) : make("td", {}))))),
+  return make("div", {}, make("h4", {}, "Candidates"), make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "candidates" }, make("table", { class: "words" }, make("thead", {}, make("tr", {}, heads.map((words) => make("th", { scope: "col" }, words)))),
     make("tbody", {}, logprobs.map((value, choice) => make("tr", {}, make("th", { scope: "row" }, names[choice]),
       make("td", {}, fixed(value), make("span", { class: "bar", style: `width:${(4 * Math.exp((value ?? -99) - most)).toFixed(2)}rem` })),
       make("td", {}, tokens ? fixed(value / tokens[choice]) : "–"), free ? make("td", {}, fixed(free[choice])) : null,
