@@ -125,7 +125,8 @@ def test_prefix_past_and_buffer_together_equal_one_pass(stacks, attention):
     params = params if stacks is None else stack_layers(params, stacks)
     tokens = TOKENS.copy()
     tokens[:, :4] = tokens[:1, :4]
-    run = functools.partial(forward, config=BASE, keep=True, attention=Backend(attention))
+    read_tokens = functools.partial(forward, config=BASE, keep=True, attention=Backend(attention))
+    run = jax.jit(read_tokens)
     whole, _ = run(params, tokens, plain(12, 2))
 
     def part(first, end, rows=2):
