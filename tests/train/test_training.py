@@ -278,7 +278,7 @@ def test_what_is_measured(tmp_path, params, monkeypatch):
         rates.__getitem__,
         params,
         workdir=tmp_path,
-        log=Logging(1, profile="2"),
+        log=Logging(1),
         on_log=lambda number, values: lines.update({number: values}),
     )
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3]
@@ -296,5 +296,25 @@ def test_what_is_measured(tmp_path, params, monkeypatch):
     assert three["model_flops_per_second"] == pytest.approx(flops)
     assert three["mfu"] == pytest.approx(flops / 197e12)
     assert 0 <= one["data_wait"] <= 1
-    traces = [path for path in (tmp_path / "profile").rglob("*.xplane.pb")]
-    assert len(traces) == 1
+
+
+PROFILED = """
+import dataclasses, sys
+from amuro_jax.models.parameters import init_params
+from amuro_jax.train.fine_tune import fine_tune
+from tests.train.tiny import MODEL, RECIPE, RUN, examples
+
+run = dataclasses.replace(RUN, profile="2")
+fine_tune(init_params(MODEL, 0), MODEL, examples(), RECIPE, run, workdir=sys.argv[1])
+"""
+
+
+def test_a_step_is_traced(tmp_path, root):
+    """In a process of its own: once libtpu has compiled something without a TPU, the profiler of
+    jax 0.10.2 ends the process (a segmentation fault in libtpu).
+    """
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    subprocess.run(
+        [sys.executable, "-c", PROFILED, str(tmp_path)], env=environment, check=True, timeout=300
+    )
+    assert len(list((tmp_path / "profile").rglob("*.xplane.pb"))) == 1
