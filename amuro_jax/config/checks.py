@@ -94,7 +94,14 @@ def profile_steps(text: str, where: str) -> tuple[int, int]:
 
 def validate_train_run(run: TrainRun, recipe: Recipe, where: str = "config.run") -> None:
     """Raises a `ConfigError` where a run does not fit the recipe that it is to carry out."""
-    for name in ("micro_batch_size", "save_every", "keep_states", "step_seconds", "log_every"):
+    for name in (
+        "micro_batch_size",
+        "stack",
+        "save_every",
+        "keep_states",
+        "step_seconds",
+        "log_every",
+    ):
         value = getattr(run, name)
         valid = value is None or value > 0
         require(valid, f"{name} must be positive, got {value}", where=f"{where}.{name}")

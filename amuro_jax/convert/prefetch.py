@@ -57,6 +57,11 @@ class Prefetcher:
     def __iter__(self) -> Iterator[Path]:
         return self
 
+    def is_ready(self, seconds: float) -> bool:
+        """Whether the next folder, or the end, is known within some seconds."""
+        future = self._futures.get(self._turn + 1)
+        return future is not None and bool(concurrent.futures.wait([future], seconds).done)
+
     def __next__(self) -> Path:
         with self._changed:
             self._turn += 1

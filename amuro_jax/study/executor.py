@@ -23,11 +23,13 @@ from amuro_jax.results.plan import Plan, Progress, asked, read_plan, write_task_
 from amuro_jax.results.store import Store
 from amuro_jax.scoring.scorer import keep_programs
 from amuro_jax.storage import Storage
-from amuro_jax.study import grid, plan, preflight, queue
+from amuro_jax.study import grid, groups, plan, preflight, queue
 from amuro_jax.study.plan import Job, JobKind
 from amuro_jax.study.queue import CheckpointQueue
 from amuro_jax.study.together import Checkpoints, NoStore
-from amuro_jax.train.run import TrainingData, TrainJob, train
+from amuro_jax.train.run import TrainingData, TrainJob, group_folder, train, train_stacked
+
+READY_SECONDS = 20.0  # to wait for one more checkpoint that could be trained in the same program
 
 
 def run(
@@ -87,6 +89,20 @@ class _Model:
     params: object
 
 
+@dataclasses.dataclass
+class _Taken:
+    """A checkpoint that this process works on: opened, or the fault for which it cannot be; `base`
+    gives its parameters.
+    """
+
+    name: str
+    opened: Checkpoint | None
+    fault: AmuroError | None
+    jobs: list[Job]
+    claim: Claim
+    base: object
+
+
 class LocalExecutor:
     """One process that does a study's jobs, checkpoint by checkpoint.
 
@@ -108,7 +124,18 @@ class LocalExecutor:
         self.said: set[str] = set()  # checkpoints whose equal weights were said before
         self._watch, self._run = watch, uuid.uuid4().hex
         self._noted: Progress | None = None  # of that checkpoint
+        self._given_up: dict[str, AmuroError] = {}  # key → what ended a training in a group
+        self._stack = self._checkpoints_at_once(len(revisions))
         self._weights: dict[str, str] = {}  # identity → the first checkpoint's name
+
+    def _checkpoints_at_once(self, every: int) -> int:
+        """How many are taken to be trained in one program. One under a disk budget, which may
+        remove all folders but the newest, and where several processes take each together.
+        """
+        stack = self.config.train_run.stack
+        if self.config.disk_budget_gb or not processes.alone():
+            return 1
+        return every if stack is None else stack
 
     def start(self) -> None:
         """Records what is asked for; compiled programs are kept in the folder, so that a killed
@@ -152,32 +179,85 @@ class LocalExecutor:
             self.end()
 
     def take(self, todo: Checkpoints) -> bool:
-        """Does all jobs of the next checkpoint; False where none is left.
+        """Does all jobs of the next checkpoint, or of several that are trained in one program;
+        False where none is left.
 
         A checkpoint that is lost to another process is left to it.
         """
+        taken, ended = [], False
+        while len(taken) < self._stack and not ended:
+            # No long wait with checkpoints in hand: who is waited for may wait for them.
+            if taken and not todo.is_ready(READY_SECONDS):
+                break
+            try:
+                taken += self._next(todo)
+            except StopIteration:
+                ended = True
+        if self._stack > 1:
+            self._train_groups(taken)
+        for one in taken:
+            self._work(one)
+            todo.release(one.name)
+        return not ended
+
+    def _next(self, todo) -> list[_Taken]:
+        """The next checkpoint, claimed; none where another process was faster."""
         opened = fault = None
         try:
             opened = read_checkpoint(next(todo))
-        except StopIteration:
-            return False
         except AmuroError as error:
             fault = error
-        jobs = [job for job in self.jobs if job.checkpoint == todo.name]
-        self._claim = todo.claim()
-        if self._claim is None:
-            return True
+        jobs, claim = [job for job in self.jobs if job.checkpoint == todo.name], todo.claim()
+        base = _lazily(lambda: opened.load_params(self.evaluator.mesh, jnp.float32))
+        return [] if claim is None else [_Taken(todo.name, opened, fault, jobs, claim, base)]
+
+    def _work(self, taken: _Taken) -> None:
+        self._claim = taken.claim
         try:
-            if opened is None:
-                self._unopened(jobs, fault)
+            if taken.opened is None:
+                self._unopened(taken.jobs, taken.fault)
             else:
-                self._checkpoint(opened, jobs)
+                self._checkpoint(taken)
         except ClaimLostError as error:
             if not processes.alone():  # the others cannot know of it
                 raise
-            self.report(f"{jobs[0].model.checkpoint}: {error.what}")
-        todo.release()
-        return True
+            self.report(f"{taken.jobs[0].model.checkpoint}: {error.what}")
+
+    def _train_groups(self, taken: list[_Taken]) -> None:
+        """Trains what the checkpoints have in common, a group in one program; `_model` finds the
+        models then. What is in no group is trained in its turn.
+        """
+        jobs, claims, bases = [], {}, {}
+        for one in (one for one in taken if one.opened is not None):
+            self._claim = one.claim
+            for job in (job for job in one.jobs if job.kind == JobKind.TRAIN):
+                made = self._train_job(one.opened, job)
+                if not self.store.is_done(made.key()):
+                    jobs.append(made)
+                    claims[made.key()], bases[made.key()] = one.claim, one.base
+        shards, most = groups.shards_of(self.train_mesh), self.config.train_run.stack
+        for alike in groups.alike(jobs):
+            limit = most or groups.most_stacked(alike[0], self.data, self.train_mesh)
+            for group in groups.groups(alike, limit, shards):
+                label = f"train {', '.join(job.model.label() for job in group)}"
+                self._guarded(label, self._train_group, group, claims, bases)
+
+    def _train_group(self, group, claims, bases):
+        for job in group:
+            claims[job.key()].check()
+            self.store.log("started", job.key(), f"train {job.model.label()}")
+        before = self._watch.total
+        params = [bases[job.key()]() for job in group]
+        done = train_stacked(group, params, self.data, f"  {group[0].recipe.task}")
+        for job in group:
+            result = done[job.key()]
+            if isinstance(result, AmuroError):
+                self._given_up[job.key()] = result
+                continue
+            self.store.commit(result.record, claim=claims[job.key()])
+            self._finished(result.record, f"train {job.model.label()}", before)
+            before = self._watch.total  # what was compiled is told of the first one
+        self._remove(f"{group_folder(group)}/state")
 
     def _unopened(self, jobs, fault):
         """All jobs of a checkpoint fail together."""
@@ -187,11 +267,10 @@ class LocalExecutor:
         failures = (self.failures[-1],)
         self._write(Progress(name, "", {}, self._run, finished=True, failures=failures))
 
-    def _checkpoint(self, opened: Checkpoint, jobs: list[Job]) -> None:
+    def _checkpoint(self, taken: _Taken) -> None:
         """All jobs of one checkpoint: the base model's scores, then each fine-tuned model."""
-        failures = len(self.failures)
+        opened, jobs, base, failures = taken.opened, taken.jobs, taken.base, len(self.failures)
         self._noted = self._progress(opened, jobs)
-        base = _lazily(lambda: opened.load_params(self.evaluator.mesh, jnp.float32))
         training = {job.name: job for job in jobs if job.kind == JobKind.TRAIN}
         for job in (job for job in jobs if job.kind == JobKind.SCORE):
             self._guarded(f"{job.model.label()}: model", self._model, opened, base, job, training)
@@ -231,17 +310,17 @@ class LocalExecutor:
         if len(made) == 1:
             return made[0]
         for one in made:
-            if not self.store.is_done(one.key()):
+            if not processes.decide(self.store.is_done(one.key())):
                 label = f"train {one.model.label()}"
                 self._guarded(label, self._train, one, base(), key=one.key())
         self.bar.update(len(made) - 1)  # `_model` counts the one that is chosen
         losses = self._held_out_losses(made)
-        if not losses:
+        best = processes.share(min(losses, key=losses.get) if losses else "")
+        if not best:
             raise AmuroError("no rate is left to choose from", where=job.model.label())
-        best = min(losses, key=losses.get)
         for one in made:
             if one.key() != best and not self.config.keep_models:
-                checkpoint.remove(one.out)
+                self._remove(one.out)
         chosen = next(one for one in made if one.key() == best)
         self._note(opened, job, best)
         return chosen
@@ -273,6 +352,8 @@ class LocalExecutor:
     def _train(self, job: TrainJob, params):
         key, label = job.key(), f"train {job.model.label()}"
         self._claim.check()
+        if key in self._given_up:  # in a group
+            raise self._given_up[key]
         self.store.log("started", key, label)
         before = self._watch.total
         done = train(

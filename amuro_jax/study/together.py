@@ -58,10 +58,14 @@ class Checkpoints:
         claim = NoClaim() if self._queue is None else self._queue.claim(self.name)
         return claim if processes.decide(claim is not None) else None
 
-    def release(self) -> None:
-        """Gives the newest checkpoint back."""
+    def is_ready(self, seconds: float) -> bool:
+        """Whether the next checkpoint, or the end, is known within some seconds."""
+        return self._folders is not None and self._folders.is_ready(seconds)
+
+    def release(self, name: str) -> None:
+        """Gives a checkpoint back."""
         if self._queue is not None:
-            self._queue.release(self.name)
+            self._queue.release(name)
 
 
 class NoClaim:

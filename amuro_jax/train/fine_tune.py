@@ -53,10 +53,15 @@ def step_of(
 
     if run.remat != Remat.AUTO:
         return step(run.remat)
-    longest = sorted(examples, key=lambda example: -len(example.tokens))[: recipe.batch_size]
-    batch = objective.collator(longest)(longest, recipe.batch_size)
+    return memory.fitting(step, *largest_batch(examples, recipe.batch_size, objective))
+
+
+def largest_batch(examples: list, batch_size: int, objective: Objective) -> tuple[int, int, int]:
+    """(rows, tokens of a row, predicted ones) of the batch of the longest examples."""
+    longest = sorted(examples, key=lambda example: -len(example.tokens))[:batch_size]
+    batch = objective.collator(longest)(longest, batch_size)
     *rows, length = batch.tokens.shape
-    return memory.fitting(step, math.prod(rows), length, batch.target.shape[-1])
+    return math.prod(rows), length, batch.target.shape[-1]
 
 
 def trainable_of(recipe: Recipe) -> Trainable:

@@ -17,14 +17,14 @@ from amuro_jax.convert import adapters
 from amuro_jax.data import encoding, protocols, sources
 from amuro_jax.data.registry import get_task
 from amuro_jax.data.types import Pair
-from amuro_jax.errors import ConfigError
+from amuro_jax.errors import ConfigError, TrainingError
 from amuro_jax.models.lora import Lora, merged
 from amuro_jax.models.parameters import logical_axes
 from amuro_jax.opened import Checkpoint, open_checkpoint
 from amuro_jax.records import ModelRef, TrainRecord
 from amuro_jax.storage import Storage
 from amuro_jax.train import held_out
-from amuro_jax.train.fine_tune import fine_tune, trainable_of
+from amuro_jax.train.fine_tune import fine_tune, fine_tune_stacked, trainable_of
 
 RECORD = "record.json"  # beside the model of `amuro train`
 # (checkpoint, its parameters, pairs, dtype) → (chosen, rejected) log-probabilities of each pair
@@ -122,39 +122,125 @@ def train(
         DataError: rows that cannot be read or encoded.
     """
     started, opened, recipe = time.perf_counter(), job.checkpoint, job.recipe
-    protocol = protocols.resolve(recipe.protocol, recipe.quirks)
-    encoded = (data or TrainingData()).of(job)
+    rows = _rows_of(job, data)
     mesh = sharding.whole_mesh(job.run.mesh, "config.run.mesh")
-    params, examples = place(params, opened, mesh), encoded.examples
+    params = place(params, opened, mesh)
     if recipe.loss == Loss.DPO:
-        examples = _with_reference(job, params, examples, pair_logprobs)
-    examples, kept_out = held_out.split(examples, recipe.held_out_rows)
+        pairs = _with_reference(job, params, rows.examples, pair_logprobs)
+        rows = dataclasses.replace(rows, examples=pairs)
+    training, kept_out = held_out.split(rows.examples, recipe.held_out_rows)
     result = fine_tune(
         params,
         opened.config,
-        examples,
+        training,
         recipe,
         job.run,
         mesh=mesh,
         workdir=job.workdir,
-        weigh_examples=protocol.loss_mean_per_example,
-        warmup_rounded_down=protocol.warmup_rounded_down,
         description=description or recipe.task,
+        **_as_published(recipe),
     )
+    return _finish(job, result, rows, kept_out, mesh, started)
+
+
+def train_stacked(
+    jobs: Sequence[TrainJob],
+    params: Sequence[dict | None],
+    data: TrainingData | None = None,
+    description: str = "train",
+) -> dict[str, Trained | TrainingError]:
+    """Does several fine-tunings in one program: of checkpoints of one shape, or of one checkpoint
+    with several learning rates. Each ends as it does alone, to round-off, with a model folder, a
+    record and metrics of its own.
+
+    Args:
+        jobs: of one recipe, but for the learning rate; see `stack_key`.
+        params: of each job, as of `train`.
+
+    Returns:
+        Key → result, or the error that ended the member.
+
+    Raises:
+        ConfigError: jobs that have not the same recipe and shape, or a number of them that the
+            mesh's data axis does not divide.
+        TrainingError: every member failed.
+    """
+    started, first = time.perf_counter(), jobs[0]
+    if len({stack_key(job) for job in jobs}) > 1:
+        raise ConfigError(
+            "trainings of several recipes or shapes cannot be done in one program",
+            where=", ".join(job.model.label() for job in jobs),
+        )
+    rows, mesh = _rows_of(first, data), sharding.whole_mesh(first.run.mesh, "config.run.mesh")
+    training, kept_out = held_out.split(rows.examples, first.recipe.held_out_rows)
+    done = fine_tune_stacked(
+        {
+            job.key(): place(own, job.checkpoint, mesh)
+            for job, own in zip(jobs, params, strict=True)
+        },
+        first.checkpoint.config,
+        training,
+        first.recipe,
+        first.run,
+        learning_rates={job.key(): job.recipe.learning_rate for job in jobs},
+        mesh=mesh,
+        workdir=group_folder(jobs),
+        description=description,
+        **_as_published(first.recipe),
+    )
+    return {
+        job.key(): done[job.key()]
+        if isinstance(done[job.key()], TrainingError)
+        else _finish(job, done[job.key()], rows, kept_out, mesh, started, len(jobs))
+        for job in jobs
+    }
+
+
+def stack_key(job: TrainJob) -> tuple:
+    """What jobs must have in common to be trained in one program."""
+    recipe = dataclasses.replace(job.recipe, learning_rate=1.0)
+    opened = job.checkpoint
+    return recipe, opened.config, opened.tokenizer.fingerprint, job.data_root, job.run
+
+
+def group_folder(jobs: Sequence[TrainJob]) -> str:
+    """Folder of the states and metrics of jobs that are trained in one program."""
+    name = files.content_key(sorted(job.key() for job in jobs))
+    return str(epath.Path(jobs[0].workdir).parent / f"stack-{name}")
+
+
+def _rows_of(job, data) -> encoding.TrainingSet:
+    return (data or TrainingData()).of(job)
+
+
+def _as_published(recipe):
+    """What the protocol changes in a training."""
+    protocol = protocols.resolve(recipe.protocol, recipe.quirks)
+    return {
+        "weigh_examples": protocol.loss_mean_per_example,
+        "warmup_rounded_down": protocol.warmup_rounded_down,
+    }
+
+
+def _finish(job, result, rows, kept_out, mesh, started, members=1) -> Trained:
+    """Writes the model folder of a finished training, and makes its record."""
+    opened, recipe = job.checkpoint, job.recipe
+    protocol = protocols.resolve(recipe.protocol, recipe.quirks)
     metrics = {
         "loss": result.loss,
         "steps": result.steps,
         "tokens": result.tokens,
-        "rows": len(examples),
-        "truncated": encoded.truncated,
-        "dropped": encoded.dropped,
+        "rows": len(rows.examples) - len(kept_out),
+        "truncated": rows.truncated,
+        "dropped": rows.dropped,
     }
     if kept_out:
         weigh = protocol.loss_mean_per_example
         arguments = (result.params, opened.config, kept_out, recipe, job.run)
         loss = held_out.loss_of(*arguments, mesh=mesh, weigh_examples=weigh)
         metrics["held_out_loss"] = loss
-    record = _record(job, protocol, metrics, time.perf_counter() - started)
+    seconds = (time.perf_counter() - started) / members
+    record = _record(job, protocol, metrics, seconds)
     save(job, result, record)
     return Trained(result.params, record)
 
