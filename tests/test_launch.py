@@ -3,6 +3,7 @@ they do with stand-ins for gcloud and Slurm, which note how they are called.
 """
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -51,6 +52,19 @@ def test_shellcheck_finds_nothing():
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_lines_fit(script):
     assert [line for line in script.read_text().splitlines() if len(line) > 100] == []
+
+
+def test_the_image_copies_what_is_there_and_runs_as_a_user(root):
+    """Each target installs the wheel with an extra of its name; docker itself is not needed."""
+    _, *stages = re.split(r"^FROM ", (LAUNCH / "Dockerfile").read_text(), flags=re.MULTILINE)
+    stages = {re.match(r"\S+ AS (\w+)", stage)[1]: stage for stage in stages}
+    assert list(stages) == ["wheel", "base", "cpu", "cuda", "tpu"]
+    for name in ("cpu", "cuda", "tpu"):
+        lines = stages[name].splitlines()
+        assert f"[{name},${{EXTRAS}}]" in lines[1]
+        assert lines.index("USER amuro") < lines.index('ENTRYPOINT ["amuro"]')
+    for line in re.findall(r"^COPY (?!--from)(.*) \S+$", "\n".join(stages.values()), re.MULTILINE):
+        assert all((root / source).exists() for source in line.split())
 
 
 class TestLocal:
