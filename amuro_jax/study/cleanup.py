@@ -11,6 +11,7 @@ from amuro_jax.results.plan import read_plan
 from amuro_jax.results.store import Store
 from amuro_jax.storage import Storage
 from amuro_jax.study import queue
+from amuro_jax.study.status import place_of
 
 DAY = 86_400.0
 # A folder in the cache that is this fresh may be in the making, whatever age is asked for.
@@ -61,14 +62,9 @@ def _models(storage):
     plan, store = read_plan(storage), Store(storage)
     done = store.keys()
     waiting = {
-        (cell.model.checkpoint, cell.model.tuned_on, cell.model.variant)
-        for cell in (plan.cells if plan else ())
-        if cell.key not in done
+        place_of(cell.model) for cell in (plan.cells if plan else ()) if cell.key not in done
     }
-    trained = {
-        record.key: (record.model.checkpoint, record.model.tuned_on, record.model.variant)
-        for record in store.records("train")
-    }
+    trained = {record.key: place_of(record.model) for record in store.records("train")}
     for key, size in _folders(storage, "models").items():
         if key in trained and trained[key] not in waiting:
             name = f"models/{key}"

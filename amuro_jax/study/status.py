@@ -5,6 +5,7 @@ import statistics
 import time
 
 from amuro_jax.errors import AmuroError
+from amuro_jax.records import ModelRef
 from amuro_jax.results.plan import Plan, read_plan
 from amuro_jax.results.store import Store
 from amuro_jax.storage import Storage
@@ -99,13 +100,8 @@ def read_status(workdir) -> Status:
     log, done = store.read_log(), store.keys()
     scores_done = [cell for cell in plan.cells if cell.key in done]
     models = {cell.model for cell in plan.cells if cell.model.tuned_on}
-    trained = store.query(
-        {"kind": "train"}, ["suite", "checkpoint", "step", "tokens", "tuned_on", "variant"]
-    )
-    trainings = set(
-        trained[["checkpoint", "tuned_on", "variant"]].itertuples(index=False, name=None)
-    )
-    models_done = [one for one in models if _place(one) in trainings]
+    trainings = {place_of(record.model) for record in store.records("train")}
+    models_done = [one for one in models if place_of(one) in trainings]
     last = _last_events(log)
     return Status(
         name=plan.name,
@@ -122,8 +118,9 @@ def read_status(workdir) -> Status:
     )
 
 
-def _place(model):
-    return model.checkpoint, model.tuned_on, model.variant
+def place_of(model: ModelRef) -> tuple:
+    """What distinguishes the models of one study."""
+    return model.checkpoint, model.tuned_on, model.variant, model.seed
 
 
 def _last_events(log):
