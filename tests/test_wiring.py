@@ -266,7 +266,7 @@ def test_a_study_hands_its_blocks_to_its_jobs(series, tmp_path):  # noqa: F811
         series, tmp_path / "study", scoring=SCORING, train_run=RUN, mixed_protocols=True
     )
     revisions = executor_revisions(config)
-    made = executor.LocalExecutor(config, revisions, None, None, None, None, print)
+    made = executor.LocalExecutor(config, revisions, None, None, None, print)
     job = next(one for one in made.jobs if one.kind == plan.JobKind.TRAIN)
     opened = open_checkpoint(job.checkpoint)
     training = made._train_job(opened, job)

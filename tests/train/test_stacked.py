@@ -13,7 +13,7 @@ from amuro_jax.errors import ConfigError, TrainingError
 from amuro_jax.logs import read_metrics
 from amuro_jax.models.lora import Lora
 from amuro_jax.models.parameters import flatten, init_params
-from amuro_jax.train import training
+from amuro_jax.train import meters
 from amuro_jax.train.fine_tune import fine_tune, fine_tune_stacked
 from tests.train.tiny import MODEL, RECIPE, RUN, examples
 
@@ -77,14 +77,14 @@ def test_a_group_that_was_killed_goes_on(tmp_path, members, monkeypatch):
     some = {name: members[name] for name in NAMES[:2]}
     run = dataclasses.replace(RUN, save_every=3)
     whole = fine_tune_stacked(some, MODEL, examples(), RECIPE)
-    queue = training._Group.queue
+    queue = meters.GroupMeter.queue
 
     def stopping(self, number, *rest):
         if number == 5:
             raise Stop
         queue(self, number, *rest)
 
-    monkeypatch.setattr(training._Group, "queue", stopping)
+    monkeypatch.setattr(meters.GroupMeter, "queue", stopping)
     with pytest.raises(Stop):
         fine_tune_stacked(some, MODEL, examples(), RECIPE, run, workdir=tmp_path)
     monkeypatch.undo()
