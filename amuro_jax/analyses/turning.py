@@ -41,6 +41,7 @@ def _turning(results, task, tuned_on, cells, missing):
         "reached": "",
         "reached_value": float("nan"),
         "missing": missing,
+        "note": "not tested: no standard errors" if pd.isna(above.low) else "",
     }
     if line["above_baseline"]:
         first = next(cell for cell in cells if not results.estimate(change, [cell, best]).low > 0)
@@ -70,7 +71,7 @@ def say_turning(results: Results, tables):
             "The fine-tuned model of the last checkpoint is clearly better than every earlier one: "
             f"{listed(late['task'])}."
         )
-    low = own[~own["above_baseline"]]
+    low = own[~own["above_baseline"] & (own["note"] == "")]
     if len(low):
         yield Sentence(
             "No turning point, since no fine-tuned model is clearly above the baseline: "
@@ -88,7 +89,7 @@ def show_turning(table: pd.DataFrame) -> pd.DataFrame:
             "reached at": [
                 f"{row.reached} ({row.reached_value:.3f})"
                 if row.above_baseline
-                else "never clearly above the baseline"
+                else row.note or "never clearly above the baseline"
                 for row in table.itertuples()
             ],
             "best": [f"{row.best} ({row.best_value:.3f})" for row in table.itertuples()],
@@ -110,6 +111,7 @@ TURNING = Analysis(
         "reached": "earliest checkpoint not distinguishable from the best",
         "reached_value": "its score",
         "missing": "checkpoints of which the score is missing",
+        "note": "why a model was not tested",
     },
     "Where does more pre-training stop paying",
     caption="The earliest checkpoint whose score is not distinguishable from the best one (95 % "

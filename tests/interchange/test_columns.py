@@ -8,6 +8,7 @@ import random
 
 import pytest
 
+from amuro_jax.analyses.registry import tables_of
 from amuro_jax.errors import AmuroError, ConfigError, DataError
 from amuro_jax.interchange import columns
 from amuro_jax.results import results
@@ -227,3 +228,37 @@ def test_the_published_series_are_imported(shared, tmp_path):
     assert len(found.suites) == 18 and len(found.suites["pythia-12b"].checkpoints) == 27
     cell = found.suites["pythia-70m"].find("step143000", "", "lambada_openai")
     assert round(cell["value"], 3) == 0.185 and cell["imported"] == "pythia_evals.csv.gz"
+
+
+def test_a_table_is_over_every_series_and_a_series_can_be_chosen(tmp_path):
+    columns.import_csv(table(tmp_path), tmp_path / "w")
+    tables = tables_of(results.load(tmp_path / "w", 50, "m2"))
+    assert set(tables["scores"]["checkpoint"]) == {"step0", "step1000", "step4000"}
+    across = tables.across("scores")
+    assert list(across.columns)[0] == "suite" and len(across) == 2 * len(tables["scores"])
+    at = across.set_index(["suite", "task", "checkpoint"])["base"]
+    assert (at["m1", "piqa", "step1000"], at["m2", "piqa", "step1000"]) == (0.2111, 0.3111)
+    with pytest.raises(AmuroError, match=r"no series 'm3'[\s\S]*m1, m2"):
+        results.load(tmp_path / "w", 50, "m3")
+
+
+def test_scores_without_standard_errors_are_never_called_clear(tmp_path):
+    lines = [f"m,{step},piqa,0.{step}" for step in (5, 6, 7, 8)]
+    columns.import_csv(table(tmp_path, lines, "model,step,task,value"), tmp_path / "w")
+    tables = tables_of(results.load(tmp_path / "w", 50))
+    (line,) = tables["learned"].to_dict("records")
+    assert line["group"] == "unknown (no standard errors)" and math.isnan(line["rise_low"])
+    assert line["rise"] == pytest.approx(0.3)
+    said = list(tables.analyses["learned"].sentences(tables.results, tables))
+    assert said == [] and not tables["turning_point"]["above_baseline"].any()
+    shown = tables.analyses["turning_point"].shown(tables["turning_point"])
+    assert list(shown["reached at"]) == ["not tested: no standard errors"]
+
+
+def test_an_imported_file_that_is_damaged_is_named(tmp_path):
+    columns.import_csv(table(tmp_path), tmp_path / "w")
+    (path,) = (tmp_path / "w" / "imported").iterdir()
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(DataError, match="damaged") as caught:
+        Store.open(tmp_path / "w").frame()
+    assert path.name in str(caught.value.where)
