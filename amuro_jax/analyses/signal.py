@@ -110,7 +110,7 @@ def _rows_needed(one: Series, rows):
 
 def _size(record, stderr):
     """Rows behind a score: as stored, or those that give an accuracy this standard error."""
-    if record.get("n"):
+    if not pd.isna(record.get("n")) and record["n"] > 0:
         return float(record["n"])
     value = record["value"]
     return value * (1 - value) / stderr**2 if 0 < value < 1 and stderr > 0 else np.nan

@@ -12,6 +12,7 @@ WIDEST = 3  # points whose mean stands for the peak and for the end
 DRAWS = 2000
 FEW = 10  # draws beyond: with fewer, a share of draws says little and the union bound is used
 LEVEL = 0.05
+FREEDOM_SHARE = 0.3  # degrees of freedom per second difference: a median's, and they overlap
 SUFFIX = 4  # points with which a trend to the end can be tested
 
 
@@ -62,7 +63,8 @@ def find_fall(
 
     The null is the closest curve that never falls, with noise: the larger of the scatter about a
     smooth curve and the standard errors; of paired rows, their bootstrap deviations and what
-    scatter they leave. Its draws pick their own peaks.
+    scatter they leave. Its draws pick their own peaks; a noise that only the scatter tells has the
+    tails of Student's t.
 
     Args:
         sign: −1 for scores of which a lower one is better.
@@ -74,23 +76,26 @@ def find_fall(
         return Fall(why=f"{len(curve)} checkpoints, {FEWEST} are needed")
     values = sign * curve.value
     size = min(WIDEST, max(1, len(values) // 6))
-    noise, deviations = _noise(curve, values, row_values)
+    noise, deviations, freedom = _noise(curve, values, row_values)
     if not noise > 0:
         return Fall(why="the noise is not known: no standard errors, no scatter")
     smooth = _windows(values, size)
     peak = int(smooth.argmax())
     end, fall = float(smooth[-1]), float(smooth[peak] - smooth[-1])
     level = optimize.isotonic_regression(values).x
-    drawn = _windows(level[:, None] + _drawn(noise, deviations, len(values), seed), size)
+    noises = _drawn(noise, deviations, len(values), seed)
+    # A scatter of few points may be too small by chance: each draw has a noise that fits it.
+    chi = np.random.default_rng(seed + 1).chisquare(min(freedom, 1e6), DRAWS)
+    drawn = _windows(level[:, None] + noises * np.sqrt(min(freedom, 1e6) / chi), size)
     beyond = int((drawn.max(axis=0) - drawn[-1] >= fall).sum())
     p = (1 + beyond) / (1 + DRAWS)
     error = float((drawn[peak] - drawn[-1]).std())
     if beyond < FEW and fall > 0:
-        # Each window's difference from the end is normal; the sum over windows bounds the chance
-        # that any of them reaches the fall.
-        under = _windows(level, size)
-        spread = np.maximum((drawn[:-1] - drawn[-1]).std(axis=1), 1e-15)
-        bound = float(stats.norm.sf((fall - (under[:-1] - under[-1])) / spread).sum())
+        # Each window's difference from the end is normal (Student's t of an estimated noise);
+        # the sum over windows bounds the chance that any of them reaches the fall.
+        under, plain = _windows(level, size), _windows(noises, size)
+        spread = np.maximum((plain[:-1] - plain[-1]).std(axis=1), 1e-15)
+        bound = float(stats.t.sf((fall - (under[:-1] - under[-1])) / spread, freedom).sum())
         p = min(p, bound)
     rose = smooth[peak] - smooth[0] > 2 * noise * np.sqrt(2 / size)
     middle = peak + size // 2
@@ -114,18 +119,21 @@ def _windows(values, size):
 
 
 def _noise(curve, values, row_values):
-    """The noise of one point, and the deviations of row draws [N, R] where there are rows."""
+    """The noise of one point, the deviations of row draws [N, R] where there are rows, and the
+    degrees of freedom of the noise: infinite where standard errors or rows tell it.
+    """
     seen = scatter(values)
     if row_values is None:
         known = curve.stderr[np.isfinite(curve.stderr)]
         errors = np.sqrt((known**2).mean()) if len(known) else np.nan
-        return float(np.nanmax([seen, errors, 0.0])), None
+        freedom = np.inf if len(known) else max(1.0, FREEDOM_SHARE * (len(values) - 2))
+        return float(np.nanmax([seen, errors, 0.0])), None, freedom
     deviations = row_values - row_values.mean(axis=1, keepdims=True)
     second = deviations[2:] - 2 * deviations[1:-1] + deviations[:-2]
     of_rows = float((second**2).mean() / 6)  # what rows alone would scatter between neighbours
     rest = max(0.0, seen**2 - of_rows)
     total = np.sqrt(rest + (deviations**2).mean())
-    return float(total), deviations
+    return float(total), deviations, np.inf
 
 
 def _drawn(noise, deviations, count, seed):

@@ -96,6 +96,10 @@ def test_models_are_told_apart_and_ranked_by_step(tmp_path):
     results = imported.made(tmp_path, pd.DataFrame(lines))
     tables = tables_of(results)
     table = tables["signal_and_noise"]
+    along = table[table["scope"] == signal.CHECKPOINTS].set_index("suite")
+    last = 0.3 + 0.01 * np.log(128) + 0.001 * (128 % 3)
+    assert along.loc["small", "rows"] == pytest.approx(last * (1 - last) / 0.01**2)
+    assert along.loc["small", "rows_needed"] > along.loc["small", "rows"]
     (between,) = table[table["scope"] == signal.MODELS].to_dict("records")
     assert between["decision"] == 1 and between["signal"] == pytest.approx(0.2 / 0.45, rel=0.02)
     assert (tables["rank_agreement"]["decision"] == 1).all()
