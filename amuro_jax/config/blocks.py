@@ -152,7 +152,7 @@ class TrainRun:
 
     mesh: str = "data:-1"  # axis:size pairs; -1 takes the devices that are left
     micro_batch_size: int | None = None  # gradients are accumulated; None: the batch at once
-    packing: bool | None = False  # several examples per row; None: where it saves much padding
+    packing: bool | None = None  # several examples per row; None: where it pays (docs/training.md)
     stack: int | None = 1  # checkpoints or rates in one program; None: what memory allows
     remat: Remat = Remat.NONE
     save_every: int | None = None  # steps between resumable states; None: at the end of each epoch

@@ -19,6 +19,7 @@ PACKED_ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384,
 # Packing is worth its further shapes (each is compiled once) where it saves this share of tokens.
 PACKING_GAIN = 0.2
 PACKING_SAMPLE = 64  # steps
+PACKING_STEPS = 500  # of a run; a shorter one is over before the further shapes are compiled
 PACKING_ROWS = 2048  # of those steps, at most: a streamed set is encoded for them
 TARGETS = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 

@@ -9,7 +9,13 @@ from amuro_jax.errors import TrainingError
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.lora import Lora
 from amuro_jax.train import memory
-from amuro_jax.train.batches import PACKING_GAIN, Batches, packing_saves
+from amuro_jax.train.batches import (
+    PACKING_GAIN,
+    PACKING_STEPS,
+    Batches,
+    packing_saves,
+    steps_per_epoch,
+)
 from amuro_jax.train.meters import Logging
 from amuro_jax.train.objective import LanguageModelling, Objective
 from amuro_jax.train.optimizer import Optimizer, linear_schedule, warmup_steps
@@ -191,9 +197,12 @@ def _saving(run):
 def _batches(examples, recipe, run, step, config, weigh_examples, objective):
     objective.check(examples, config)
     arguments = (examples, recipe.batch_size, recipe.seed, step.row_multiple)
-    undecided = run.packing is None and objective.packs
-    pays = undecided and packing_saves(*arguments) >= PACKING_GAIN
-    packed = step.row_multiple if run.packing or pays else None
+    packs = run.packing
+    if packs is None:
+        steps = steps_per_epoch(len(examples), recipe.batch_size) * recipe.epochs
+        packs = objective.packs and steps >= PACKING_STEPS
+        packs = packs and packing_saves(*arguments) >= PACKING_GAIN
+    packed = step.row_multiple if packs else None
     return Batches(
         examples,
         recipe.batch_size,
