@@ -145,7 +145,7 @@ function drawPanel(set, lines, x, values, formats, many, right) {
     svg.append(label);
   });
   listen(svg, drawn.flatMap(({ points }) => points), (place) => guide, atX, x);
-  return make("div", { class: "panel", "data-set": set }, make("h4", {}, set, " ", make("small", {}, metric)), svg);
+  return make("div", { class: "panel", "data-set": set }, make("h3", {}, set, " ", make("small", {}, metric)), svg);
 }
 
 // Labels at the right end, moved down and then up again so that none covers another.
