@@ -91,7 +91,7 @@ def encode_training_set(
         if len(chosen) > STREAM_ROWS:
             under = task.under(STRICT)
             read = lambda row: sources.example(under, *native[row], row)  # noqa: E731
-            return TrainingSet(Streamed(chosen, read, encode), dropped=None)
+            return TrainingSet(Streamed(chosen, read, encode, max_length), dropped=None)
     examples = sources.load_examples(task, split, STRICT)
     chosen = [examples[index] for index in subsample(len(examples), rows, seed)]
     if pairs:

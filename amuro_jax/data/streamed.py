@@ -19,6 +19,9 @@ class Streamed(Sequence):
     is met, the run leaves it out.
 
     Safe to use from several threads.
+
+    Attributes:
+        max_length: tokens of an example at most.
     """
 
     def __init__(
@@ -26,13 +29,16 @@ class Streamed(Sequence):
         rows: np.ndarray,
         read: Callable[[int], Example],
         encode: Callable[[list[Example]], list[TrainExample]],
+        max_length: int,
     ):
         """
         Args:
             rows: numbers of the rows in the file, in the order of the subsample.
             read: the validated row of a number.
+            max_length: tokens to which `encode` cuts.
         """
         self._rows, self._read, self._encode = rows, read, encode
+        self.max_length = max_length
         self._kept: collections.OrderedDict[int, TrainExample] = collections.OrderedDict()
         self._lock = threading.Lock()
 

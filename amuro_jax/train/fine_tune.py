@@ -3,7 +3,10 @@
 import dataclasses
 import math
 
+import numpy as np
+
 from amuro_jax.config import Loss, Recipe, Remat, TrainRun
+from amuro_jax.data.streamed import Streamed
 from amuro_jax.data.types import TrainExample
 from amuro_jax.errors import TrainingError
 from amuro_jax.models.config import ModelConfig
@@ -64,7 +67,11 @@ def step_of(
 
 def largest_batch(examples: list, batch_size: int, objective: Objective) -> tuple[int, int, int]:
     """(rows, tokens of a row, predicted ones) of the batch of the longest examples."""
-    longest = sorted(examples, key=lambda example: -len(example.tokens))[:batch_size]
+    if isinstance(examples, Streamed):  # which is not encoded yet: as long as they may be
+        whole = np.ones(examples.max_length, np.int32)
+        longest = [TrainExample(whole, whole > 0, 0)] * batch_size
+    else:
+        longest = sorted(examples, key=lambda example: -len(example.tokens))[:batch_size]
     batch = objective.collator(longest)(longest, batch_size)
     *rows, length = batch.tokens.shape
     return math.prod(rows), length, batch.target.shape[-1]
