@@ -42,6 +42,8 @@ CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").rglob("*.py")
         ({"run": TrainRun(log_every=0)}, "config.run.log_every"),
         ({"run": TrainRun(profile="3:2")}, "config.run.profile"),
         ({"run": TrainRun(profile="all")}, "config.run.profile"),
+        ({"run": TrainRun(keep_best="bleu")}, "config.run.keep_best"),
+        ({"run": TrainRun(keep_best="held_out_loss")}, "config.run.keep_best"),
     ],
     ids=str,
 )

@@ -58,6 +58,7 @@ RUN = TrainRun(
     remat=Remat.FULL,
     save_every=3,
     keep_states=4,
+    keep_best="accuracy",
     step_seconds=900.0,
     log_every=5,
     wandb="words",
@@ -168,6 +169,7 @@ def test_what_a_fine_tuning_does_with_its_recipe(monkeypatch, tmp_path):
     assert weights.sum() == pytest.approx(4), "each example weighs one"
     saving = named["save"]
     assert (saving.every, saving.keep, saving.step_seconds) == (3, 4, 900.0)
+    assert (saving.best, saving.value, saving.at) == ("accuracy", None, {8})
     assert named["log"] == Logging(5, "words", "2:3") and named["seed"] == 9
     assert named["workdir"] == tmp_path
 

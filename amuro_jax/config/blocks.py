@@ -157,6 +157,7 @@ class TrainRun:
     remat: Remat = Remat.NONE
     save_every: int | None = None  # steps between resumable states; None: at the end of each epoch
     keep_states: int = 2  # newest resumable states that stay
+    keep_best: str | None = None  # and the best by held_out_loss, loss or accuracy; None: no other
     step_seconds: float | None = None  # a step that takes longer ends the run; None: half an hour
     log_every: int = 10
     wandb: str | None = None  # project of Weights & Biases (needs the extra wandb); None: none

@@ -13,6 +13,9 @@ from amuro_jax.config.blocks import (
 )
 from amuro_jax.errors import ConfigError
 
+# By which a saved state may be the best; whether more is better.
+BEST = {"held_out_loss": False, "loss": False, "accuracy": True}
+
 
 def require(condition: bool, what: str, *, where: str, hint: str | None = None) -> None:
     """Raises a `ConfigError` unless `condition` holds."""
@@ -110,6 +113,18 @@ def validate_train_run(run: TrainRun, recipe: Recipe, where: str = "config.run")
         f"batch_size {recipe.batch_size} is not a multiple of micro_batch_size "
         f"{run.micro_batch_size}",
         where=f"{where}.micro_batch_size",
+    )
+    require(
+        run.keep_best in (None, *BEST),
+        f"unknown measure {run.keep_best!r}",
+        where=f"{where}.keep_best",
+        hint="one of " + ", ".join(BEST),
+    )
+    require(
+        run.keep_best != "held_out_loss" or recipe.held_out_rows is not None,
+        "no rows are held out to measure it on",
+        where=f"{where}.keep_best",
+        hint="set recipe.held_out_rows",
     )
     if run.profile is not None:
         profile_steps(run.profile, f"{where}.profile")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -110,6 +111,7 @@ def fine_tune(
     objective: Objective | None = None,
     trainable: Trainable | None = None,
     description: str = "train",
+    held_out_loss: Callable[[dict], float] | None = None,
 ) -> Trained:
     """Runs a recipe on one model; `params` are left as they were.
 
@@ -123,6 +125,7 @@ def fine_tune(
             tokens.
         warmup_rounded_down: see `optimizer.warmup_steps`.
         objective, trainable: what is minimised and what is trained; None: what the recipe says.
+        held_out_loss: of a tuned model's parameters, where `run.keep_best` asks for it.
 
     Raises:
         DataError: no examples, or an example longer than the model's context.
@@ -133,19 +136,32 @@ def fine_tune(
     step = step_of(recipe, run, config, mesh, objective, trainable, examples)
     batches = _batches(examples, recipe, run, step, config, weigh_examples, objective)
     warmup = warmup_steps(batches.total, recipe.warmup_fraction, warmup_rounded_down)
-    trained = run_training(
+
+    def tuned(tree):
+        return trainable.join(tree, step.frozen(params))
+
+    value = held_out_loss and (lambda tree: held_out_loss(tuned(tree)))
+    done = run_training(
         step,
         batches,
         linear_schedule(recipe.learning_rate, batches.total, warmup),
         params,
         workdir=workdir,
-        save=_saving(run),
+        save=_with_best(_saving(run), run, batches, value),
         log=Logging(run.log_every, run.wandb, run.profile),
         seed=recipe.seed,
         description=description,
     )
-    tuned = trainable.join(trained.trained, step.frozen(params))
-    return dataclasses.replace(trained, params=tuned)
+    best = done.best and dataclasses.replace(done.best, params=tuned(done.best.trained))
+    return dataclasses.replace(done, params=tuned(done.trained), best=best)
+
+
+def _with_best(save, run, batches, value):
+    """The best of all states, that of the last step among them."""
+    if run.keep_best is None:
+        return save
+    value = value if run.keep_best == "held_out_loss" else None
+    return dataclasses.replace(save, at=frozenset([batches.total]), best=run.keep_best, value=value)
 
 
 def fine_tune_stacked(

@@ -64,7 +64,7 @@ class Meter(Late):
 
     Attributes:
         tokens: real tokens of the run so far, those before a restart too.
-        loss: of the newest step that was read.
+        loss, values: loss and all metrics of the newest step that was read.
     """
 
     def __init__(self, run, states, start, progress, workdir, log, on_log, description, name=None):
@@ -101,6 +101,7 @@ class Meter(Late):
     def _read(self, number, metrics, part, waited):
         values = {name: float(value) for name, value in metrics.items()}
         self._check(number, values)
+        self.values = dict(values)
         self.loss = values["loss"]
         self.tokens += part.amount.tokens
         self._line_amount += part.amount

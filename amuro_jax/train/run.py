@@ -26,6 +26,7 @@ from amuro_jax.storage import Storage
 from amuro_jax.train import held_out
 from amuro_jax.train.fine_tune import fine_tune, fine_tune_stacked, trainable_of
 
+BEST = "best"  # folder of the best saved state's model, in the workdir
 RECORD = "record.json"  # beside the model of `amuro train`
 # (checkpoint, its parameters, pairs, dtype) → (chosen, rejected) log-probabilities of each pair
 PairLogprobs = Callable[[Checkpoint, dict, Sequence[Pair], Dtype], list[tuple[float, float]]]
@@ -138,6 +139,7 @@ def train(
         mesh=mesh,
         workdir=job.workdir,
         description=description or recipe.task,
+        held_out_loss=_held_out_loss(job, kept_out, mesh) if kept_out else None,
         **_as_published(recipe),
     )
     return _finish(job, result, rows, kept_out, mesh, started)
@@ -224,7 +226,7 @@ def _as_published(recipe):
 
 def _finish(job, result, rows, kept_out, mesh, started, members=1) -> Trained:
     """Writes the model folder of a finished training, and makes its record."""
-    opened, recipe = job.checkpoint, job.recipe
+    recipe = job.recipe
     protocol = protocols.resolve(recipe.protocol, recipe.quirks)
     metrics = {
         "loss": result.loss,
@@ -235,14 +237,30 @@ def _finish(job, result, rows, kept_out, mesh, started, members=1) -> Trained:
         "dropped": rows.dropped,
     }
     if kept_out:
-        weigh = protocol.loss_mean_per_example
-        arguments = (result.params, opened.config, kept_out, recipe, job.run)
-        loss = held_out.loss_of(*arguments, mesh=mesh, weigh_examples=weigh)
-        metrics["held_out_loss"] = loss
+        metrics["held_out_loss"] = _held_out_loss(job, kept_out, mesh)(result.params)
     seconds = (time.perf_counter() - started) / members
     record = _record(job, protocol, metrics, seconds)
     save(job, result, record)
+    if result.best is not None:
+        _save_best(job, result.best, record)
     return Trained(result.params, record)
+
+
+def _held_out_loss(job, kept_out, mesh):
+    """A tuned model's parameters → its loss on the held-out rows."""
+    config, recipe = job.checkpoint.config, job.recipe
+    weigh = _as_published(recipe)["weigh_examples"]
+    return lambda params: held_out.loss_of(
+        params, config, kept_out, recipe, job.run, mesh=mesh, weigh_examples=weigh
+    )
+
+
+def _save_best(job, best, record):
+    """Writes the model of the best saved state to `<workdir>/best`, an identity of its own."""
+    key = files.content_key({"training": record.key, "step": best.steps})
+    metrics = {"steps": best.steps, job.run.keep_best: best.loss}
+    about = dataclasses.replace(record, key=key, metrics=metrics)
+    save(dataclasses.replace(job, out=f"{job.workdir}/{BEST}"), best, about)
 
 
 def _record(job, protocol, metrics, seconds) -> TrainRecord:

@@ -22,12 +22,26 @@ class TrainingStates:
     warning, and the one before it is used.
     """
 
-    def __init__(self, folder, keep: int = 2):
-        """`keep`: how many of the newest states stay."""
+    def __init__(self, folder, keep: int = 2, more_is_better: bool | None = None):
+        """
+        Args:
+            keep: how many of the newest states stay.
+            more_is_better: the one with the best value stays too; None: states have none.
+        """
         self.folder = epath.Path(folder)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, step_prefix="step", cleanup_tmp_directories=True
         )
+        if more_is_better is not None:
+            policies = ocp.checkpoint_managers
+            best = policies.BestN(get_metric_fn=_value_of, reverse=not more_is_better, n=1)
+            options = ocp.CheckpointManagerOptions(
+                step_prefix="step",
+                cleanup_tmp_directories=True,
+                best_fn=_value_of,
+                best_mode="max" if more_is_better else "min",
+                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
+            )
         handlers = {
             "state": ocp.StandardCheckpointHandler(),
             "contents": ocp.JsonCheckpointHandler(),
@@ -41,11 +55,14 @@ class TrainingStates:
         """Step of the newest state, None where there is none."""
         return self._manager.latest_step()
 
-    def save(self, step: int, tree, progress: dict | None = None) -> None:
+    def save(
+        self, step: int, tree, progress: dict | None = None, value: float | None = None
+    ) -> None:
         """Writes a state: returns when its arrays are read from the devices.
 
         Args:
             progress: plain values that belong to it.
+            value: by which it may be the best.
         """
         save_args = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), tree)
         self._manager.save(
@@ -55,8 +72,20 @@ class TrainingStates:
                 contents=ocp.args.JsonSave(contents_of(tree)),
                 progress=ocp.args.JsonSave(progress or {}),
             ),
+            metrics=None if value is None else {"value": value},
             force=True,
         )
+
+    def restore_best(self, target, placement=None) -> "tuple[SavedState, float] | None":
+        """The state with the best value, and that value; None where it is damaged, or none is."""
+        self.wait()
+        step = processes.decide(-1 if (best := self._manager.best_step()) is None else best)
+        if step < 0:
+            return None
+        saved, fault = self._restore(step, target, placement)
+        if not processes.everywhere(fault is None) or contents_of(saved.tree) != saved.contents:
+            return None
+        return saved, _value_of(self._manager.metrics(step))
 
     def restore_newest(self, target, placement=None) -> "SavedState | None":
         """The newest state that holds what was written, None where there is none.
@@ -141,6 +170,10 @@ class SavedState:
     step: int
     progress: dict
     contents: dict
+
+
+def _value_of(metrics):
+    return metrics["value"]
 
 
 class DamagedState(Exception):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import jax
 
 from amuro_jax import processes
+from amuro_jax.config.checks import BEST
 from amuro_jax.errors import TrainingError
 from amuro_jax.preemption import PREEMPTED, Preempted, Stop, stopping
 from amuro_jax.storage import Storage
@@ -32,12 +33,16 @@ class SavePolicy:
         every: optimiser steps between states; None: at the end of each epoch.
         at: further steps, the last one too if it is wanted: a finished run needs no state.
         keep: how many of the newest states stay.
+        best: measure by which one more state stays, of `config.checks.BEST`; None: none does.
+        value: its value of the trained tree; None: it is in the metrics.
         step_seconds: a run in which no step is finished for so long is ended; None: half an hour.
     """
 
     every: int | None = None
     at: frozenset[int] = frozenset()
     keep: int = 2
+    best: str | None = None
+    value: Callable[[dict], float] | None = None
     step_seconds: float | None = None
 
 
@@ -52,6 +57,8 @@ class Trained:
         loss: of the last step.
         tokens: real tokens of the whole run, those before a restart too.
         seconds: of this process.
+        best: the saved state with the best value, with the value as its loss; None: the last one
+            is the best, or none was asked for.
     """
 
     params: dict
@@ -60,6 +67,7 @@ class Trained:
     loss: float
     tokens: int
     seconds: float
+    best: "Trained | None" = None
 
 
 def run_training(
@@ -120,7 +128,8 @@ def run_training(
                 meter,
                 on_step,
             )
-            return _result(meter, state.params)
+            done = _result(meter, state.params)
+            return dataclasses.replace(done, best=run.best(step, batches.total))
 
 
 def _result(meter: Meter, params) -> Trained:
@@ -191,7 +200,9 @@ def _opened(workdir, save, log):
     with contextlib.ExitStack() as stack:
         states = None
         if workdir:
-            states = TrainingStates(Storage.open(workdir).epath() / "state", save.keep)
+            more = None if save.best is None else BEST[save.best]
+            folder = Storage.open(workdir).epath() / "state"
+            states = TrainingStates(folder, save.keep, more)
             stack.enter_context(contextlib.closing(states))
         watchdog = stack.enter_context(Watchdog(save.step_seconds))
         profile = Profile(log.profile, workdir)
@@ -234,6 +245,26 @@ class _Run:
         meter.flush()
         return jax.block_until_ready(state)
 
+    def _value(self, state, meter):
+        if self.save.best is None:
+            return None
+        return (
+            meter.values[self.save.best]
+            if self.save.value is None
+            else self.save.value(state.params)
+        )
+
+    def best(self, step, total) -> Trained | None:
+        """The saved state with the best value, unless it is the last one."""
+        if self.states is None or self.save.best is None:
+            return None
+        found = self.states.restore_best(step.abstract_state(), step.state_shardings)
+        if found is None or found[0].step == total:
+            return None
+        saved, value = found
+        params, tokens = saved.tree.params, saved.progress["tokens"]
+        return Trained(params, params, saved.step, value, tokens, 0.0)
+
     def _save(self, done, state, batches, meter):
         """Saves the state where that is due; after SIGTERM always, and ends the process."""
         last = done == batches.total
@@ -243,7 +274,7 @@ class _Run:
         stops = self.stop.reached(done, last)
         if self.states and (due or stops):
             meter.flush()  # a state behind a loss that is not finite is not worth keeping
-            self.states.save(done, state, meter.progress())
+            self.states.save(done, state, meter.progress(), self._value(state, meter))
         if stops:
             if self.states:
                 self.states.wait()

@@ -318,3 +318,40 @@ def test_a_step_is_traced(tmp_path, root):
         [sys.executable, "-c", PROFILED, str(tmp_path)], env=environment, check=True, timeout=300
     )
     assert len(list((tmp_path / "profile").rglob("*.xplane.pb"))) == 1
+
+
+@pytest.mark.parametrize("more", [False, True])
+def test_the_best_state_stays_beside_the_newest(tmp_path, params, more):
+    """Its value is that of the parameters it holds; a resumed run knows it."""
+    values = {2: 3.0, 4: 1.0, 6: 5.0, 8: 2.0}
+    best = 6 if more else 4
+    step, batches, seen = make_step(MODEL, Optimizer()), Batches(examples(), 8, 2, 0), {}
+
+    def value(trained):
+        seen[2 * len(seen) + 2] = jax.tree.map(np.array, trained)
+        return values[2 * len(seen)]
+
+    saving = SavePolicy(2, frozenset([8]), 1, "accuracy" if more else "loss", value)
+    done = run_training(step, batches, lambda _: 1e-2, params, workdir=tmp_path, save=saving)
+    assert sorted(p.name for p in (tmp_path / "state").iterdir()) == [f"step_{best}", "step_8"]
+    assert (done.best.steps, done.best.loss) == (best, values[best])
+    equal(done.best.params, seen[best])
+    again = run_training(step, batches, lambda _: 1e-2, params, workdir=tmp_path, save=saving)
+    assert again.best.steps == best
+    equal(again.params, done.params)
+
+
+def test_the_best_state_by_a_metric_of_its_step(tmp_path, params):
+    step, batches, losses = make_step(MODEL, Optimizer()), Batches(examples(), 8, 2, 0), {}
+    done = run_training(
+        step,
+        batches,
+        lambda number: 3e-3 if number < 4 else 0.3,  # it gets worse in the end
+        params,
+        workdir=tmp_path,
+        save=SavePolicy(1, frozenset([8]), 1, "loss"),
+        log=Logging(1),
+        on_log=lambda number, values: losses.update({number: values["loss"]}),
+    )
+    least = min(losses, key=losses.get)
+    assert least < 8 and (done.best.steps, done.best.loss) == (least, losses[least])
