@@ -4,6 +4,7 @@ import math
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from amuro_jax.errors import ConfigError
@@ -63,7 +64,12 @@ def make_mesh(text: str = "data:-1", devices=None) -> Mesh:
     devices = list(jax.devices() if devices is None else devices)
     sizes = parse_mesh(text, len(devices))
     shape = tuple(sizes[axis] for axis in AXES)
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    kinds = (AxisType.Auto,) * len(AXES)
+    try:
+        return jax.make_mesh(shape, AXES, axis_types=kinds, devices=devices)
+    except NotImplementedError:  # an axis that is no product of a torus's, as 8 × 2 on 4 × 4 chips
+        placed = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+        return Mesh(placed, AXES, axis_types=kinds)
 
 
 def spec(axes: tuple, shape: tuple, mesh: Mesh) -> PartitionSpec:

@@ -5,7 +5,7 @@ import types
 import jax
 import pytest
 
-from amuro_jax import chips, devices
+from amuro_jax import chips, devices, sharding
 
 TPUS = {"v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2"}
 
@@ -40,3 +40,14 @@ def test_other_platforms_have_none():
 def test_a_device_that_is_not_in_the_table():
     unknown = types.SimpleNamespace(platform="tpu", device_kind="TPU v99", memory_stats=dict)
     assert devices.limit_of(unknown) == (devices.UNKNOWN, 0)
+
+
+@pytest.mark.parametrize("text", ["fsdp:8,tensor:2", "data:2,fsdp:4,tensor:2", "fsdp:16"])
+def test_a_mesh_may_split_an_axis_of_the_torus(text):
+    """Eight by two is no product of the axes of four by four chips."""
+    tpu("v6e:4x4")
+    from jax.experimental import topologies
+
+    chips_of = topologies.get_topology_desc(platform="tpu", topology_name="v6e:4x4")
+    mesh = sharding.make_mesh(text, chips_of.devices)
+    assert mesh.size == 16 and len(set(mesh.devices.flat)) == 16
