@@ -15,7 +15,15 @@ from amuro_jax.models.cost import Amount, causal_row
 # Padded lengths: few enough that each costs one compilation, close enough that little is wasted.
 LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192)
 # Rows of packed batches, times shards × micro-batches.
-PACKED_ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+PACKED_ROWS = (*range(1, 9), 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96, 128, 192, 256, 384)
+# Lengths of packed rows: a finer ladder than that of padded ones, since a step has few rows.
+PACKED_LENGTHS = (16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512)
+PACKED_LENGTHS += (640, 768, 896, 1024, 1280, 1536, 1792, 2048, 2560, 3072, 4096, 8192)
+# A packed row may be longer than the step's longest example needs, where that saves tokens: twice
+# as long, and 256 tokens in any case. Attention within it grows with its length: a token of a row
+# of ATTENTION tokens is taken to cost twice as much as one of a short row (models of 0.1 to 8 B
+# parameters: 6,000 to 30,000 tokens by arithmetic; softmax is slower than products).
+LONGER, SHORT_ROW, ATTENTION = 2, 256, 4096
 # Packing is worth its further shapes (each is compiled once) where it saves this share of tokens.
 PACKING_GAIN = 0.2
 PACKING_SAMPLE = 64  # steps
@@ -112,7 +120,8 @@ def pad_batch(
         weigh_examples: weights are 1 / (predicted tokens of the example), so that the loss is a
             mean of per-example means (quirk 15); else 1, a mean over tokens.
     """
-    return _batch([[example] for example in examples], rows, targets, weigh_examples, mine)
+    length = fit_size(max(len(example.tokens) for example in examples), LENGTHS)
+    return _batch([[example] for example in examples], rows, length, targets, weigh_examples, mine)
 
 
 def pack_batch(
@@ -121,7 +130,7 @@ def pack_batch(
     weigh_examples: bool = False,
     mine: Mine | None = None,
 ) -> Batch:
-    """The same examples in fewer rows: none longer than the longest example needs.
+    """The same examples in fewer rows, of the length that takes least work (`packed_rows`).
 
     Examples in a row do not see each other, and positions restart, so that losses and gradients are
     those of `pad_batch`.
@@ -130,10 +139,24 @@ def pack_batch(
         multiple: rows are padded to a multiple of it.
         mine: as in `pad_batch`.
     """
-    packed = first_fit(examples, fit_size(max(len(e.tokens) for e in examples), LENGTHS))
-    rows = multiple * fit_size(-(-len(packed) // multiple), PACKED_ROWS)
+    packed, rows, length = packed_rows(examples, multiple)
     most = max(sum(len(predicted_positions(e)) for e in row) for row in packed)
-    return _batch(packed, rows, fit_size(most, TARGETS), weigh_examples, mine)
+    return _batch(packed, rows, length, fit_size(most, TARGETS), weigh_examples, mine)
+
+
+def packed_rows(
+    examples: list[TrainExample], multiple: int
+) -> tuple[list[list[TrainExample]], int, int]:
+    """(examples of each row, number of rows with empty ones, length) that take least work."""
+    longest = max(len(example.tokens) for example in examples)
+    limit = max(LONGER * longest, SHORT_ROW)
+    lengths = [size for size in PACKED_LENGTHS if longest <= size <= limit]
+    found = []
+    for length in lengths or [fit_size(longest, PACKED_LENGTHS)]:
+        packed = first_fit(examples, length)
+        rows = multiple * fit_size(-(-len(packed) // multiple), PACKED_ROWS)
+        found.append((packed, rows, length))
+    return min(found, key=lambda one: one[1] * one[2] * (1 + one[2] / ATTENTION))
 
 
 def first_fit(examples: list[TrainExample], length: int) -> list[list[TrainExample]]:
@@ -152,8 +175,7 @@ def first_fit(examples: list[TrainExample], length: int) -> list[list[TrainExamp
     return rows
 
 
-def _batch(packed, rows, targets, weigh_examples, mine):
-    length = fit_size(max(sum(len(e.tokens) for e in row) for row in packed), LENGTHS)
+def _batch(packed, rows, length, targets, weigh_examples, mine):
     own_rows = range(rows) if mine is None else mine(rows)
     line = np.zeros((len(own_rows), length), np.int32)
     fields = {"tokens": line, "position": line.copy(), "enter": line - 1, "leave": line - 1}

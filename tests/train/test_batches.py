@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from amuro_jax.data.types import TrainExample
 from amuro_jax.train import batches as module
 from amuro_jax.train.batches import (
     LENGTHS,
@@ -16,6 +17,7 @@ from amuro_jax.train.batches import (
     first_fit,
     fit_size,
     pack_batch,
+    packed_rows,
     packing_saves,
     pad_batch,
     predicted_positions,
@@ -122,6 +124,21 @@ def test_packed_rows_hold_every_example_once_and_nothing_else():
     assert at.sum() == sum(len(predicted_positions(row)) for row in rows)
     behind = np.take_along_axis(batch.tokens, batch.source + 1, axis=1)
     assert (behind[at] == batch.target[at]).all()
+
+
+def test_packed_rows_have_the_length_that_takes_least_work():
+    """Rows of 112 would hold 100, or 50 twice: six of them are more than four of 160."""
+
+    def of(*sizes):
+        return [TrainExample(np.zeros(n, np.int32), np.arange(n) > n - 3, 0) for n in sizes]
+
+    packed, rows, length = packed_rows(of(*[100, 50] * 4), 1)
+    assert (len(packed), rows, length) == (4, 4, 160)
+    assert packed_rows(of(*[72] * 8), 1)[1:] == (8, 80)
+    assert packed_rows(of(40), 1)[1:] == (1, 48)
+    assert packed_rows(of(*[64] * 4), 4)[1:] == (4, 64)  # a row for each shard in any case
+    assert packed_rows(of(2000, 90), 1)[1:] == (1, 2560)
+    assert packed_rows(of(9000), 1)[1:] == (1, 9216)
 
 
 def test_first_fit_fills_the_first_row_that_has_room():
