@@ -105,8 +105,8 @@ class Hub:
         """The first one that says why itself, else the first one that was reported."""
         causes = [report for report in self.reports if report[1].get("cause")]
         number, failure = (causes or self.reports)[0]
-        about = self.about.get(number, {})
-        who = f"process {number} of {self.count} (pid {about.get('pid')} on {about.get('host')})"
+        info = self.about.get(number, {})
+        who = f"process {number} of {self.count} (pid {info.get('pid')} on {info.get('host')})"
         message = failure["message"]
         if failure.get("stuck"):
             message += self._behind()
@@ -121,10 +121,10 @@ class Hub:
         waiting = {number for number, _ in self.reports}
         silent = {n: one for n, one in self.about.items() if n not in waiting} or self.about
         slow = min(silent, key=lambda number: silent[number].get("step") or 0)
-        about, steps = self.about[slow], [one.get("step") or 0 for one in self.about.values()]
+        info, steps = self.about[slow], [one.get("step") or 0 for one in self.about.values()]
         return (
-            f"; the one behind is process {slow} (pid {about['pid']} on {about['host']}), at step "
-            f"{about.get('step') or 0}, the others are at {max(steps)}"
+            f"; the one behind is process {slow} (pid {info['pid']} on {info['host']}), at step "
+            f"{info.get('step') or 0}, the others are at {max(steps)}"
         )
 
 

@@ -36,17 +36,17 @@ def main() -> None:
     from amuro_jax.report import plots
     from amuro_jax.report.reading import load_results
 
-    given = flags.FLAGS
+    args = flags.FLAGS
     hint = "the study's --config.workdir"
-    require(bool(given.workdir), "no folder", where="--workdir", hint=hint)
-    study = load_results(given.workdir, suite=given.suite)
-    if not given.analysis:
+    require(bool(args.workdir), "no folder", where="--workdir", hint=hint)
+    study = load_results(args.workdir, suite=args.suite)
+    if not args.analysis:
         for name, title in study.figures().items():
             print(f"{name:<24}{title}")
         return
-    ending = given.out.rpartition(".")[2]
+    ending = args.out.rpartition(".")[2]
     hint = "a file that ends in " + ", ".join(f".{one}" for one in plots.ENDINGS)
     require(ending in plots.ENDINGS, "no such kind of figure", where="--out", hint=hint)
-    spec = study.figure(given.analysis, where=given.where, axis=given.axis)
-    plots.write(spec, given.out, style=given.style)
-    print(given.out)
+    spec = study.figure(args.analysis, where=args.where, axis=args.axis)
+    plots.write(spec, args.out, style=args.style)
+    print(args.out)

@@ -29,27 +29,27 @@ def main() -> None:
     """Writes the report and prints its table and path, or serves the page."""
     from amuro_jax.config import require
 
-    given = flags.FLAGS
+    args = flags.FLAGS
     require(
-        bool(given.workdir),
+        bool(args.workdir),
         "no folder",
         where="--workdir",
         hint="the study's --config.workdir",
     )
-    if given.serve:
-        _serve(given)
+    if args.serve:
+        _serve(args)
         return
     from amuro_jax.report import report
 
-    page = report.write_report(given.workdir, given.beside, given.suite)
-    print(report.summary(given.workdir, given.suite))
+    page = report.write_report(args.workdir, args.beside, args.suite)
+    print(report.summary(args.workdir, args.suite))
     print(f"report: {page}")
 
 
-def _serve(given):
+def _serve(args):
     from amuro_jax.report.serve import Server
 
-    with Server(given.workdir, given.beside, given.suite, given.port) as server:
+    with Server(args.workdir, args.beside, args.suite, args.port) as server:
         print(f"report: {server.url} (Ctrl-C ends it)", flush=True)
         try:
             server.serve_forever()

@@ -42,9 +42,9 @@ def judge(x: np.ndarray, values: np.ndarray, stderrs: np.ndarray) -> Verdict:
     """
     gap = (values[-1] - values) / np.sqrt(stderrs**2 + stderrs[-1] ** 2)
     known = np.flatnonzero(np.isfinite(values))
-    below = [place for place in known if gap[place] > Z]
+    below = [index for index in known if gap[index] > Z]
     low = int(max(below, default=-1))
-    high = int(min(place for place in known if place > low))
+    high = int(min(index for index in known if index > low))
     return Verdict(bool(gap[0] > Z), bool(gap[half_way(x)] < -Z), low, high)
 
 
@@ -52,9 +52,9 @@ def next_place(x: np.ndarray, values: np.ndarray, stderrs: np.ndarray) -> int | 
     """The place to score next; None where no further score can change the verdict: nothing is
     learned, or neighbouring checkpoints enclose where the end is reached.
     """
-    for place in (0, len(x) - 1, half_way(x)):
-        if not np.isfinite(values[place]):
-            return place
+    for index in (0, len(x) - 1, half_way(x)):
+        if not np.isfinite(values[index]):
+            return index
     verdict = judge(x, values, stderrs)
     if not verdict.learned or verdict.high - verdict.low <= 1:
         return None
@@ -81,24 +81,24 @@ def replay(
     """The search on a curve that is known: its verdict, and the places that were looked at."""
     seen = np.full(len(x), np.nan)
     order = []
-    while (place := next_place(x, seen, stderrs)) is not None:
+    while (index := next_place(x, seen, stderrs)) is not None:
         if most is not None and len(order) >= max(most, 3):
             break
-        seen[place] = values[place]
-        order.append(place)
+        seen[index] = values[index]
+        order.append(index)
     return judge(x, seen, stderrs), np.array(order)
 
 
-def same(found: Verdict, x: np.ndarray, values: np.ndarray, stderrs: np.ndarray) -> bool:
+def same(verdict: Verdict, x: np.ndarray, values: np.ndarray, stderrs: np.ndarray) -> bool:
     """Whether a verdict is that of the full grid: the same of learned and falls; and, of what is
     learned, the end reached where the full grid puts it: between its first checkpoint that is not
     clearly below the end and the one after its last that is.
     """
     gap = (values[-1] - values) / np.sqrt(stderrs**2 + stderrs[-1] ** 2)
     full = judge(x, values, stderrs)
-    if (found.learned, found.falls) != (full.learned, full.falls):
+    if (verdict.learned, verdict.falls) != (full.learned, full.falls):
         return False
     if not full.learned:
         return True
     earliest = int(np.flatnonzero(gap <= Z)[0])
-    return earliest <= found.high <= full.high
+    return earliest <= verdict.high <= full.high

@@ -93,14 +93,14 @@ class StudyResults:
             ConfigError: not a condition.
         """
         self._known(name)
-        found = restricted(self.results, where) if where else self.results
-        tables = tables_of(found) if where else self.tables
+        shown = restricted(self.results, where) if where else self.results
+        tables = tables_of(shown) if where else self.tables
         make = tables.analyses[name].figure
-        spec = make(found, tables) if make else None
+        spec = make(shown, tables) if make else None
         if spec is None or not spec.panels:
             hint = "with a figure: " + ", ".join(self.figures())
             raise AmuroError("has nothing to draw", where=f"analysis {name}", hint=hint)
-        return spec if axis == "steps" else axes.on_track(spec, axes.track_on(found, axis))
+        return spec if axis == "steps" else axes.on_track(spec, axes.track_on(shown, axis))
 
     def plot(self, name: str, *, style: str = "web", where: str = "", axis: str = "steps"):
         """The figure of an analysis, drawn by matplotlib: `web` or, smaller, `paper`."""
@@ -156,5 +156,5 @@ def load_results(workdir, resamples: int = 3000, suite: str = "") -> StudyResult
     Raises:
         AmuroError: nothing finished there, or no such series.
     """
-    found = results.load(workdir, resamples, suite)
-    return StudyResults(found, with_training(found, Store.open(workdir)))
+    loaded = results.load(workdir, resamples, suite)
+    return StudyResults(loaded, with_training(loaded, Store.open(workdir)))

@@ -33,10 +33,10 @@ def write_report(workdir, beside="", suite="") -> str:
     Raises:
         AmuroError: no study there, no finished cell, or no such series.
     """
-    found = results.load(workdir, suite=suite, check_rows=True)
+    loaded = results.load(workdir, suite=suite, check_rows=True)
     storage = Storage.open(workdir)
     store, folder = Store(storage), storage.child("report")
-    tables = with_training(found, store)
+    tables = with_training(loaded, store)
     files, figures = table_files(tables), draw(tables)
     for name, data in files.items():
         folder.replace(f"tables/{name}", data)
@@ -68,9 +68,9 @@ def second(workdir) -> tuple[Store, results.Results] | None:
 
 def table_files(tables: Tables) -> dict[str, bytes]:
     """Every table and the data dictionary as CSV and Parquet, by file name."""
-    made = {name: tables.across(name) for name in tables} | {DICTIONARY: dictionary(tables)}
+    by_name = {name: tables.across(name) for name in tables} | {DICTIONARY: dictionary(tables)}
     files = {}
-    for name, table in made.items():
+    for name, table in by_name.items():
         files[f"{name}.csv"] = table.to_csv(index=False).encode()
         files[f"{name}.parquet"] = table.to_parquet(index=False)
     return files
@@ -105,18 +105,18 @@ def summary(workdir, suite="") -> str:
     """Base and fine-tuned score by set and checkpoint as text, ± half the width of the 95 %
     interval.
     """
-    found = results.load(workdir, suite=suite)
-    width = max(map(len, found.checkpoints)) + 2
+    loaded = results.load(workdir, suite=suite)
+    width = max(map(len, loaded.checkpoints)) + 2
     lines = [
         "± is half the width of the 95 % interval over test rows",
         f"{'set':<20}{'checkpoint':<{width}}{'base':>16}{'fine-tuned':>16}{'baseline':>10}",
     ]
-    for row in scores(found).itertuples():
+    for row in scores(loaded).itertuples():
         height = "" if pd.isna(row.baseline) else f"{row.baseline:.3f}"
         base = words.plus_minus(row.base, row.base_low, row.base_high, sign=False)
         tuned = words.plus_minus(row.tuned, row.tuned_low, row.tuned_high, sign=False)
         lines.append(f"{row.task:<20}{row.checkpoint:<{width}}{base:>16}{tuned:>16}{height:>10}")
-    if len(found.missing):
-        total = len(found.missing) + len(found.cells)
-        lines.append(f"missing: {len(found.missing)} cells of {total}; the report names them")
+    if len(loaded.missing):
+        total = len(loaded.missing) + len(loaded.cells)
+        lines.append(f"missing: {len(loaded.missing)} cells of {total}; the report names them")
     return "\n".join(lines)

@@ -35,9 +35,9 @@ class Server(http.server.ThreadingHTTPServer):
 
     def __init__(self, workdir, beside="", suite="", port: int = 0):
         self.store = Store.open(workdir)
-        asked = plan.read_plan(self.store.storage)
+        planned = plan.read_plan(self.store.storage)
         own = plan.task_files(self.store.storage)
-        self.prompts = Prompts(asked.config.data_root if asked else "", own)
+        self.prompts = Prompts(planned.config.data_root if planned else "", own)
         self.text = report.served_page(workdir, beside, suite).encode()
         try:
             super().__init__((HOST, port), _Handler)

@@ -51,18 +51,18 @@ def run(
     """
     x = positions(revisions)
     failures, tried = [], set()
-    wanted = [0, adaptive.half_way(x), len(x) - 1]
-    while wanted := [place for place in wanted if place not in tried]:
-        tried.update(wanted)
-        first = len(tried) == len(wanted)  # what is to be said of the study is said once
-        only = {revisions[place].revision for place in wanted}
+    chosen = [0, adaptive.half_way(x), len(x) - 1]
+    while chosen := [index for index in chosen if index not in tried]:
+        tried.update(chosen)
+        first = len(tried) == len(chosen)  # what is to be said of the study is said once
+        only = {revisions[index].revision for index in chosen}
         failures += score(config, revisions, report if first else lambda line: None, only)
-        asked = collections.Counter(
-            place
+        counts = collections.Counter(
+            index
             for curve in curves_of(config, revisions)
-            if (place := next_place(x, curve)) is not None and place not in tried
+            if (index := next_place(x, curve)) is not None and index not in tried
         )
-        wanted = [asked.most_common(1)[0][0]] if asked else []
+        chosen = [counts.most_common(1)[0][0]] if counts else []
     lines = [describe(revisions, x, curve) for curve in curves_of(config, revisions)]
     report("\n".join([f"{len(tried)} of {len(x)} checkpoints scored", *lines]))
     return failures
@@ -88,17 +88,17 @@ def positions(revisions: list[Revision]) -> np.ndarray:
 def curves_of(config: StudyConfig, revisions: list[Revision]) -> list[Curve]:
     """Every curve of the study that has a finished score."""
     cells = results.load(config.workdir, 2).cells
-    place_of = {one.revision: place for place, one in enumerate(revisions)}
-    found = {}
+    place_of = {one.revision: position for position, one in enumerate(revisions)}
+    curves = {}
     for cell in cells.to_dict("records"):
         model = f"after {cell['tuned_on']}" if cell["tuned_on"] else "base"
         label = f"{model}: {cell['task']} {cell['format']} {cell['shots']}-shot"
         empty = (np.full(len(revisions), np.nan), np.full(len(revisions), np.nan))
-        values, stderrs = found.setdefault(label, empty)
+        values, stderrs = curves.setdefault(label, empty)
         if cell["checkpoint"] in place_of:
-            place = place_of[cell["checkpoint"]]
-            values[place], stderrs[place] = cell["value"], cell["stderr"]
-    return [Curve(label, *columns) for label, columns in found.items()]
+            position = place_of[cell["checkpoint"]]
+            values[position], stderrs[position] = cell["value"], cell["stderr"]
+    return [Curve(label, *columns) for label, columns in curves.items()]
 
 
 def next_place(x: np.ndarray, curve: Curve) -> int | None:

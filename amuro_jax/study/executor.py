@@ -184,18 +184,18 @@ class LocalExecutor:
 
         A checkpoint that is lost to another process is left to it.
         """
-        taken, ended = [], False
-        while len(taken) < self._stack and not ended:
+        group, ended = [], False
+        while len(group) < self._stack and not ended:
             # No long wait with checkpoints in hand: who is waited for may wait for them.
-            if taken and not todo.is_ready(READY_SECONDS):
+            if group and not todo.is_ready(READY_SECONDS):
                 break
             try:
-                taken += self._next(todo)
+                group += self._next(todo)
             except StopIteration:
                 ended = True
         if self._stack > 1:
-            self._train_groups(taken)
-        for one in taken:
+            self._train_groups(group)
+        for one in group:
             self._work(one)
             todo.release(one.name)
         return not ended
@@ -211,17 +211,17 @@ class LocalExecutor:
         base = _lazily(lambda: opened.load_params(self.evaluator.mesh, jnp.float32))
         return [] if claim is None else [_Taken(todo.name, opened, fault, jobs, claim, base)]
 
-    def _work(self, taken: _Taken) -> None:
-        self._claim = taken.claim
+    def _work(self, one: _Taken) -> None:
+        self._claim = one.claim
         try:
-            if taken.opened is None:
-                self._unopened(taken.jobs, taken.fault)
+            if one.opened is None:
+                self._unopened(one.jobs, one.fault)
             else:
-                self._checkpoint(taken)
+                self._checkpoint(one)
         except ClaimLostError as error:
             if not processes.alone():  # the others cannot know of it
                 raise
-            self.report(f"{taken.jobs[0].model.checkpoint}: {error.what}")
+            self.report(f"{one.jobs[0].model.checkpoint}: {error.what}")
 
     def _train_groups(self, taken: list[_Taken]) -> None:
         """Trains what the checkpoints have in common, a group in one program; `_model` finds the
@@ -231,10 +231,10 @@ class LocalExecutor:
         for one in (one for one in taken if one.opened is not None):
             self._claim = one.claim
             for job in (job for job in one.jobs if job.kind == JobKind.TRAIN):
-                made = self._train_job(one.opened, job)
-                if not self.store.is_done(made.key()):
-                    jobs.append(made)
-                    claims[made.key()], bases[made.key()] = one.claim, one.base
+                train_job = self._train_job(one.opened, job)
+                if not self.store.is_done(train_job.key()):
+                    jobs.append(train_job)
+                    claims[train_job.key()], bases[train_job.key()] = one.claim, one.base
         shards, most = groups.shards_of(self.train_mesh), self.config.train_run.stack
         for alike in groups.alike(jobs):
             limit = most or groups.most_stacked(alike[0], self.data, self.train_mesh)
@@ -267,9 +267,9 @@ class LocalExecutor:
         failures = (self.failures[-1],)
         self._write(Progress(name, "", {}, self._run, finished=True, failures=failures))
 
-    def _checkpoint(self, taken: _Taken) -> None:
+    def _checkpoint(self, one: _Taken) -> None:
         """All jobs of one checkpoint: the base model's scores, then each fine-tuned model."""
-        opened, jobs, base, failures = taken.opened, taken.jobs, taken.base, len(self.failures)
+        opened, jobs, base, failures = one.opened, one.jobs, one.base, len(self.failures)
         self._noted = self._progress(opened, jobs)
         training = {job.name: job for job in jobs if job.kind == JobKind.TRAIN}
         for job in (job for job in jobs if job.kind == JobKind.SCORE):
@@ -284,8 +284,8 @@ class LocalExecutor:
         train_job = self._chosen(opened, base, job, training)
         key, folder = train_job.key(), train_job.out
         model = _Model(opened, key, _lazily(lambda: self._tuned(folder)))
-        kept = processes.decide(self.store.is_done(key) and checkpoint.is_model(folder))
-        if self._todo(model, job) and not kept:
+        stored = processes.decide(self.store.is_done(key) and checkpoint.is_model(folder))
+        if self._todo(model, job) and not stored:
             params = self._train(train_job, base())
             model.params = _lazily(lambda: params)
         self.bar.update(1)
@@ -306,22 +306,22 @@ class LocalExecutor:
         Raises:
             AmuroError: every one failed.
         """
-        made = [self._train_job(opened, training[name]) for name in job.needs]
-        if len(made) == 1:
-            return made[0]
-        for one in made:
+        candidates = [self._train_job(opened, training[name]) for name in job.needs]
+        if len(candidates) == 1:
+            return candidates[0]
+        for one in candidates:
             if not processes.decide(self.store.is_done(one.key())):
                 label = f"train {one.model.label()}"
                 self._guarded(label, self._train, one, base(), key=one.key())
-        self.bar.update(len(made) - 1)  # `_model` counts the one that is chosen
-        losses = self._held_out_losses(made)
+        self.bar.update(len(candidates) - 1)  # `_model` counts the one that is chosen
+        losses = self._held_out_losses(candidates)
         best = processes.share(min(losses, key=losses.get) if losses else "")
         if not best:
             raise AmuroError("no rate is left to choose from", where=job.model.label())
-        for one in made:
+        for one in candidates:
             if one.key() != best and not self.config.keep_models:
                 self._remove(one.out)
-        chosen = next(one for one in made if one.key() == best)
+        chosen = next(one for one in candidates if one.key() == best)
         self._note(opened, job, best)
         return chosen
 
@@ -335,12 +335,12 @@ class LocalExecutor:
         }
 
     def _train_job(self, opened, job: Job) -> TrainJob:
-        made = TrainJob(
+        train_job = TrainJob(
             opened, job.recipe, job.model, "", "", self.config.data_root, self.config.train_run
         )
-        key = made.key()
+        key = train_job.key()
         return dataclasses.replace(
-            made,
+            train_job,
             workdir=str(self.storage.child("runs", key)),
             out=str(self.storage.child("models", key)),
             references=str(self.storage.child("references")),

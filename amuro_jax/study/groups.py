@@ -16,11 +16,11 @@ def alike(jobs: Iterable[TrainJob]) -> list[list[TrainJob]]:
     """Jobs that may be trained in one program: of one recipe but for the learning rate, and one
     shape. Those on preference pairs may not: each has a reference of its own in its batches.
     """
-    found = collections.defaultdict(list)
+    by_key = collections.defaultdict(list)
     for job in jobs:
         if job.recipe.loss != Loss.DPO:
-            found[stack_key(job)].append(job)
-    return list(found.values())
+            by_key[stack_key(job)].append(job)
+    return list(by_key.values())
 
 
 def groups(jobs: list[TrainJob], most: int, shards: int = 1) -> list[list[TrainJob]]:
@@ -30,12 +30,12 @@ def groups(jobs: list[TrainJob], most: int, shards: int = 1) -> list[list[TrainJ
     Args:
         shards: devices that share the members of a group, whose number is a multiple of this.
     """
-    size, found = most - most % shards, []
+    size, grouped = most - most % shards, []
     while size and len(jobs) >= max(2, shards):
         count = min(size, len(jobs) - len(jobs) % shards)
-        found.append(jobs[:count])
+        grouped.append(jobs[:count])
         jobs = jobs[count:]
-    return [group for group in found if len(group) > 1]
+    return [group for group in grouped if len(group) > 1]
 
 
 def most_stacked(job: TrainJob, data: TrainingData, mesh) -> int:

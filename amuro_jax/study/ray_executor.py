@@ -42,19 +42,19 @@ def run(
         AmuroError: Ray is not installed, or there is no cluster at the address.
     """
     ray = _ray()
-    wanted = options(config.ray)
-    said = preflight.check(config, revisions).lines()
-    for line in said:
+    needed = options(config.ray)
+    lines = preflight.check(config, revisions).lines()
+    for line in lines:
         report(line)
     names = [one.revision for one in revisions if only is None or one.revision in only]
     failures = []
     with _connected(ray, address), progress_bar(len(names), config.name, unit="checkpoint") as bar:
-        task = ray.remote(**wanted)(work)
-        left = {task.remote(config, revisions, name, set(said)): name for name in names}
+        task = ray.remote(**needed)(work)
+        left = {task.remote(config, revisions, name, set(lines)): name for name in names}
         while left:
             done, _ = ray.wait(list(left), num_returns=1, timeout=WAIT_SECONDS)
-            if not done and not _has_room(ray, wanted):
-                report(f"no node of the cluster has {_needs(wanted)}; waiting for one")
+            if not done and not _has_room(ray, needed):
+                report(f"no node of the cluster has {_needs(needed)}; waiting for one")
             for one in done:
                 name = left.pop(one)
                 try:
@@ -147,9 +147,9 @@ def _connected(ray, address):
         ray.shutdown()
 
 
-def _has_room(ray, wanted):
+def _has_room(ray, needed):
     """Whether some node could take a task, were it idle."""
-    needs = _needs(wanted)
+    needs = _needs(needed)
     return any(
         all(node["Resources"].get(name, 0) >= count for name, count in needs.items())
         for node in ray.nodes()
@@ -157,8 +157,8 @@ def _has_room(ray, wanted):
     )
 
 
-def _needs(wanted):
-    needs = {"CPU": wanted["num_cpus"], "GPU": wanted["num_gpus"], **wanted["resources"]}
+def _needs(needed):
+    needs = {"CPU": needed["num_cpus"], "GPU": needed["num_gpus"], **needed["resources"]}
     return {name: count for name, count in needs.items() if count}
 
 

@@ -291,9 +291,9 @@ def _with_reference(job, params, pairs, pair_logprobs) -> list[Pair]:
     if not processes.decide(logprobs is not None):
         logprobs = [list(both) for both in pair_logprobs(opened, params, pairs, dtype)]
         if processes.is_writer():
-            about = {"model": opened.identity, "dtype": dtype, "rows": [p.row for p in pairs]}
+            content = {"model": opened.identity, "dtype": dtype, "rows": [p.row for p in pairs]}
             checksum = files.content_key(logprobs)
-            files.write_json(path, about | {"logprobs": logprobs, "checksum": checksum})
+            files.write_json(path, content | {"logprobs": logprobs, "checksum": checksum})
     return [
         dataclasses.replace(pair, reference=tuple(both))
         for pair, both in zip(pairs, logprobs, strict=True)
