@@ -152,7 +152,9 @@ class LocalExecutor:
                     where=self.storage,
                     hint="wait for it, end it, or choose another config.workdir",
                 )
-        keep_programs(self.storage.child("programs"))
+        # A store that jax does not reach: each process compiles for itself.
+        with contextlib.suppress(AmuroError):
+            keep_programs(self.storage.child("programs").epath())
         total = sum(len(job.cells) or 1 for job in self.jobs)
         self.bar = logs.progress_bar(total, self.config.name, unit="cell", shown=self.writes)
         if not self.writes:

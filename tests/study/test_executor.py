@@ -30,6 +30,7 @@ from amuro_jax.study import executor
 from amuro_jax.study import plan as study_plan
 from amuro_jax.train import run as train_run
 from amuro_jax.train.training import Trained
+from tests import object_store
 from tests.study.conftest import study_of
 
 HEAD = ("metric", "value", "stderr", "low", "high", "n", "majority", "chance")
@@ -386,3 +387,14 @@ def test_finished_cells_of_another_workdir_are_taken_over(series, tmp_path):
     store = Store.open(second["workdir"])
     assert len(store.records()) == 2
     assert not [line for line in store.read_log() if line["event"] == "started"]
+
+
+def test_base_models_are_scored_in_an_object_store(tiny_study):
+    """One that neither jax nor orbax reaches: programs are not kept, and nothing is trained."""
+    object_store.register()
+    workdir = f"{object_store.SCHEME}://bucket/study"
+    base = (EvalSet("lab_attributes", Role.MULTIPLE_CHOICE),)
+    only = {"workdir": workdir, "fine_tunes": (), "evals": base, "select": "log:1"}
+    assert run(tiny_study, **only) == []
+    (record,) = Store.open(workdir).records()
+    assert record.metrics["n"] == 6 and not Store.open(workdir).problem(record.key)
