@@ -169,4 +169,5 @@ def _report_errors(verb, action):
             f"amuro {verb}: interrupted; finished work is saved, the same command resumes",
             file=sys.stderr,
         )
+        peers.end(AmuroError("it was interrupted"), 1)
         sys.exit(1)
