@@ -40,7 +40,7 @@ def test_the_first_step_has_the_time_to_compile(root):
 def test_a_process_that_was_stopped_is_not_ended_for_it(root):
     # A step is ten naps: after the stop there is time to notice before the next one is finished.
     step = "    for _ in range(10):\n      time.sleep(0.1)\n    w.step(n)\n"
-    script = f"with watchdog.Watchdog(3.0) as w:\n  w.step(0)\n"
+    script = "with watchdog.Watchdog(3.0) as w:\n  w.step(0)\n"
     script += f"  print('at work', flush=True)\n  for n in (1, 2):\n{step}"
     process = start(root, script + "print('done')")
     assert process.stdout.readline() == "at work\n"
