@@ -7,13 +7,14 @@ WORK ?= work
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo 4 || echo $$n)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: study test test-fast lint clean help
+.PHONY: study test test-all test-fast lint clean help
 
 help:
 	@echo "make study      set up .venv, build the laboratory, run the default study and print"
 	@echo "                the path of its report"
-	@echo "make test       set up .venv with the test extras and run every test"
-	@echo "make test-fast  the same without the tests marked slow"
+	@echo "make test       set up .venv with the test extras and run the tests"
+	@echo "make test-all   also those marked long: repeated kills, four processes, long contexts"
+	@echo "make test-fast  without the tests marked slow or long"
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -40,10 +41,13 @@ study: $(VENV)/.installed
 	  --config.data_root=$(WORK)/lab/data --config.workdir=$(WORK)/study
 
 test: $(VENV)/.test
+	$(BIN)/python -m pytest -q -rs -n $(WORKERS) --dist=worksteal --strict-skips -m "not long"
+
+test-all: $(VENV)/.test
 	$(BIN)/python -m pytest -q -rs -n $(WORKERS) --dist=worksteal --strict-skips
 
 test-fast: $(VENV)/.test
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist=worksteal -m "not slow"
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist=worksteal -m "not slow and not long"
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

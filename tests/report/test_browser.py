@@ -305,7 +305,7 @@ SERIOUS = ("serious", "critical")
 
 @pytest.mark.slow  # axe reads every node of the page: 5 s for each width and scheme
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1440, 2560])
+@pytest.mark.parametrize("width", [390, pytest.param(1440, marks=pytest.mark.long), 2560])
 def test_no_serious_violation_of_accessibility(visit, page, width, scheme):
     import axe_playwright_python
 

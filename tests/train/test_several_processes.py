@@ -91,7 +91,10 @@ def alone(tmp_path_factory):
     return workdir, done
 
 
-@pytest.mark.parametrize("count,devices,mesh", [(2, 2, "fsdp:2,tensor:2"), (4, 1, "data:2,fsdp:2")])
+FOUR = pytest.param(4, 1, "data:2,fsdp:2", marks=pytest.mark.long)
+
+
+@pytest.mark.parametrize("count,devices,mesh", [(2, 2, "fsdp:2,tensor:2"), FOUR])
 def test_processes_together_train_as_one_alone(root, tmp_path, alone, count, devices, mesh):
     workdir, done = alone
     outputs = together(root, *command(tmp_path, mesh), count=count, devices=devices)
@@ -126,6 +129,7 @@ STAGES = [(0, "KILL", 6), (1, "KILL", 14), (1, "STOP", 22), (1, "TERM", 30)]
 EPOCHS = 12  # 48 steps
 
 
+@pytest.mark.long
 def test_one_fate(root, tmp_path):
     """Killed, hanging or preempted, one process ends both, by name; the same command resumes."""
     options = {
