@@ -183,6 +183,8 @@ def test_dtype_and_remat_are_in_the_compiled_step():
             step = fine_tuning.step_of(recipe, run, MODEL)
             texts[dtype, remat] = step
     assert len({id(step) for step in texts.values()}) == len(texts)
+    half = dataclasses.replace(RECIPE, moment_dtype=Dtype.BFLOAT16)
+    assert fine_tuning.step_of(half, TrainRun(), MODEL).optimizer.moment_dtype == "bfloat16"
 
 
 def score_job(opened, series):  # noqa: F811
