@@ -10,6 +10,7 @@ from tests.analyses import imported
 from tests.analyses.hand import made
 from tests.analyses.test_change_points import curve_cells
 from tests.curves.test_ladder import rungs
+from tests.test_cli import amuro
 
 FIT = [f"{size}-{length}xC" for size in ("190M", "370M", "760M", "1B") for length in (1, 2, 5, 10)]
 TARGETS = ["peteish13_eval_final"]
@@ -86,3 +87,16 @@ def test_a_series_alone_predicts_its_end_from_its_first_half(tmp_path):
 def test_a_table_without_a_loss_has_no_ladder(values):
     tables = tables_of(made(curve_cells(values)))
     assert tables["model_ladder"].empty and not list(ladder.say_ladder(tables.results, tables))
+
+
+def test_the_verb_predicts_and_names_what_it_cannot_find(tmp_path, root):
+    runs = rungs(np.random.default_rng(3))
+    imported.made(tmp_path, lines(runs))
+    verb = ["ladder", f"--workdir={tmp_path}/store", "--fit=190000000-.*|370000000-.*"]
+    verb += [f"--parameters={run.name}={run.parameters:.0f}" for run in runs]
+    target = runs[-1].name
+    done = amuro(root, *verb, f"--target={target}", "--draws=2", f"--out={tmp_path}/p.csv")
+    assert done.returncode == 0 and "made_up" in done.stdout
+    table = pd.read_csv(tmp_path / "p.csv")
+    assert table["target"].tolist() == [target] and table["error"].abs().item() < 0.05
+    assert "no such series" in amuro(root, *verb, "--target=nobody").stderr
