@@ -141,7 +141,8 @@ def test_a_point_tells_its_value_and_marks_its_checkpoint_everywhere(visit):
     places = tab.evaluate(
         "[...document.querySelectorAll('.guide')].map(one => one.attributes.d.value)"
     )
-    assert len(places) == 4 and len(set(places)) == 1
+    across = tab.evaluate("document.querySelector('.panel svg').points[1].sx")
+    assert len(places) == 4 and set(places) == {f"M{across:.1f} 12V210"}
     visible = tab.evaluate("getComputedStyle(document.querySelector('.guide')).visibility")
     assert visible == "visible"
 
