@@ -23,7 +23,6 @@ _HOMES = {
         "Scorer",
         "fine_tune",
         "load_model",
-        "load_results",
         "open_checkpoint",
         "run_study",
         "score",
@@ -37,6 +36,7 @@ _HOMES = {
         "StudyConfig",
         "TrainRun",
     ),
+    "amuro_jax.report.reading": ("load_results",),  # not by way of api: results need no jax
     "amuro_jax.records": ("Cell", "ModelRef", "ScoreRecord", "TrainRecord"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -1,5 +1,8 @@
 """A study's results from Python."""
 
+import subprocess
+import sys
+
 import pytest
 
 from amuro_jax import load_results
@@ -39,3 +42,8 @@ def test_a_plot_is_a_matplotlib_figure_of_the_spec(study):
         plt.close(drawing)
     with pytest.raises(AmuroError, match="nothing to draw"):
         study.plot("format_sensitivity")
+
+
+def test_results_are_read_without_jax():
+    script = "import sys; from amuro_jax import load_results; assert 'jax' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)
