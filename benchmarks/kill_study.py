@@ -58,6 +58,11 @@ class DiskObjects(LocalFileSystem):
         finally:
             Path(scratch.name).unlink(missing_ok=True)
 
+    def put_file(self, path1, path2, **kwargs):
+        """Puts a file of the disk: an object store has no folders to be made first."""
+        Path(self._strip_protocol(path2)).parent.mkdir(parents=True, exist_ok=True)
+        super().put_file(path1, path2, **kwargs)
+
     def _open(self, path, mode="rb", **kwargs):
         if "a" in mode or "+" in mode:
             raise NotImplementedError("an object store does not append")
