@@ -67,6 +67,15 @@ class Ours:
         self.step, self.jax = make_step(self.config, Optimizer(clip_norm=1.0)), jax
         self.state = self.step.init(init_params(self.config, 0))
 
+    def prepare(self, batches) -> None:
+        """Compiles what these batches need: each further shape of packed rows is a program."""
+        from amuro_jax.models.parameters import init_params
+        from amuro_jax.train.batches import pack_batch
+
+        packed = [pack_batch(rows, 1).arrays() for rows in batches]
+        for arrays in {batch["tokens"].shape: batch for batch in packed}.values():
+            self.step(self.step.init(init_params(self.config, 0)), arrays, RATE)
+
     def run(self, rows) -> float:
         """The loss of one update."""
         from amuro_jax.train.batches import pack_batch
@@ -210,7 +219,10 @@ def work(given) -> None:
             print(json.dumps([peak, worker.best() if given.worker == "amuro" else 0]), flush=True)
             continue
         task, number = line.split()
-        rows[task] = rows.get(task) or batches(given, task)
+        if task not in rows:
+            rows[task] = batches(given, task)
+            if given.worker == "amuro":
+                worker.prepare(rows[task])
         print(json.dumps(_timed(lambda: worker.run(rows[task][int(number)]))), flush=True)  # noqa: B023
 
 

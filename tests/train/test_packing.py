@@ -11,11 +11,9 @@ import pytest
 from amuro_jax.models.parameters import flatten, init_params
 from amuro_jax.train import fine_tune as fine_tuning
 from amuro_jax.train.batches import (
-    LENGTHS,
     PackedCollator,
-    first_fit,
-    fit_size,
     pack_batch,
+    packed_rows,
     pad_batch,
 )
 from amuro_jax.train.compute import Compute
@@ -47,8 +45,7 @@ def losses_of(params, batch, packed):
 
 
 def test_each_examples_loss_is_the_same(params):
-    longest = max(len(example.tokens) for example in ROWS)
-    packed = first_fit(ROWS, fit_size(longest, LENGTHS))
+    packed, _, _ = packed_rows(ROWS, 1)
     assert len(packed) < len(ROWS) and max(map(len, packed)) > 1
     alone = losses_of(params, pad_batch(ROWS, 9, 4), [[example] for example in ROWS])
     shared = losses_of(params, pack_batch(ROWS, 1), packed)
