@@ -109,6 +109,7 @@ def together(root, *arguments, **options):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_give_the_results_of_the_plain_path_in_order(root):
     first, second = (
         json.loads(output.splitlines()[-1]) for output in together(root, "-c", SCRIPT, "CLUSTER")

@@ -171,6 +171,7 @@ def test_one_fate(root, tmp_path):
     np.testing.assert_array_equal(losses(workdir), losses(undisturbed))
 
 
+@pytest.mark.long
 def test_an_error_of_one_process_ends_both_with_its_message(root, tmp_path):
     ended = finish(start(root, *command(tmp_path, bad="1")))
     assert [status for status, *_ in ended] == [2, 2]
