@@ -97,6 +97,8 @@ def describe(config: StudyConfig, revisions) -> str:
     storage = Storage.open(config.workdir)
     plan, store = make_plan(config, revisions), Store(storage)
     done = {cell.identity for cell in plan.cells if cell.key and store.is_done(cell.key)}
+    reused = {identity for url in config.reuse for identity in _reusable(config, plan, url)} - done
+    done |= reused
     lines, left = [], {kind: collections.Counter() for kind in JobKind}
     jobs = jobs_of(config, revisions)
     scores = [job for job in jobs if job.kind == JobKind.SCORE]
@@ -118,6 +120,8 @@ def describe(config: StudyConfig, revisions) -> str:
         f"{len(plan.cells)} scores; to do: {left[JobKind.TRAIN].total()} fine-tunings, "
         f"{left[JobKind.SCORE].total()} scores"
     )
+    if reused:
+        head += f"; taken over from other workdirs: {len(reused)} scores"
     before = read_plan(storage)
     if before is not None and asked(before.config) != asked(config):
         head += (
@@ -125,6 +129,32 @@ def describe(config: StudyConfig, revisions) -> str:
             "this one are found when checkpoints are opened)"
         )
     return "\n".join([head, *lines, _estimate(config, left, store)])
+
+
+def _reusable(config, plan, url):
+    """Identities of the cells that another workdir has finished, where its study asked for the same
+    number. That the weights and the data are the same too is known when a checkpoint is opened.
+    """
+    other, store = read_plan(Storage.open(url)), Store.open(url)
+    if other is None:
+        return
+    same = ("suite", "data_root", "scoring")
+    if any(getattr(other.config, name) != getattr(config, name) for name in same):
+        return
+    keys = {cell.identity: cell.key for cell in other.cells if cell.key}
+    for cell in plan.cells:
+        key = keys.get(cell.identity)
+        if key and _same_recipe(config, other.config, cell.model) and store.is_done(key):
+            yield cell.identity
+
+
+def _same_recipe(config, other, model):
+    if not model.tuned_on:
+        return True
+    ours, theirs = (
+        grid.recipe_of(one, grid.fine_tune_of(one, model), model.seed) for one in (config, other)
+    )
+    return ours == theirs
 
 
 def _estimate(config, left, store):

@@ -384,6 +384,13 @@ def test_finished_cells_of_another_workdir_are_taken_over(series, tmp_path):
     )
     assert run(config) == []
     second = {"workdir": str(tmp_path / "second"), "reuse": (config.workdir,)}
+    asked, revisions = dataclasses.replace(config, **second), list_revisions(config.suite)
+    said = study_plan.describe(asked, revisions).splitlines()[0]
+    assert said.endswith(
+        "to do: 0 fine-tunings, 0 scores; taken over from other workdirs: 2 scores"
+    )
+    other = dataclasses.replace(asked, scoring=dataclasses.replace(asked.scoring, rows=5))
+    assert "to do: 0 fine-tunings, 2 scores" in study_plan.describe(other, revisions)
     assert run(config, **second) == []
     store = Store.open(second["workdir"])
     assert len(store.records()) == 2
