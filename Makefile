@@ -7,14 +7,14 @@ WORK ?= work
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo 4 || echo $$n)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: study test test-all test-fast lint clean help
+.PHONY: study test test-all lint clean help
 
 help:
 	@echo "make study      set up .venv, build the laboratory, run the default study and print"
 	@echo "                the path of its report"
 	@echo "make test       set up .venv with the test extras and run the tests"
-	@echo "make test-all   also those marked long: repeated kills, four processes, long contexts"
-	@echo "make test-fast  without the tests marked slow or long"
+	@echo "make test-all   also those marked slow: repeated kills, four processes, long contexts,"
+	@echo "                OLMo-1B compiled for TPUs, the tutorial, the notebooks"
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -41,13 +41,10 @@ study: $(VENV)/.installed
 	  --config.data_root=$(WORK)/lab/data --config.workdir=$(WORK)/study
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -q -rs -n $(WORKERS) --dist=worksteal --strict-skips -m "not long"
+	$(BIN)/python -m pytest -q -rs -n $(WORKERS) --dist=worksteal --strict-skips -m "not slow"
 
 test-all: $(VENV)/.test
 	$(BIN)/python -m pytest -q -rs -n $(WORKERS) --dist=worksteal --strict-skips
-
-test-fast: $(VENV)/.test
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist=worksteal -m "not slow and not long"
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

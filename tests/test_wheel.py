@@ -41,7 +41,6 @@ def test_it_holds_everything_that_is_read_at_run_time(root, wheel):
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_it_runs_outside_the_checkout(wheel, tmp_path):
     """Dependencies are those of the environment of the tests: nothing is downloaded."""
     home = tmp_path / "venv"

@@ -94,7 +94,6 @@ def test_logits_at_2048_tokens(name, head_dim, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_logits_at_16384_tokens_with_llama3_scaling(tmp_path):
     length, part = 16384, 1024
     hf, config, params = build("llama3", 64, length, tmp_path)

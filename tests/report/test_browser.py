@@ -252,7 +252,7 @@ def test_rows_are_asked_of_the_server(browser, page):
         server.shutdown()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_two_studies_are_side_by_side(visit, page, tmp_path):
     other = tmp_path / "other"
     synthetic.make_store(other, rows=15, steps=(16, 160), name="the other", formats=("default",))
@@ -308,7 +308,7 @@ SERIOUS = ("serious", "critical")
 @pytest.mark.slow  # axe reads every node of the page: 5 s for each width and scheme
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
-    "width", [390, *(pytest.param(wide, marks=pytest.mark.long) for wide in (1440, 2560))]
+    "width", [390, *(pytest.param(wide, marks=pytest.mark.slow) for wide in (1440, 2560))]
 )
 def test_no_serious_violation_of_accessibility(visit, page, width, scheme):
     import axe_playwright_python

@@ -134,7 +134,7 @@ def test_killed_twice_it_gives_the_same_results_and_no_cell_twice(command, whole
         pd.testing.assert_frame_equal(again[key][1], rows, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_two_processes_share_a_folder_and_a_third_goes_on_for_a_dead_one(command, whole, tmp_path):
     """Both ends of the folder's work: each checkpoint once, the same results as alone."""
     first = command(tmp_path)

@@ -49,7 +49,6 @@ def events(workdir) -> list[tuple[str, str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_a_node_is_lost_and_the_study_is_finished(series, tiny_study, root, monkeypatch):
     for name, value in {"PYTHONPATH": str(root), "XLA_FLAGS": ""}.items():
         monkeypatch.setenv(name, value)

@@ -49,7 +49,7 @@ def finished(workdir):
     return collections.Counter(line["key"] for line in log if line["event"] == "finished")
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_two_processes_do_a_study_as_one(root, series, tmp_path):
     options = {"devices": 1, "AMURO_CACHE": str(tmp_path / "cache")}
     pair = start(root, *command(series, tmp_path / "two"), **options)

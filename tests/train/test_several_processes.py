@@ -91,7 +91,7 @@ def alone(tmp_path_factory):
     return workdir, done
 
 
-FOUR = pytest.param(4, 1, "data:2,fsdp:2", marks=pytest.mark.long)
+FOUR = pytest.param(4, 1, "data:2,fsdp:2", marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize("count,devices,mesh", [(2, 2, "fsdp:2,tensor:2"), FOUR])
@@ -129,7 +129,7 @@ STAGES = [(0, "KILL", 6), (1, "KILL", 14), (1, "STOP", 22), (1, "TERM", 30)]
 EPOCHS = 12  # 48 steps
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_one_fate(root, tmp_path):
     """Killed, hanging or preempted, one process ends both, by name; the same command resumes."""
     options = {
@@ -171,7 +171,7 @@ def test_one_fate(root, tmp_path):
     np.testing.assert_array_equal(losses(workdir), losses(undisturbed))
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_an_error_of_one_process_ends_both_with_its_message(root, tmp_path):
     ended = finish(start(root, *command(tmp_path, bad="1")))
     assert [status for status, *_ in ended] == [2, 2]
