@@ -32,7 +32,7 @@ def test_a_run_without_steps_is_ended_with_the_stacks_of_its_threads(root):
 
 
 def test_the_first_step_has_the_time_to_compile(root):
-    script = "with watchdog.Watchdog(0.5) as w:\n  time.sleep(2)\n  w.step(1)\nprint('done')"
+    script = "with watchdog.Watchdog(2.0) as w:\n  time.sleep(4)\n  w.step(1)\nprint('done')"
     out, said = start(root, script).communicate(timeout=50)
     assert out == "done\n" and said == ""
 
