@@ -29,13 +29,17 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.object_store import WholeObjects  # noqa: E402
+
 SCHEME = "diskobjects"
 SHARDS = 3
 SCORES = ("value", "stderr", "low", "high", "n")
 EVERY = 3  # one new line of the log in so many kills
 
 
-class DiskObjects(LocalFileSystem):
+class DiskObjects(WholeObjects, LocalFileSystem):
     """An object store that several processes share: whole objects, no rename, no append."""
 
     protocol = SCHEME
@@ -62,17 +66,6 @@ class DiskObjects(LocalFileSystem):
         """Puts a file of the disk: an object store has no folders to be made first."""
         Path(self._strip_protocol(path2)).parent.mkdir(parents=True, exist_ok=True)
         super().put_file(path1, path2, **kwargs)
-
-    def _open(self, path, mode="rb", **kwargs):
-        if "a" in mode or "+" in mode:
-            raise NotImplementedError("an object store does not append")
-        return super()._open(path, mode=mode, **kwargs)
-
-    def mv(self, *_, **__):
-        """An object store does not rename."""
-        raise NotImplementedError("an object store does not rename")
-
-    rename = move = mv_file = mv
 
 
 fsspec.register_implementation(SCHEME, DiskObjects, clobber=True)

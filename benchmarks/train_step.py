@@ -12,6 +12,7 @@ one thread says what the work costs, wall time what the others left. Peak memory
 """
 
 import argparse
+import functools
 import json
 import os
 import resource
@@ -223,7 +224,8 @@ def work(given) -> None:
             rows[task] = batches(given, task)
             if given.worker == "amuro":
                 worker.prepare(rows[task])
-        print(json.dumps(_timed(lambda: worker.run(rows[task][int(number)]))), flush=True)  # noqa: B023
+        step = functools.partial(worker.run, rows[task][int(number)])
+        print(json.dumps(_timed(step)), flush=True)
 
 
 def ask(worker: subprocess.Popen, text: str):

@@ -11,7 +11,24 @@ from fsspec.implementations.memory import MemoryFileSystem
 SCHEME = "objects"
 
 
-class ObjectFileSystem(MemoryFileSystem):
+class WholeObjects:
+    """What an fsspec file system loses as an object store: appending and renaming fail, as they
+    do in a bucket.
+    """
+
+    def _open(self, path, mode="rb", **kwargs):
+        if "a" in mode or "+" in mode:
+            raise NotImplementedError("an object store does not append")
+        return super()._open(path, mode=mode, **kwargs)
+
+    def mv(self, *_, **__):
+        """An object store does not rename."""
+        raise NotImplementedError("an object store does not rename")
+
+    rename = move = mv_file = mv
+
+
+class ObjectFileSystem(WholeObjects, MemoryFileSystem):
     """Memory, whole objects only; creating exclusively is atomic, as in GCS and S3."""
 
     protocol = SCHEME
@@ -38,17 +55,6 @@ class ObjectFileSystem(MemoryFileSystem):
         if key in self.store:
             return {"name": key, "size": self.store[key].size, "type": "file"}
         return super().info(path)
-
-    def _open(self, path, mode="rb", **kwargs):
-        if "a" in mode or "+" in mode:
-            raise NotImplementedError("an object store does not append")
-        return super()._open(path, mode=mode, **kwargs)
-
-    def mv(self, *_, **__):
-        """An object store does not rename."""
-        raise NotImplementedError("an object store does not rename")
-
-    rename = move = mv_file = mv
 
 
 def register() -> None:

@@ -229,9 +229,7 @@ def show_dynamics(table: pd.DataFrame) -> pd.DataFrame:
     table = table[table["examples"] > 0]
     return pd.DataFrame(
         {
-            "series": table["suite"],
-            "model": (table["model"] + " " + table["tuned_on"]).str.strip(),
-            "set": table["task"],
+            **series.place_columns(table),
             "format": table["format"],
             "examples": table["examples"],
             **{

@@ -105,9 +105,7 @@ def show_falls(table: pd.DataFrame) -> pd.DataFrame:
     shown = table.sort_values("p", kind="stable") if len(table) else table
     return pd.DataFrame(
         {
-            "series": shown["suite"],
-            "model": (shown["model"] + " " + shown["tuned_on"]).str.strip(),
-            "set": shown["task"],
+            **series.place_columns(shown),
             "metric": shown["metric"],
             "verdict": shown["verdict"],
             "peak": [

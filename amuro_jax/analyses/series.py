@@ -78,6 +78,15 @@ class Series:
         return np.stack([cells[-1] - cells[0] if len(cells) > 1 else cells[0] for cells in drawn])
 
 
+def place_columns(table) -> dict:
+    """The columns of a page's table that say of which curve a line is: series, model, set."""
+    return {
+        "series": table["suite"],
+        "model": (table["model"] + " " + table["tuned_on"]).str.strip(),
+        "set": table["task"],
+    }
+
+
 def falls_when_learned(metric: str) -> bool:
     """Whether a lower value of a metric is the better one (losses, perplexity, bits per byte)."""
     return bool(LESS_IS_BETTER.search(str(metric)))

@@ -312,9 +312,7 @@ def show_signal(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "between": shown["scope"],
-            "series": shown["suite"],
-            "model": (shown["model"] + " " + shown["tuned_on"]).str.strip(),
-            "set": shown["task"],
+            **series.place_columns(shown),
             "metric": shown["metric"],
             "signal / noise": [
                 "–"

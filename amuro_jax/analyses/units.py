@@ -15,8 +15,8 @@ _UNITS = (
     (r"effective", "pairs"),
     (r"agrees|own|above_baseline|same_format|rose", "true or false"),
     (r"value|score|base|tuned|change|difference|printed|strict|rise|gain|spread|expected|baseline"
-     r"|majority|chance|one_score|rest|rows|format|seed|fall|peak|end|noise|best_value|reached_value"
-     r"|.*(stderr|low|high)", SCORE),
+     r"|majority|chance|one_score|rest|rows|format|seed|fall|peak|end|noise|best_value"
+     r"|reached_value|.*(stderr|low|high)", SCORE),
 )  # fmt: skip
 
 

@@ -30,23 +30,19 @@ def require_fields(config, *names: str) -> None:
         require(bool(getattr(config, name)), f"{name} is empty", where=f"config.{name}", hint=hint)
 
 
+def require_positive(value, names: list[str], where: str) -> None:
+    """Raises a `ConfigError` on the first of these fields that is neither None nor above 0."""
+    for name in names:
+        field = getattr(value, name)
+        valid = field is None or field > 0
+        require(valid, f"{name} must be positive, got {field}", where=f"{where}.{name}")
+
+
 def validate_recipe(recipe: Recipe, where: str = "config.recipe") -> None:
     """Raises a `ConfigError` on the first invalid field of a recipe."""
-    for name in (
-        "rows",
-        "epochs",
-        "batch_size",
-        "max_length",
-        "clip_norm",
-        "learning_rate",
-        "lora_rank",
-        "lora_alpha",
-        "dpo_beta",
-        "held_out_rows",
-    ):
-        value = getattr(recipe, name)
-        valid = value is None or value > 0
-        require(valid, f"{name} must be positive, got {value}", where=f"{where}.{name}")
+    names = "rows epochs batch_size max_length clip_norm learning_rate lora_rank lora_alpha "
+    names += "dpo_beta held_out_rows"
+    require_positive(recipe, names.split(), where)
     fraction = recipe.warmup_fraction
     require(
         0 <= fraction < 1,
@@ -97,17 +93,8 @@ def profile_steps(text: str, where: str) -> tuple[int, int]:
 
 def validate_train_run(run: TrainRun, recipe: Recipe, where: str = "config.run") -> None:
     """Raises a `ConfigError` where a run does not fit the recipe that it is to carry out."""
-    for name in (
-        "micro_batch_size",
-        "stack",
-        "save_every",
-        "keep_states",
-        "step_seconds",
-        "log_every",
-    ):
-        value = getattr(run, name)
-        valid = value is None or value > 0
-        require(valid, f"{name} must be positive, got {value}", where=f"{where}.{name}")
+    names = "micro_batch_size stack save_every keep_states step_seconds log_every"
+    require_positive(run, names.split(), where)
     require(
         recipe.batch_size % (run.micro_batch_size or 1) == 0,
         f"batch_size {recipe.batch_size} is not a multiple of micro_batch_size "

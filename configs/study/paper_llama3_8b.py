@@ -9,56 +9,26 @@ Expect fine-tuned scores above the base model's on every set, as published. `:st
 protocol.
 """
 
-from amuro_jax.config import (
-    Dtype,
-    EvalSet,
-    FineTune,
-    ProtocolName,
-    Recipe,
-    Remat,
-    Role,
-    Scoring,
-    StudyConfig,
-    TrainRun,
-)
+import dataclasses
+import runpy
+from pathlib import Path
 
-IN_DOMAIN = {
-    "xsum": ("xsum", "xlsum"),
-    "socialiqa": ("socialiqa",),
-    "mnli_matched": ("mnli_matched", "mnli_mismatched"),
-    "paws": ("paws",),
-}
-OUT_OF_DOMAIN = {
-    "xsum": ("cnn",),
-    "socialiqa": ("sciq", "tweetqa"),
-    "mnli_matched": ("rte", "gpt3nli"),
-    "paws": ("qqp", "stsb"),
-}
+from amuro_jax.config import FineTune, Remat, Role, StudyConfig, TrainRun
 
 
 def get_config(protocol: str = "paper") -> StudyConfig:
-    """The study of this file under `protocol`."""
-    name = ProtocolName(protocol)
-    return StudyConfig(
+    """The study of this file under `protocol`: the task sets of `olmo1b.py`, without Tulu and its
+    multiple choice.
+    """
+    olmo = runpy.run_path(str(Path(__file__).with_name("olmo1b.py")))
+    grid = olmo["get_config"](protocol)
+    return dataclasses.replace(
+        grid,
         name="Llama3-8B",
         suite="meta-llama/Meta-Llama-3-8B",
         select="main",
-        formats=("default", "instruct", "io"),
-        shots=(4,),
-        fine_tunes=tuple(FineTune(task) for task in IN_DOMAIN),
-        evals=(
-            *(
-                EvalSet(t, Role.IN_DOMAIN, of=(of,))
-                for of, tasks in IN_DOMAIN.items()
-                for t in tasks
-            ),
-            *(
-                EvalSet(task, Role.OUT_OF_DOMAIN, of=(owner,))
-                for owner, tasks in OUT_OF_DOMAIN.items()
-                for task in tasks
-            ),
-        ),
-        recipe=Recipe(protocol=name, epochs=2, batch_size=16, learning_rate=5e-6),
-        scoring=Scoring(protocol=name, dtype=Dtype.BFLOAT16),
+        fine_tunes=tuple(map(FineTune, olmo["IN_DOMAIN"])),
+        evals=tuple(entry for entry in grid.evals if entry.role != Role.MULTIPLE_CHOICE),
+        recipe=dataclasses.replace(grid.recipe, epochs=2, batch_size=16, learning_rate=5e-6),
         train_run=TrainRun(remat=Remat.FULL),
     )
