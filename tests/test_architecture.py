@@ -12,6 +12,7 @@ LEVELS = {
     "errors": 0,
     "chips": 0,
     "spelling": 0,
+    "parquet": 0,
     "files": 1,
     "claims": 1,
     "config": 1,
@@ -129,6 +130,22 @@ def test_foreign_packages_are_confined(package, allowed):
             name for name in imports(path) if name == package or name.startswith(package + ".")
         ]
         assert not found, f"{where} imports {found[0]}; allowed in {allowed}"
+
+
+def test_parquet_is_read_without_threads():
+    readers = {"read_table", "read_parquet", "ParquetFile", "ParquetDataset"}
+    for path in modules():
+        calls = [n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+        found = [
+            call.attr
+            for call in calls
+            if isinstance(call, ast.Attribute)
+            and call.attr in readers
+            and isinstance(call.value, ast.Name)
+            and call.value.id in ("pq", "pd")
+        ]
+        where = path.relative_to(PACKAGE)
+        assert str(where) == "parquet.py" or not found, f"{where}: parquet.read, not {found[0]}"
 
 
 @pytest.mark.parametrize("place", NO_JAX)

@@ -149,7 +149,8 @@ def _file_rows(path: str) -> Iterator[tuple[str, dict]]:
 
 def _table_rows(path):
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from amuro_jax import parquet
 
     storage, name = Storage.of_file(path)
     if path.endswith(".json"):
@@ -161,7 +162,7 @@ def _table_rows(path):
     try:
         if path.endswith(".parquet"):
             with storage.stream(name) as stream:
-                for batch in pq.ParquetFile(stream).iter_batches():
+                for batch in parquet.batches(stream):
                     yield from batch.to_pylist()
             return
         content = pa.py_buffer(storage.read_bytes(name))
@@ -189,11 +190,12 @@ def rows_by_number(task: Task, split: Split) -> Sequence[tuple[str, dict]]:
 def _table(path):
     """The Arrow table of a local file; one in Arrow's own form stays on the disk."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from amuro_jax import parquet
 
     try:
         if path.endswith(".parquet"):
-            return pq.read_table(path)
+            return parquet.read(path)
         mapped = pa.memory_map(path)
         try:
             return pa.ipc.open_file(mapped).read_all()

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from amuro_jax import parquet
 from amuro_jax.errors import DataError
 from amuro_jax.records import ModelRef, Provenance, ScoreRecord
 from amuro_jax.results.index import SCHEMA_OF_LINES
@@ -155,7 +156,7 @@ def read_file(storage: Storage, name: str) -> pa.Table:
     folder = storage.child(FOLDER)
     hint = "import its source again"
     try:
-        table = pq.read_table(io.BytesIO(folder.read_bytes(name)), page_checksum_verification=True)
+        table = parquet.read(folder.read_bytes(name), checksums=True)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"it is damaged: {error}", where=folder.where(name), hint=hint) from error
     version = (table.schema.metadata or {}).get(_VERSION, b"none").decode()

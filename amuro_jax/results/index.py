@@ -11,6 +11,7 @@ import io
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from amuro_jax import parquet
 from amuro_jax.errors import AmuroError, DataError
 from amuro_jax.results import sealed
 
@@ -106,7 +107,7 @@ def _read(storage):
     """The index that is there; None where there is none that can be used."""
     data = storage.get(INDEX)
     try:
-        table = pq.read_table(io.BytesIO(data)) if data else None
+        table = parquet.read(data) if data else None
     except (OSError, pa.ArrowException):
         return None
     if table is None or not table.schema.equals(_ARROW, check_metadata=False):

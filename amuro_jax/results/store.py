@@ -3,7 +3,6 @@
 A `Store` works in a folder and in an object store.
 """
 
-import io
 import os
 import socket
 import uuid
@@ -13,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from amuro_jax import parquet
 from amuro_jax.claims import Claim
 from amuro_jax.errors import AmuroError, DataError
 from amuro_jax.records import ScoreRecord, TrainRecord, from_json, to_json
@@ -111,11 +110,11 @@ class Store:
             DataError: they are missing, cut off or changed by a single byte; it names the file.
                 Or the score was imported and has none.
         """
-        return pd.read_parquet(io.BytesIO(self._rows_bytes(key)), columns=columns and list(columns))
+        return parquet.read(self._rows_bytes(key), columns or None).to_pandas()
 
     def rows_table(self, key: str) -> pa.Table:
         """`rows` as an Arrow table."""
-        return pq.read_table(io.BytesIO(self._rows_bytes(key)))
+        return parquet.read(self._rows_bytes(key))
 
     def scores(self, key: str, rows_sha256: str) -> pd.Series:
         """Scores by row of a cell whose rows have this checksum (as the index has it), so that its
@@ -129,7 +128,7 @@ class Store:
         if data is None:
             raise DataError("the rows are missing", where=where, hint=sealed.HINT)
         sealed.check_rows(stored, data, where)
-        table = pq.ParquetFile(pa.BufferReader(data)).read(["row", "score"], use_threads=False)
+        table = parquet.read(data, ["row", "score"])
         rows, scores = (table[name].to_numpy() for name in ("row", "score"))
         order = np.argsort(rows, kind="stable")
         return pd.Series(scores[order], pd.Index(rows[order], name="row"), name="score")
