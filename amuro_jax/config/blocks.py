@@ -47,6 +47,14 @@ class Metric(enum.StrEnum):
     EXACT_NUMBER = "exact_number"
 
 
+class Schedule(enum.StrEnum):
+    """The learning rate of the laboratory's pre-training, after its warm-up."""
+
+    COSINE = "cosine"  # down to a tenth at the last step
+    CONSTANT = "constant"
+    ANNEALED = "annealed"  # constant, then down to zero along a line over the last fifth
+
+
 class Dtype(enum.StrEnum):
     """Compute dtype; parameters and optimizer state stay fp32."""
 
@@ -308,3 +316,5 @@ class LabConfig:
     save_every: int = 400  # steps between saved states, besides those at published checkpoints
     dtype: Dtype = Dtype.FLOAT32
     mesh: str = "data:-1"
+    schedule: Schedule | None = None  # of the learning rate; None: cosine
+    pretraining_seed: int | None = None  # initial weights, order of the corpus; None: `seed`

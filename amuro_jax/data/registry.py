@@ -141,8 +141,8 @@ _LAB_SETS = [
 ]
 
 
-def _out_of_domain(task: Task) -> Task:
-    name = f"{task.name}_ood"
+def _out_of_domain(task: Task, ending: str = "ood") -> Task:
+    name = f"{task.name}_{ending}"
     source = _lab(name, train="", shots_from=task.name)
     return dataclasses.replace(task, name=name, source=source, roles=_OTHER)
 
@@ -440,6 +440,7 @@ _ALL = [
     # The laboratory
     *_LAB_SETS,
     *map(_out_of_domain, _LAB_SETS),
+    _out_of_domain(_LAB_SETS[1], "said"),
     _choice("lab_attributes", _lab("lab_attributes"), ARC, "raw", reader="arc", **_OWN),
     _choice(
         "lab_events",

@@ -13,8 +13,8 @@ from amuro_jax import checkpoint, files, logs
 from amuro_jax import config as run_config
 from amuro_jax.config import LabConfig, require
 from amuro_jax.errors import ConfigError
-from amuro_jax.lab import pretrain, sets, tokenizer
-from amuro_jax.lab.corpus import make_corpus
+from amuro_jax.lab import pretrain, sets, tokenizer, truth
+from amuro_jax.lab.corpus import make_corpus, make_documents
 from amuro_jax.lab.publish import read_record
 from amuro_jax.lab.world import World, make_world
 from amuro_jax.storage import Storage
@@ -45,6 +45,7 @@ def build(config: LabConfig, say=print) -> epath.Path:
     )
     _stage(out / "corpus", say, "corpus", lambda: _write_corpus(config, world, out))
     tokens = np.load(io.BytesIO((out / "corpus" / "tokens.npy").read_bytes()))
+    _stage(out / "truth", say, "truth", lambda: _write_truth(config, world, tokens, out))
     vocabulary = tokenizer.read_tokenizer(out / "tokenizer").get_vocab_size()
     say(
         f"pre-training: {config.steps} steps of {config.batch_size * config.sequence_length} tokens"
@@ -102,12 +103,12 @@ def validate(config: LabConfig) -> None:
 
 def _settings(config):
     """The configuration without what does not change the result: its folder, and how often
-    state is saved.
+    state is saved. Fields that are None are left out, so that a new one leaves folders valid.
     """
     return {
         name: value
         for name, value in run_config.to_dict(config).items()
-        if name not in ("out", "save_every", "mesh")
+        if name not in ("out", "save_every", "mesh") and value is not None
     }
 
 
@@ -118,10 +119,11 @@ def _claim(config, out):
         return
     before = files.read_json(path)
     if before != settings:
-        name = next(name for name in settings if before.get(name) != settings[name])
+        names = (*settings, *before)
+        name = next(name for name in names if before.get(name) != settings.get(name))
         raise ConfigError(
             f"{name} was {before.get(name)!r} when this folder was started, now it is "
-            f"{settings[name]!r}",
+            f"{settings.get(name)!r}",
             where=out,
             hint="choose another --config.out, or remove the folder",
         )
@@ -142,7 +144,7 @@ def _write_sets(config, world: World, folder):
             for split, rows in splits.items():
                 files.write_text(
                     scratch / name / f"{split}.jsonl",
-                    "".join(json.dumps(row) + "\n" for row in rows),
+                    _lines(rows),
                 )
 
 
@@ -168,6 +170,26 @@ def _write_corpus(config, world, out):
     with files.atomic_folder(out / "corpus") as scratch:
         files.write_bytes(scratch / "tokens.npy", buffer.getvalue())
         files.write_text(scratch / "sample.txt", "\n---\n".join(sample) + "\n")
+
+
+def _write_truth(config, world, tokens, out):
+    """What the corpus taught, and when (`truth.py`)."""
+    documents = make_documents(world, config.corpus_documents)
+    steps = pretrain.published_steps(config)
+    seen = pretrain.times_seen(config, tokens, steps)
+    facts = truth.count_facts(world, documents, seen)
+    sets_there = {
+        (name.name, path.stem): [json.loads(line) for line in path.read_text().splitlines()]
+        for name in sorted((out / "data").iterdir())
+        for path in sorted(name.iterdir())
+    }
+    with files.atomic_folder(out / "truth") as scratch:
+        files.write_text(scratch / "facts.jsonl", _lines(truth.fact_lines(facts, steps)))
+        files.write_text(scratch / "rows.jsonl", _lines(truth.row_lines(world, sets_there)))
+
+
+def _lines(values):
+    return "".join(json.dumps(value) + "\n" for value in values)
 
 
 def _write_manifest(config, out, world, tokens, vocabulary):

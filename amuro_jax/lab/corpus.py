@@ -2,6 +2,8 @@
 in prose, never in a prompt's format.
 """
 
+import enum
+
 from amuro_jax.lab import relations, stories, words
 from amuro_jax.lab.world import EVERYTHING, World, stream
 
@@ -25,12 +27,30 @@ QUESTIONS = {
 }
 
 
+class Kind(enum.StrEnum):
+    """What a document of the corpus is about."""
+
+    CREATURE = "creature"
+    QUIZ = "quiz"
+    SCRIPT = "script"
+    LEXICON = "lexicon"
+    REASONING = "reasoning"
+    RESTATING = "restating"
+    STORY = "story"
+
+
 def make_corpus(world: World, documents: int):
-    """Yields the documents, in the order in which they are trained on."""
+    """Yields the documents' texts, one after the other."""
+    for _, text in make_documents(world, documents):
+        yield text
+
+
+def make_documents(world: World, documents: int):
+    """Yields (kind, text) of the documents."""
     rng = stream(world.seed, "corpus")
     for _ in range(documents):
-        kind = rng.choices(list(_KINDS), weights=list(_KINDS.values()))[0]
-        yield kind(rng, world)
+        kind = rng.choices(list(_KINDS), weights=[weight for _, weight in _KINDS.values()])[0]
+        yield kind, _KINDS[kind][0](rng, world)
 
 
 def _creature_page(rng, world):
@@ -122,7 +142,7 @@ def _restating(rng, world):
 _MARKS, _BETWEEN = ("", "- ", "# ", "* "), (" ", "\n", "\n ", "\n\n")
 _NUMBERS = ((" one", " two"), (" 1", " 2"), ("_1", "_2"), (" A", " B"), (" left", " right"))
 _HEADINGS = ("Note", "Line", "Page", "Claim", "Entry", "Case", "Record", "View", "Short", "Final")
-_SAID = ("{}", "I say that {}", "Everyone knows that {}", "It is true that {}", "Once more: {}")
+SAID = ("{}", "I say that {}", "Everyone knows that {}", "It is true that {}", "Once more: {}")
 _VERDICT = ("Verdict", "Judgement", "Result", "Outcome")
 
 
@@ -134,7 +154,7 @@ def _asked(rng, statement, answers):
     text, question, answer = statement.text, statement.ask(label), answers[label]
     if rng.random() < 0.3:
         text, question = (
-            rng.choice(_SAID).format(relations.lower(sentence)) for sentence in (text, question)
+            rng.choice(SAID).format(relations.lower(sentence)) for sentence in (text, question)
         )
     if rng.random() < 0.5:
         return f"{text} {question[:-1]}? {answer}."
@@ -157,13 +177,13 @@ def _story(rng, world):
     return text
 
 
-# Weights of documents. A reasoning or restating document is a third as long as the others.
+# Makers and weights of documents. A reasoning or restating document is a third as long as others.
 _KINDS = {
-    _creature_page: 2,
-    _quiz: 2,
-    _script: 1,
-    _lexicon: 4,
-    _reasoning: 34,
-    _restating: 30,
-    _story: 4,
+    Kind.CREATURE: (_creature_page, 2),
+    Kind.QUIZ: (_quiz, 2),
+    Kind.SCRIPT: (_script, 1),
+    Kind.LEXICON: (_lexicon, 4),
+    Kind.REASONING: (_reasoning, 34),
+    Kind.RESTATING: (_restating, 30),
+    Kind.STORY: (_story, 4),
 }

@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 
 from amuro_jax import sharding
-from amuro_jax.config import LabConfig
+from amuro_jax.config import LabConfig, Schedule
 from amuro_jax.lab.publish import publish
 from amuro_jax.lab.tokenizer import EOS_ID, PAD_ID
 from amuro_jax.models.config import ModelConfig
@@ -30,6 +30,7 @@ from amuro_jax.train.training import SavePolicy, run_training
 HELD_OUT_ROWS = 32
 LOG_EVERY = 20
 EMBEDDING_WIDTH = 0.3  # standard deviation at the start
+ANNEALED_SHARE = 0.2  # of the steps, over which the rate of Schedule.ANNEALED goes down to zero
 # Every so many steps, so many lines are joined to one: few-shot prompts are longer than a line.
 JOIN_EVERY, JOINED = 8, 4
 
@@ -77,11 +78,20 @@ def checkpoint_name(config: LabConfig, step: int) -> str:
 
 
 def learning_rate(config: LabConfig, step: int) -> float:
-    """Linear warm-up, then a cosine down to a tenth of the peak."""
+    """Linear warm-up, then what `config.schedule` says (`Schedule`)."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    if config.schedule == Schedule.CONSTANT:
+        return config.learning_rate
+    if config.schedule == Schedule.ANNEALED:
+        return config.learning_rate * min(1.0, (1 - min(1.0, done)) / ANNEALED_SHARE)
     return config.learning_rate * (0.1 + 0.45 * (1 + np.cos(np.pi * min(1.0, done))))
+
+
+def seed_of(config: LabConfig) -> int:
+    """Of the initial weights and of the order of the corpus."""
+    return config.seed if config.pretraining_seed is None else config.pretraining_seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +126,23 @@ class Rows:
             int(_permutation(count, seed, at // count)[at % count])
             for at in range(first, first + size)
         ]
+
+
+def times_seen(config: LabConfig, tokens: np.ndarray, steps: list[int]) -> np.ndarray:
+    """How often each document was trained on before each of some steps, int [documents, steps].
+
+    A document belongs to the line in which it ends: what it says is complete there.
+    """
+    lines = Rows.of(tokens, config.sequence_length)
+    of_document = np.flatnonzero(tokens == EOS_ID) // config.sequence_length - HELD_OUT_ROWS
+    count, seen = len(lines.train), np.zeros((len(of_document), len(steps)), int)
+    trained = (of_document >= 0) & (of_document < count)
+    for column, step in enumerate(steps):
+        passes, rest = divmod(step * config.batch_size, count)
+        place = np.empty(count, int)
+        place[_permutation(count, seed_of(config), passes)] = np.arange(count)
+        seen[trained, column] = passes + (place[of_document[trained]] < rest)
+    return seen
 
 
 @functools.lru_cache(maxsize=2)
@@ -179,7 +206,7 @@ class _Batches:
 
     def load(self, step: int, mine=None) -> Part:
         joined = JOINED if (step + 1) % JOIN_EVERY == 0 else 1
-        tokens = self._rows.tokens(step, self._config.batch_size, self._config.seed)
+        tokens = self._rows.tokens(step, self._config.batch_size, seed_of(self._config))
         arrays = next_token_batch(tokens, joined)
         rows, count = None, len(arrays["tokens"])
         amount = Amount(tokens.size, float((arrays["position"] + 1).sum()), tokens.size - count)
@@ -189,7 +216,7 @@ class _Batches:
         return Part(arrays, rows, count, tokens.size, amount)
 
     def rows(self, step: int) -> list[int]:
-        return self._rows.numbers(step, self._config.batch_size, self._config.seed)
+        return self._rows.numbers(step, self._config.batch_size, seed_of(self._config))
 
     def tokens_before(self, step: int) -> int:
         return step * self._config.batch_size * self._config.sequence_length
@@ -219,7 +246,7 @@ def pretrain(config: LabConfig, tokens: np.ndarray, vocabulary: int, out) -> Non
         step,
         batches,
         functools.partial(learning_rate, config),
-        lambda: initial_params(model, config.seed),
+        lambda: initial_params(model, seed_of(config)),
         workdir=epath.Path(out) / "pretraining",
         save=SavePolicy(config.save_every, at=published),
         log=Logging(LOG_EVERY),

@@ -4,7 +4,7 @@ SocialIQa, XSum, ARC, HellaSwag).
 
 from amuro_jax.errors import ConfigError
 from amuro_jax.lab import holdout, relations, stories, words
-from amuro_jax.lab.corpus import QUESTIONS
+from amuro_jax.lab.corpus import QUESTIONS, SAID
 from amuro_jax.lab.world import INSIDE, OUTSIDE, World, stream
 
 # Rows of the training split of the multiple-choice sets, from which only shots are drawn.
@@ -45,6 +45,10 @@ def make_sets(world: World, train_rows: int, test_rows: int) -> dict[str, dict[s
             world.seed, f"{name}_ood", make, (OUTSIDE, True), test_rows, set(), holdout.for_test
         )
         sets[f"{name}_ood"] = {"test": _numbered(name, other)}
+    said = _distinct(
+        world.seed, "lab_paraphrase_said", _said, (OUTSIDE,), test_rows, set(), holdout.for_test
+    )
+    sets["lab_paraphrase_said"] = {"test": _numbered("lab_paraphrase", said)}
     sets["lab_attributes"] = _split(_attributes(world), test_rows, "lab_attributes")
     sets["lab_events"] = _split(_events(world), test_rows, "lab_events")
     return sets
@@ -78,6 +82,20 @@ def _nli(rng, side, other, number):
 def _paraphrase(rng, side, other, number):
     first, second, label = relations.paraphrase(rng, side, number, other)
     return {"sentence1": first, "sentence2": second, "label": label}, (first, second)
+
+
+def _said(rng, side, number):
+    """Portraits of other people, set in the ways of saying that the corpus uses and no training row
+    does: out of domain for fine-tuning alone.
+    """
+    label = number % 2
+    statement = relations.portrait(rng, side, label)
+    first, second = (
+        rng.choice(SAID[1:]).format(relations.lower(text))
+        for text in (statement.text, statement.ask(label))
+    )
+    row = {"sentence1": first, "sentence2": second, "label": label}
+    return row, (first, second)
 
 
 def _question(rng, side, other, number):

@@ -46,7 +46,7 @@ def test_the_layout_is_the_documented_one(lab):
     } <= {p.name for p in (lab / "checkpoints" / names[0]).iterdir()}
     assert (
         manifest["sets"] == sorted(p.name for p in (lab / "data").iterdir())
-        and len(manifest["sets"]) == 10
+        and len(manifest["sets"]) == 11
     )
     assert all(np.isfinite(entry["held_out_loss"]) for entry in manifest["checkpoints"])
 
@@ -147,6 +147,37 @@ def test_settings_that_cannot_be_meant(tmp_path, field, value):
     with pytest.raises(ConfigError) as caught:
         build(tiny(tmp_path / "x", **{field: value}), **QUIET)
     assert field in str(caught.value) and not (tmp_path / "x").exists()
+
+
+def test_schedules_of_the_rate(tmp_path):
+    def rates(schedule):
+        config = tiny(tmp_path, schedule=schedule, steps=102)
+        return np.array([pretrain.learning_rate(config, step) for step in range(config.steps)])
+
+    peak = LabConfig().learning_rate
+    constant, annealed = rates("constant"), rates("annealed")
+    assert np.all(constant[2:] == peak) and np.allclose(annealed[2:83], peak)
+    assert np.all(np.diff(annealed[82:]) < 0) and 0 < annealed[-1] < 0.1 * peak
+    assert np.array_equal(rates(None), rates("cosine")) and not np.array_equal(
+        rates(None), constant
+    )
+
+
+def test_another_pretraining_seed_is_the_same_world(lab, tmp_path):
+    """Data, corpus and tokenizer stay; initial weights and the order of the lines do not."""
+    build(tiny(tmp_path / "other", pretraining_seed=5), **QUIET)
+    ours, other = contents(lab), contents(tmp_path / "other")
+    same = {name for name in ours if ours[name] == other.get(name)}
+    for name in ours:
+        expected = name.startswith(("data", "corpus", "tokenizer")) or name.endswith("rows.jsonl")
+        if expected or name.endswith((".safetensors", "facts.jsonl")):
+            assert (name in same) == expected, name
+    again = build(tiny(lab, schedule=None, pretraining_seed=None), **QUIET)
+    assert again == lab / "lab.json"
+    with pytest.raises(ConfigError, match="pretraining_seed was 5"):
+        build(tiny(tmp_path / "other"), **QUIET)
+    with pytest.raises(ConfigError, match="schedule was None .* now it is 'constant'"):
+        build(tiny(lab, schedule="constant"), **QUIET)
 
 
 def test_a_document_sees_itself_alone_and_positions_start_anew():

@@ -40,7 +40,10 @@ def sets(world):
 
 def plain(text):
     text = re.sub(
-        r"^(We heard that|They say that|Surely|It is known that|The report says that) ", "", text
+        r"^(We heard that|They say that|Surely|It is known that|The report says that|I say that"
+        r"|Everyone knows that|It is true that|Once more:) ",
+        "",
+        text,
     )
     return text[0].upper() + text[1:]
 
@@ -119,7 +122,12 @@ def test_inference_labels_are_true(sets, name, split):
 
 @pytest.mark.parametrize(
     "name,split",
-    [("lab_paraphrase", "train"), ("lab_paraphrase", "test"), ("lab_paraphrase_ood", "test")],
+    [
+        ("lab_paraphrase", "train"),
+        ("lab_paraphrase", "test"),
+        ("lab_paraphrase_ood", "test"),
+        ("lab_paraphrase_said", "test"),
+    ],
 )
 def test_paraphrase_labels_are_true(sets, name, split):
     wrong = [
@@ -234,6 +242,14 @@ def test_tests_compare_what_no_training_row_compares(sets, name, ending):
             frozenset((a, b)) for a in one & POLE.keys() for b in two & POLE.keys()
         } - seen_pairs
         assert (one | two) - seen_words or new_pairs, row
+
+
+def test_the_restated_paraphrases_compare_what_no_training_row_compares(sets):
+    trained = [content(row, PAIRS["lab_paraphrase"]) for row in sets["lab_paraphrase"]["train"]]
+    seen = {frozenset((a, b)) for one, two in trained for a in one for b in two}
+    for row in sets["lab_paraphrase_said"]["test"]:
+        one, two = content(row, PAIRS["lab_paraphrase"])
+        assert frozenset((*(one & POLE.keys()), *(two & POLE.keys()))) not in seen, row
 
 
 @pytest.mark.parametrize("name,chance", [("lab_nli", 1 / 3), ("lab_paraphrase", 1 / 2)])
