@@ -4,8 +4,9 @@ where the default stops.
   amuro lab --config=configs/lab/answers.py:small,constant,0 --config.out=work/answers/small-0
 
 The argument is SIZE,SCHEDULE,SEED: `small` (0.5 M parameters), `medium` (3 M), `large` (9 M), or
-`micro` (0.2 M), which a laptop trains in minutes; `constant`, `annealed` or `cosine`; the seed of the pre-training. The data sets, the tokenizer and
-the corpus are the same for all, so that scores of two laboratories are of the same rows.
+`micro` (0.2 M), for two cores; `constant`, `annealed` or `cosine`; the seed of the pre-training.
+The data sets, the tokenizer and the corpus are the same for all, so that scores of two laboratories
+are of the same rows.
 
 12,000 steps (24.6 M tokens, seven passes over the corpus) are six times the default's. With a
 fourth part, `micro,constant,0,short`, it is 4,000 steps of half the batch: twice the default's
