@@ -7,11 +7,17 @@ WORK ?= work
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo 4 || echo $$n)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: study test test-all lint clean help
+# make answers: SIZE,SCHEDULE,SEED of each laboratory (configs/lab/answers.py) and the grid.
+ANSWERS_LABS ?= small,constant,0 small,constant,1 small,annealed,0 \
+  medium,constant,0 medium,constant,1 large,constant,0
+ANSWERS_GRID ?= full
+
+.PHONY: study answers test test-all lint clean help
 
 help:
 	@echo "make study      set up .venv, build the laboratory, run the default study and print"
 	@echo "                the path of its report"
+	@echo "make answers    the long grid on six laboratories: hours; stopped, it goes on"
 	@echo "make test       set up .venv with the test extras and run the tests"
 	@echo "make test-all   also those marked slow: repeated kills, four processes, long contexts,"
 	@echo "                OLMo-1B compiled for TPUs, the tutorial, the notebooks"
@@ -39,6 +45,15 @@ study: $(VENV)/.installed
 	$(BIN)/amuro lab --config=configs/lab/default.py --config.out=$(WORK)/lab
 	$(BIN)/amuro study --config=configs/study/lab.py --config.suite=$(WORK)/lab/checkpoints \
 	  --config.data_root=$(WORK)/lab/data --config.workdir=$(WORK)/study
+
+answers: $(VENV)/.installed
+	@set -e; for lab in $(ANSWERS_LABS); do \
+	  to=$(WORK)/answers/$$(echo $$lab | tr , -); \
+	  $(BIN)/amuro lab --config=configs/lab/answers.py:$$lab --config.out=$$to/lab; \
+	  $(BIN)/amuro study --config=configs/study/answers.py:$(ANSWERS_GRID) \
+	    --config.suite=$$to/lab/checkpoints --config.data_root=$$to/lab/data \
+	    --config.workdir=$$to/study; \
+	done
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -q -rs -n $(WORKERS) --dist=worksteal --strict-skips -m "not slow"

@@ -11,9 +11,12 @@ from amuro_jax import files
 from amuro_jax.config import Loss, Recipe, Scoring, to_dict
 from amuro_jax.data import protocols, sources
 from amuro_jax.data.registry import get_task, is_task_file
+from amuro_jax.variants import Noise
 
 TRAIN_RULES = 2  # raised when the same recipe would give other parameters
 SCORE_RULES = 2  # raised when the same model would get another number
+AVERAGE_RULES = 1  # raised when an average would have other parameters
+NOISE_RULES = 1  # raised when the same noise would give other parameters
 
 
 def train_key(model: str, recipe: Recipe, tokenizer: str, data_root: str = "") -> str:
@@ -59,6 +62,17 @@ def score_key(
             "tokenizer": tokenizer,
         }
     )
+
+
+def average_key(models: list[str]) -> str:
+    """Identity of the average of models, by their identities."""
+    return files.content_key({"average": AVERAGE_RULES, "models": models})
+
+
+def noise_key(model: str, noise: Noise) -> str:
+    """Identity of a model with noise on its weights."""
+    values = {"noise": NOISE_RULES, "model": model, **dataclasses.asdict(noise)}
+    return files.content_key(values)
 
 
 def _values(block) -> dict:

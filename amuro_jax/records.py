@@ -22,8 +22,8 @@ class ModelRef:
         checkpoint: revision, e.g. `step1000-tokens4M`.
         step, tokens: of pre-training; None where the name does not tell.
         tuned_on: fine-tuning set; "" for a base model.
-        variant: distinguishes models that were tuned on one set in several ways (`lora`); "" for
-            the first.
+        variant: distinguishes models that were tuned on one set in several ways (`lora`), and what
+            is made of checkpoints without a training (`variants.py`); "" for the first.
         seed: of the training, where a study repeats it; None: the recipe's own.
     """
 
@@ -37,11 +37,10 @@ class ModelRef:
 
     def label(self) -> str:
         """`step1000 base`, `step1000 + lab_nli`, `step1000 + lab_nli (lora, seed 43)`."""
-        if not self.tuned_on:
-            return f"{self.checkpoint} base"
         seed = "" if self.seed is None else f"seed {self.seed}"
         how = ", ".join(filter(None, (self.variant, seed)))
-        return f"{self.checkpoint} + {self.tuned_on}" + (f" ({how})" if how else "")
+        named = f"+ {self.tuned_on}" if self.tuned_on else "base"
+        return f"{self.checkpoint} {named}" + (f" ({how})" if how else "")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ these records. No jax.
 
 from amuro_jax.analyses import (
     audited,
+    averages,
     change_points,
     domains,
     dynamics,
@@ -50,6 +51,7 @@ ANALYSES: tuple[Analysis, ...] = (
     repeats.SEEDS,
     repeats.VARIANTS,
     repeats.RATES,
+    averages.AVERAGES,
     *dynamics.ALL,
     gains.GAINS,
     published.PUBLISHED,

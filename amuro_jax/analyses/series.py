@@ -12,6 +12,7 @@ from amuro_jax.analyses.changes import change
 from amuro_jax.curves.curve import Curve, make_curve
 from amuro_jax.results import pooled
 from amuro_jax.results.results import LESS_IS_BETTER, NOTHING, Results
+from amuro_jax.variants import average_of, average_variant, noise_of
 
 BASE, TUNED, GAIN = "base", "fine-tuned", "gain"
 PLACE = ("suite", "tuned_on", "variant", "task", "format", "shots", "metric")
@@ -58,9 +59,9 @@ class Series:
     @property
     def label(self) -> str:
         """`pythia-160m`, `after paws`, `gain of paws`."""
-        if self.model == BASE:
-            return self.place["suite"]
         how = f" ({self.place['variant']})" if self.place["variant"] else ""
+        if self.model == BASE:
+            return f"{self.place['suite']}{how}"
         return f"{'gain of' if self.model == GAIN else 'after'} {self.place['tuned_on']}{how}"
 
     @property
@@ -118,7 +119,9 @@ def _of_suite(name, results):
         named = dict(zip(PLACE, key, strict=True))
         yield _single(results, named, TUNED if named["tuned_on"] else BASE, records)
         if named["tuned_on"]:
-            base = groups.get(tuple("" if part in _OF_MODEL else named[part] for part in PLACE))
+            count = average_of(named["variant"])  # its base is the average itself
+            of_base = {"tuned_on": "", "variant": average_variant(count) if count else ""}
+            base = groups.get(tuple((named | of_base)[part] for part in PLACE))
             if base:
                 yield _gain(results, named, base, records)
 
@@ -134,6 +137,7 @@ def _cells(name, results):
         more = known[(known["suite"] == name) & ~known["key"].isin(members)]
         cells = pd.concat([cells, more.dropna(axis=1, how="all")], ignore_index=True)
     cells = cells[~cells["checkpoint"].isin(list(results.duplicate_of))]
+    cells = cells[cells["variant"].fillna("").map(noise_of).isna()] if "variant" in cells else cells
     order = {checkpoint: index for index, checkpoint in enumerate(results.checkpoints)}
     cells = cells.sort_values("checkpoint", key=lambda names: names.map(order), kind="stable")
     absent = {"variant": "", "metric": "score"}
@@ -143,9 +147,6 @@ def _cells(name, results):
     }
     cells = cells.assign(suite=name, **records)
     return cells[[column for column in (*PLACE, *_OF_CELL) if column in cells]]
-
-
-_OF_MODEL = ("tuned_on", "variant")
 
 
 def _single(results, named, model, records):

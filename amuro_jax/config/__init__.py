@@ -34,6 +34,7 @@ from amuro_jax.config.blocks import (
     StudyConfig,
     TrainConfig,
     TrainRun,
+    WeightNoise,
 )
 from amuro_jax.config.checks import (
     require,
@@ -78,6 +79,7 @@ __all__ = [
     "StudyConfig",
     "TrainConfig",
     "TrainRun",
+    "WeightNoise",
     "checked",
     "entry_name",
     "from_dict",

@@ -248,6 +248,18 @@ class EvalSet:
 
 
 @_block
+class WeightNoise:
+    """How a study measures the sensitivity of base models: their scores with Gaussian noise on the
+    weights.
+    """
+
+    sigmas: tuple[float, ...] = ()  # in units of each matrix's root mean square; empty: none
+    draws: int = 3  # of the noise, for each sigma
+    seed: int = 0  # of the first draw; the others have the next ones
+    tasks: tuple[str, ...] = ()  # sets that are scored; empty: the multiple-choice sets
+
+
+@_block
 class RayTask:
     """What one checkpoint of a study takes as a task of `--executor=ray`."""
 
@@ -272,6 +284,8 @@ class StudyConfig:
     shots: tuple[int, ...] = (4,)
     recipe: Recipe = Recipe()  # of every fine-tuning set, but for what its entry changes
     seeds: tuple[int, ...] = ()  # each training once for each; empty: once, with the recipe's seed
+    averages: tuple[int, ...] = ()  # each checkpoint also as the average of the last n
+    noise: WeightNoise = WeightNoise()  # scores of base models with noise on their weights
     scoring: Scoring = Scoring()
     train_run: TrainRun = TrainRun()
     score_run: ScoreRun = ScoreRun()

@@ -20,6 +20,7 @@ from amuro_jax.results.draws import PairedDraws
 from amuro_jax.results.rates import rates_of
 from amuro_jax.results.store import Store
 from amuro_jax.storage import Storage
+from amuro_jax.variants import noise_of
 
 WANTED = (
     "checkpoint",
@@ -87,6 +88,8 @@ class Results:
         suites: every series of the store by name, this one too; empty: this is the only one.
         variants: `cells` with the other ways in which sets are tuned on; None: there are no others.
         every: every stored cell by itself, each seed too; None: they are `cells`.
+        noise: base models with noise on their weights (`variants.noise_of`), in no other table;
+            None: the study has none.
         rates: gives the trainings among which a learning rate was chosen (`rates.rates_of`).
         derived: what analyses keep for each other, by name.
     """
@@ -105,6 +108,7 @@ class Results:
     suites: Mapping[str, "Results"] = dataclasses.field(default_factory=dict)
     variants: pd.DataFrame | None = None
     every: pd.DataFrame | None = None
+    noise: pd.DataFrame | None = None
     rates: Callable[[], pd.DataFrame] = pd.DataFrame
     derived: dict[str, object] = dataclasses.field(default_factory=dict, repr=False)
 
@@ -407,7 +411,8 @@ def _planned(planned, store, frame, damaged, scores, resamples):
     measured = frame.set_index("key")[list(MEASURED)]
     done = wanted_cells["key"].isin(measured.index)
     cells = wanted_cells[done].merge(measured, left_on="key", right_index=True, how="left")
-    every = cells.reset_index(drop=True)
+    noisy = cells["variant"].map(noise_of).notna()
+    every, noise = cells[~noisy].reset_index(drop=True), cells[noisy].reset_index(drop=True)
     variants = pooled.over_seeds(every)
     first = pooled.first_variants(wanted_cells)
     cells = variants[variants["variant"] == variants["tuned_on"].map(first)].reset_index(drop=True)
@@ -423,7 +428,7 @@ def _planned(planned, store, frame, damaged, scores, resamples):
         cells,
         missing,
         main,
-        PairedDraws(variants.drop_duplicates("key"), scores_of, resamples),
+        PairedDraws(pd.concat([variants, noise]).drop_duplicates("key"), scores_of, resamples),
         duplicates(list(planned.checkpoints), cells),
         protocols.published_averages(
             planned.config.scoring.protocol, planned.config.scoring.quirks
@@ -432,6 +437,7 @@ def _planned(planned, store, frame, damaged, scores, resamples):
         lambda key: scores.rows(pooled.members(key)[0]),
         variants=variants,
         every=every,
+        noise=noise,
         rates=functools.partial(rates_of, store, planned.config),
     )
 

@@ -23,7 +23,7 @@ from amuro_jax.results.plan import Plan, Progress, asked, read_plan, write_task_
 from amuro_jax.results.store import Store
 from amuro_jax.scoring.scorer import keep_programs
 from amuro_jax.storage import Storage
-from amuro_jax.study import grid, groups, plan, preflight, queue
+from amuro_jax.study import derived, grid, groups, plan, preflight, queue
 from amuro_jax.study.plan import Job, JobKind
 from amuro_jax.study.queue import CheckpointQueue
 from amuro_jax.study.together import Checkpoints, NoStore
@@ -210,8 +210,11 @@ class LocalExecutor:
         except AmuroError as error:
             fault = error
         jobs, claim = [job for job in self.jobs if job.checkpoint == todo.name], todo.claim()
-        base = _lazily(lambda: opened.load_params(self.evaluator.mesh, jnp.float32))
+        base = self._lazy_params(opened)
         return [] if claim is None else [_Taken(todo.name, opened, fault, jobs, claim, base)]
+
+    def _lazy_params(self, opened):
+        return _lazily(lambda: opened.load_params(self.evaluator.mesh, jnp.float32))
 
     def _work(self, one: _Taken) -> None:
         self._claim = one.claim
@@ -232,7 +235,9 @@ class LocalExecutor:
         jobs, claims, bases = [], {}, {}
         for one in (one for one in taken if one.opened is not None):
             self._claim = one.claim
-            for job in (job for job in one.jobs if job.kind == JobKind.TRAIN):
+            for job in one.jobs:
+                if job.kind != JobKind.TRAIN or job.averaged_with:
+                    continue
                 train_job = self._train_job(one.opened, job)
                 if not self.store.is_done(train_job.key()):
                     jobs.append(train_job)
@@ -280,8 +285,12 @@ class LocalExecutor:
         self._write(dataclasses.replace(self._noted, finished=True, failures=failed))
 
     def _model(self, opened, base, job: Job, training):
+        start = derived.start_of(opened, job)
+        if start is not opened:
+            opened, base = start, self._lazy_params(start)
         if not job.needs:
-            self._score_all(_Model(opened, opened.identity, base), job)
+            params = _lazily(lambda: derived.params_of(base(), job))
+            self._score_all(_Model(opened, derived.identity_of(opened, job), params), job)
             return
         train_job = self._chosen(opened, base, job, training)
         key, folder = train_job.key(), train_job.out
@@ -433,11 +442,16 @@ class LocalExecutor:
         """
         name, keys, trainings = jobs[0].model.checkpoint, {}, {}
         for job in jobs:
+            try:
+                start = derived.start_of(opened, job)
+            except AmuroError:
+                continue  # `_model` says so
             if job.kind == JobKind.TRAIN:
-                trainings[job.name] = self._train_job(opened, job)
+                trainings[job.name] = self._train_job(start, job)
             elif len(job.needs) < 2:  # else the identity is known when a rate is chosen
                 needed = [trainings[need].key() for need in job.needs]
-                keys |= self._keys(opened, job, *(needed or [opened.identity]))
+                identity = needed or [derived.identity_of(start, job)]
+                keys |= self._keys(start, job, *identity)
         weights = checkpoint.read_identity(opened.folder).parameters
         first = self._weights.setdefault(weights, name)
         if first != name and name not in self.said:

@@ -3,13 +3,14 @@
 import dataclasses
 
 from amuro_jax import config as configuration
-from amuro_jax import files
+from amuro_jax import files, variants
 from amuro_jax.config import FineTune, ProtocolName, Recipe, Role, StudyConfig, require
 from amuro_jax.data import formats, protocols
 from amuro_jax.data.registry import TASKS, get_task, is_task_file
 from amuro_jax.data.task import Kind
 from amuro_jax.errors import ConfigError
 from amuro_jax.records import Cell, ModelRef
+from amuro_jax.variants import Noise
 
 DECLARED = (Role.IN_DOMAIN, Role.OUT_OF_DOMAIN, Role.MULTIPLE_CHOICE)  # roles a study may give
 BEST_RATE = "best rate"  # variant of models whose learning rate is chosen for each checkpoint
@@ -40,7 +41,7 @@ def fine_tune_of(config: StudyConfig, model: ModelRef) -> FineTune:
         entry
         for entry in config.fine_tunes
         if _name(entry.task) == model.tuned_on
-        and model.variant in (entry.variant, best_rate_variant(entry))
+        and variants.without_average(model.variant) in (entry.variant, best_rate_variant(entry))
     )
 
 
@@ -59,14 +60,20 @@ def rates_of(config: StudyConfig, model: ModelRef) -> tuple[float, ...]:
 
 
 def models_of(config: StudyConfig, revisions) -> list[ModelRef]:
-    """Per checkpoint the base model, then its fine-tuned ones, in the order of training."""
+    """Per checkpoint the base model, what is made of it (noise, averages), then its fine-tuned
+    ones, in the order of training.
+    """
     models = []
-    for revision in revisions:
+    for place, revision in enumerate(revisions):
         base = ModelRef(config.suite, revision.revision, revision.step, revision.tokens)
-        models.append(base)
+        averages = [count for count in config.averages if count <= place + 1]
+        made = [*(one.variant for one in noises(config)), *map(variants.average_variant, averages)]
+        models += [base, *(dataclasses.replace(base, variant=variant) for variant in made)]
         for entry in config.fine_tunes:
             tuned = dataclasses.replace(base, tuned_on=_name(entry.task), variant=entry.variant)
             ways = [entry.variant] + [best_rate_variant(entry)] * bool(entry.learning_rates)
+            if recipe_of(config, entry).lora_rank is None:  # an adapter's base is a folder
+                ways += [variants.average_variant(count, entry.variant) for count in averages]
             models += [
                 dataclasses.replace(tuned, variant=way, seed=seed)
                 for way in ways
@@ -75,14 +82,22 @@ def models_of(config: StudyConfig, revisions) -> list[ModelRef]:
     return models
 
 
+def noises(config: StudyConfig) -> list[Noise]:
+    """The noises that each base model is scored with."""
+    seeds = range(config.noise.seed, config.noise.seed + config.noise.draws)
+    return [Noise(sigma, seed) for sigma in config.noise.sigmas for seed in seeds]
+
+
 def cells_of(config: StudyConfig, model: ModelRef) -> list[Cell]:
     """What a model is scored on.
 
     A fine-tuned model meets its own in-domain sets in every format of theirs, its out-of-domain
     sets and the multiple choice as the plan says, and the other tasks' fine-tuning sets as
     cross-task sets in one format. In and out of domain are compared in the same format: the study's
-    first.
+    first. A model with noise meets the sets of `noise.tasks` in their main view.
     """
+    if variants.noise_of(model.variant):
+        return _noise_cells(config, model)
     cells = []
     for entry in config.evals:
         role, formats_of_entry = entry.role, _formats(config, entry)
@@ -96,6 +111,18 @@ def cells_of(config: StudyConfig, model: ModelRef) -> list[Cell]:
                 Cell(model, _name(entry.task), role, name, shots, owners, entry.group)
                 for name in formats_of_entry
             ]
+    return list(dict.fromkeys(cells))
+
+
+def _noise_cells(config, model):
+    cells = []
+    for entry in config.evals:
+        name, wanted = _name(entry.task), config.noise.tasks
+        if entry.task in wanted or (not wanted and entry.role == Role.MULTIPLE_CHOICE):
+            owners = tuple(map(_name, entry.of))
+            shots = (config.shots if entry.shots is None else entry.shots)[0]
+            view = _formats(config, entry)[0], shots
+            cells.append(Cell(model, name, entry.role, *view, owners, entry.group))
     return list(dict.fromkeys(cells))
 
 
@@ -162,11 +189,49 @@ def validate(config: StudyConfig) -> None:
         where="config.seeds",
     )
     configuration.validate_shots(config.shots, "config.shots")
+    _validate_derived(config)
     budget = config.disk_budget_gb
     require(
         budget is None or budget > 0,
         f"disk_budget_gb must be positive, got {budget}",
         where="config.disk_budget_gb",
+    )
+
+
+def _validate_derived(config):
+    """Averages and noise: counts, sizes, sets."""
+    require(
+        len(set(config.averages)) == len(config.averages) and min(config.averages, default=2) > 1,
+        f"expected different numbers of checkpoints, 2 or more, got {config.averages}",
+        where="config.averages",
+    )
+    noise = config.noise
+    require(
+        len(set(noise.sigmas)) == len(noise.sigmas) and min(noise.sigmas, default=1) > 0,
+        f"expected different positive sizes, got {noise.sigmas}",
+        where="config.noise.sigmas",
+    )
+    for name, least in (("draws", 1), ("seed", 0)):
+        value = getattr(noise, name)
+        require(
+            value >= least,
+            f"{name} must be {least} or more, got {value}",
+            where=f"config.noise.{name}",
+        )
+    scored = {entry.task for entry in config.evals}
+    for task in noise.tasks:
+        require(
+            task in scored,
+            f"{task!r} is not a set of config.evals",
+            where="config.noise.tasks",
+            hint="one of " + ", ".join(sorted(scored)),
+        )
+    multiple_choice = any(entry.role == Role.MULTIPLE_CHOICE for entry in config.evals)
+    require(
+        not noise.sigmas or bool(noise.tasks) or multiple_choice,
+        "no set is scored with noise: config.evals has no multiple choice",
+        where="config.noise.tasks",
+        hint="name sets of config.evals",
     )
 
 
@@ -186,6 +251,12 @@ def _validate_fine_tunes(config) -> list[str]:
             f"{configuration.entry_name(entry)} is named twice",
             where=f"{where}.task",
             hint="give one of them a variant, for example variant='lora'",
+        )
+        require(
+            not variants.is_derived(entry.variant),
+            f"{entry.variant!r} is how the study calls averages and noise",
+            where=f"{where}.variant",
+            hint="choose another name",
         )
         require(
             not (entry.all_rows and entry.rows),

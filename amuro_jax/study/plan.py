@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import enum
 
+from amuro_jax import variants
 from amuro_jax.config import Recipe, StudyConfig
 from amuro_jax.data.registry import get_task
 from amuro_jax.records import Cell, ModelRef
@@ -41,6 +42,7 @@ class Job:
         recipe: of a training.
         cells: of a scoring.
         needs: names of the jobs that must be done before.
+        averaged_with: names of the checkpoints before, of an average that ends at `checkpoint`.
     """
 
     kind: JobKind
@@ -49,6 +51,7 @@ class Job:
     recipe: Recipe | None = None
     cells: tuple[Cell, ...] = ()
     needs: tuple[str, ...] = ()
+    averaged_with: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -58,23 +61,26 @@ class Job:
 
 def jobs_of(config: StudyConfig, revisions) -> list[Job]:
     """Every job of a study, checkpoint by checkpoint, each after what it needs."""
-    names, jobs = {one.revision: one.name for one in revisions}, []
+    order = [one.revision for one in revisions]
+    names, jobs = [one.name for one in revisions], []
     for model in grid.models_of(config, revisions):
-        needs, name = (), names[model.checkpoint]
+        place, needs = order.index(model.checkpoint), ()
+        before = tuple(names[place + 1 - (variants.average_of(model.variant) or 1) : place])
         if model.tuned_on:
-            trainings = _trainings(config, name, model)
+            trainings = _trainings(config, names[place], model, before)
             jobs += trainings
             needs = tuple(job.name for job in trainings)
         cells = tuple(grid.cells_of(config, model))
-        jobs.append(Job(JobKind.SCORE, name, model, cells=cells, needs=needs))
+        jobs.append(Job(JobKind.SCORE, names[place], model, None, cells, needs, before))
     return jobs
 
 
-def _trainings(config, name, model):
+def _trainings(config, name, model, before):
     """The training of a model, or one for each rate among which its own is chosen."""
     entry, rates = grid.fine_tune_of(config, model), grid.rates_of(config, model)
     if not rates:
-        return [Job(JobKind.TRAIN, name, model, grid.recipe_of(config, entry, model.seed))]
+        recipe = grid.recipe_of(config, entry, model.seed)
+        return [Job(JobKind.TRAIN, name, model, recipe, averaged_with=before)]
     jobs = []
     for rate in rates:
         way = ", ".join(filter(None, (entry.variant, f"rate {rate:g}")))

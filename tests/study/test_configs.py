@@ -10,11 +10,14 @@ from amuro_jax.config import StudyConfig
 from amuro_jax.study import grid, plan
 
 CONFIGS = {
+    "answers:full": 28,
+    "answers:short": 14,
     "lab": 5,
     "lora_vs_full": 13,
     "lora_vs_full:tiny": 5,
     "olmo1b": 6,
     "olmo2_1b": 6,
+    "overtraining": 22,
     "paper_llama3_8b": 5,
     "paper_olmo1b": 6,
     "prompt_sensitivity": 3,

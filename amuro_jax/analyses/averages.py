@@ -1,0 +1,117 @@
+"""Averages of the last checkpoints against the last one alone: is a finding the noise of one
+checkpoint? No jax.
+"""
+
+import pandas as pd
+
+from amuro_jax.analyses.analysis import Analysis, Sentence
+from amuro_jax.analyses.changes import (
+    LEVEL,
+    PLACE_COLUMNS,
+    change,
+    uncertainty,
+    uncertainty_columns,
+)
+from amuro_jax.analyses.words import count, effect, signed, with_interval
+from amuro_jax.evals.statistics import holm
+from amuro_jax.results.results import Results
+from amuro_jax.variants import average_of, without_average
+
+_PLACE = ("checkpoint", "tuned_on", "task", "role", "format", "shots")
+
+
+def averages(results: Results, _=None) -> pd.DataFrame:
+    """A line per score of an average, base or tuned from it, with that of its last checkpoint."""
+    cells = results.variants if results.variants is not None else results.cells
+    lines = []
+    for cell in cells.to_dict("records"):
+        if average_of(cell["variant"]) is None:
+            continue
+        single = results.find(
+            cell["checkpoint"],
+            cell["tuned_on"],
+            cell["task"],
+            cell["format"],
+            cell["shots"],
+            without_average(cell["variant"]),
+        )
+        difference = results.estimate(change, [single, cell])
+        lines.append(
+            {
+                **{name: cell[name] for name in _PLACE},
+                "averaged": average_of(cell["variant"]),
+                "value": cell["value"],
+                "single": float("nan") if single is None else single["value"],
+                "difference": difference.value,
+                **uncertainty(difference),
+            }
+        )
+    table = pd.DataFrame(lines)
+    if len(table):
+        table["p_holm"] = table.groupby(["averaged", "tuned_on"])["p"].transform(holm)
+    return table
+
+
+def say_averages(results: Results, tables):
+    """At how many checkpoints an average is clearly better or worse than its last checkpoint."""
+    table = tables["averages"].dropna(subset=["low"])
+    for number, points in table.groupby("averaged", sort=False):
+        for what, members in (
+            ("base models", points[points["tuned_on"] == ""]),
+            ("fine-tuned models", points[points["tuned_on"] != ""]),
+        ):
+            if members.empty:
+                continue
+            clear = members[members["p_holm"] < LEVEL]
+            better, worse = (
+                int((clear["difference"] > 0).sum()),
+                int((clear["difference"] < 0).sum()),
+            )
+            largest = members.loc[members["difference"].abs().idxmax()]
+            yield Sentence(
+                f"Averages of {number} checkpoints against the last of them, {what}: clearly "
+                f"better in {better} and worse in {worse} of {count(len(members), 'score')} "
+                f"(Holm); largest difference {with_interval(largest, 'difference')} on "
+                f"{largest['task']} at {largest['checkpoint']}.",
+                bool(better or worse),
+                max((effect(row, "difference") for _, row in clear.iterrows()), default=0.0),
+            )
+
+
+def show_averages(table: pd.DataFrame) -> pd.DataFrame:
+    """The page's table: sets in the domain of their model, and what base models are scored on."""
+    shown = table[table["role"] != "cross_task"]
+    return pd.DataFrame(
+        {
+            "checkpoint": shown["checkpoint"],
+            "model": [f"after {name}" if name else "base" for name in shown["tuned_on"]],
+            "set": shown["task"],
+            "of": shown["averaged"],
+            "last checkpoint": shown["single"].round(3),
+            "average": shown["value"].round(3),
+            "difference": shown["difference"].map(signed),
+        }
+    )
+
+
+AVERAGES = Analysis(
+    "averages",
+    "Averages of checkpoints",
+    averages,
+    {
+        **{name: PLACE_COLUMNS[name] for name in _PLACE},
+        "averaged": "checkpoints that are averaged, `checkpoint` the last of them",
+        "value": "score of the average, or of the model that is tuned from it",
+        "single": "score of the last checkpoint alone, or of the model that is tuned from it",
+        "difference": "value − single on the same rows",
+        **uncertainty_columns(),
+        "p_holm": "p with Holm's correction over the scores of averages of one size and one "
+        "fine-tuning set",
+    },
+    "Is it the noise of one checkpoint",
+    caption="The parameters of the last checkpoints of the series are averaged, as base models and "
+    "as what is fine-tuned (`averages` in the study). A score that the average does not share with "
+    "its last checkpoint is noise of that checkpoint.",
+    sentences=say_averages,
+    shown=show_averages,
+)

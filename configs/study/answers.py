@@ -1,0 +1,101 @@
+"""The long grid on one laboratory: what fine-tuning gives from every checkpoint, at a fixed rate
+and at one chosen for each, with three seeds; averages of checkpoints; sensitivity to noise.
+
+  make answers                     six laboratories, one such study of each, hours, resumable
+  amuro study --config=configs/study/answers.py:full --config.suite=$LAB/checkpoints \\
+    --config.data_root=$LAB/data --config.workdir=work/answers/study
+
+`full` is four fine-tuning sets from twelve checkpoints; `short` two sets from six checkpoints with
+fewer rows, for two cores (docs/answers.md has what it gave). Expect the tables `overtraining`,
+`averages`, `sensitivity`, `seeds`, `rates` and `variance`.
+"""
+
+from amuro_jax.config import (
+    Dtype,
+    EvalSet,
+    FineTune,
+    Recipe,
+    Role,
+    Scoring,
+    StudyConfig,
+    WeightNoise,
+)
+from amuro_jax.errors import ConfigError
+
+PAIRS = ("lab_nli", "lab_paraphrase")
+TEXTS = ("lab_question", "lab_summary")
+SEEDS = (42, 43, 44)
+
+
+def get_config(length: str = "full") -> StudyConfig:
+    """The study of a length."""
+    if length not in _LENGTHS:
+        raise ConfigError(
+            f"no length {length!r}",
+            where="configs/study/answers.py",
+            hint="one of " + ", ".join(_LENGTHS),
+        )
+    return _LENGTHS[length]()
+
+
+def _full():
+    return StudyConfig(
+        name="answers",
+        fine_tunes=(
+            *(_pairs(task, 1200, 3, (1e-4, 5e-4, 2e-3)) for task in PAIRS),
+            *(FineTune(task, rows=400, epochs=2) for task in TEXTS),
+        ),
+        evals=_evals(PAIRS + TEXTS),
+        averages=(4,),
+        noise=WeightNoise(sigmas=(0.03, 0.1, 0.3), draws=3),
+        **_common(150),
+    )
+
+
+def _short():
+    return StudyConfig(
+        name="answers",
+        select="log:6",
+        fine_tunes=(
+            _pairs("lab_nli", 600, 2, (5e-4, 2e-3)),
+            FineTune("lab_paraphrase", rows=600, epochs=2, learning_rate=5e-4),
+        ),
+        evals=_evals(PAIRS),
+        averages=(3,),
+        noise=WeightNoise(sigmas=(0.1, 0.3), draws=2),
+        **_common(100),
+    )
+
+
+_LENGTHS = {"full": _full, "short": _short}
+
+
+def _pairs(task, rows, epochs, rates):
+    """The rate is chosen by 100 of the rows."""
+    return FineTune(
+        task,
+        rows=rows,
+        epochs=epochs,
+        learning_rate=5e-4,
+        held_out_rows=100,
+        learning_rates=rates,
+    )
+
+
+def _evals(tasks):
+    return (
+        *(EvalSet(name, Role.IN_DOMAIN, of=(name,)) for name in tasks),
+        *(EvalSet(f"{name}_ood", Role.OUT_OF_DOMAIN, of=(name,)) for name in tasks),
+        EvalSet("lab_paraphrase_said", Role.OUT_OF_DOMAIN, of=("lab_paraphrase",)),
+        EvalSet("lab_attributes", Role.MULTIPLE_CHOICE, shots=(4,)),
+        EvalSet("lab_events", Role.MULTIPLE_CHOICE, shots=(4,)),
+    )
+
+
+def _common(rows):
+    return {
+        "seeds": SEEDS,
+        "shots": (0,),
+        "recipe": Recipe(batch_size=16, learning_rate=1e-3, dtype=Dtype.FLOAT32, max_length=256),
+        "scoring": Scoring(rows=rows, max_new_tokens=24),
+    }
