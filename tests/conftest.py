@@ -1,13 +1,14 @@
 """Shared fixtures. Eight virtual CPU devices, set before jax is imported; no network."""
 
+import atexit
 import os
+import shutil
 import tempfile
 import uuid
 from pathlib import Path
 
 # Most of the suite's time is compiling: LLVM's optimisations would double it. Tests of the command
-# line, of kills and of several processes
-# run with XLA's own settings.
+# line, of kills and of several processes run with XLA's own settings.
 FLAGS = ["--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0"]
 given = os.environ.get("XLA_FLAGS", "")
 os.environ["XLA_FLAGS"] = " ".join(
@@ -21,8 +22,14 @@ os.environ.setdefault(
 os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 # Conversions of the tests are no part of the user's cache, nor found there.
-os.environ.setdefault("AMURO_CACHE", tempfile.mkdtemp(prefix="amuro-tests-"))
+if "AMURO_CACHE" not in os.environ:  # the first process of the run
+    os.environ["AMURO_CACHE"] = tempfile.mkdtemp(prefix="amuro-tests-")
+    atexit.register(shutil.rmtree, os.environ["AMURO_CACHE"], ignore_errors=True)
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Many tests compile the same program; those of a run share what took long, across its processes.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.environ["AMURO_CACHE"] + "/programs")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 
 import pytest  # noqa: E402
 

@@ -121,7 +121,7 @@ def program_cache(where: Storage, number: int) -> Finding:
     """
     if number > 0:
         return Finding("programs", True, "process 0 writes them")
-    folder = _probe(where, number)
+    folder, before = _probe(where, number), jax.config.jax_compilation_cache_dir
     try:
         cache = folder.epath()  # an error of ours where jax could not write there
         keep_programs(cache)
@@ -135,7 +135,7 @@ def program_cache(where: Storage, number: int) -> Finding:
             jax.clear_caches()
     finally:
         compilation_cache.reset_cache()
-        jax.config.update("jax_compilation_cache_dir", None)
+        jax.config.update("jax_compilation_cache_dir", before)
         folder.delete()
     if not seen[1].cached:
         raise AmuroError(

@@ -130,25 +130,35 @@ def mcnemar(gained: int, lost: int) -> float:
 
 def holm(p_values) -> np.ndarray:
     """Holm's step-down adjusted p-values, in the order of `p_values`; NaN stays NaN and is not
-    counted. They bound the chance of any false discovery in the family.
+    counted. They bound the chance of any false discovery in the family (Holm 1979).
     """
-    return _adjusted(p_values, "holm")
+
+    def step_down(p):
+        order = np.argsort(p)
+        adjusted = np.empty_like(p)
+        raised = p[order] * np.arange(len(p), 0, -1)
+        adjusted[order] = np.minimum(np.maximum.accumulate(raised), 1)
+        return adjusted
+
+    # statsmodels' `multipletests` collects garbage at each such call: seconds in a large process,
+    # and a report corrects a hundred families.
+    return _adjusted(p_values, step_down)
 
 
 def benjamini_hochberg(p_values) -> np.ndarray:
     """Benjamini and Hochberg's adjusted p-values, as `holm`. They bound the expected share of false
     discoveries among those that are made.
     """
-    return _adjusted(p_values, "fdr_bh")
+    from scipy import stats
+
+    return _adjusted(p_values, stats.false_discovery_control)
 
 
-def _adjusted(p_values, method):
-    from statsmodels.stats.multitest import multipletests
-
+def _adjusted(p_values, correct):
     adjusted = np.asarray(p_values, np.float64).copy()
     tested = np.flatnonzero(~np.isnan(adjusted))
     if len(tested):
-        adjusted[tested] = multipletests(adjusted[tested], method=method)[1]
+        adjusted[tested] = correct(adjusted[tested])
     return adjusted
 
 

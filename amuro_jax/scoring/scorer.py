@@ -10,6 +10,7 @@ import os
 import weakref
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 from amuro_jax.scoring import buckets, planner
 from amuro_jax.scoring.generation import Generator, Sampling, generate
@@ -183,7 +184,10 @@ def rolling_windows(sequence: list[int], start: int, max_length: int) -> list[Re
 
 
 def keep_programs(folder) -> None:
-    """Keeps compiled programs under `folder`, for this process and those to come."""
+    """Keeps compiled programs under `folder`, for this process and those to come, in place of a
+    folder that was chosen before.
+    """
+    compilation_cache.reset_cache()  # jax goes on with its first folder otherwise
     jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

@@ -130,17 +130,22 @@ def test_no_study_is_a_readable_error(tmp_path):
         report.write_report(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["rows.parquet", "cell.json"])
-@pytest.mark.parametrize("content", [b"", b"PAR1 cut", b"{}"])
-def test_a_damaged_cell_is_missing_by_name(tmp_path, name, content):
+def test_damaged_cells_are_missing_by_name(tmp_path):
     synthetic.make_store(tmp_path, rows=20, steps=(16, 1600))
-    cell = plan.read_plan(Store.open(tmp_path).storage).cells[0]
-    (tmp_path / "cells" / cell.key / name).write_bytes(content)
+    ways = [
+        (name, content)
+        for name in ("rows.parquet", "cell.json")
+        for content in (b"", b"PAR1 cut", b"{}")
+    ]
+    damaged = plan.read_plan(Store.open(tmp_path).storage).cells[: len(ways)]
+    for cell, (name, content) in zip(damaged, ways, strict=True):
+        (tmp_path / "cells" / cell.key / name).write_bytes(content)
     text = pathlib.Path(report.write_report(tmp_path)).read_text()
-    where = cell.label()
-    assert re.search(re.escape(where) + " – damaged, run the study again", text)
-    (line,) = results.load(tmp_path, 50).missing.to_dict("records")
-    assert line["key"] == cell.key and line["why"].startswith("damaged")
+    for cell in damaged:
+        assert f"{cell.label()} – damaged, run the study again" in text
+    missing = results.load(tmp_path, 50).missing
+    assert set(missing["key"]) == {cell.key for cell in damaged}
+    assert missing["why"].str.startswith("damaged").all()
 
 
 def test_an_emptied_folder_of_a_cell_is_a_missing_cell(tmp_path):

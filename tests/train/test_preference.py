@@ -126,10 +126,10 @@ def test_preferences_are_learned_in_micro_batches_too(params, ready, trainable):
 def test_the_reference_is_the_loss_of_each_answer_alone(params, ready):
     from amuro_jax.train.batches import pad_batch
 
-    step = make_step(MODEL, Optimizer())
+    sums = jax.jit(make_step(MODEL, Optimizer())._sums)
     for pair in ready[:3]:
         for example, logprob in zip((pair.chosen, pair.rejected), pair.reference, strict=True):
-            loss, _ = step._sums(params, pad_batch([example], 1, 8).arrays())
+            loss, _ = sums(params, pad_batch([example], 1, 8).arrays())
             assert logprob == pytest.approx(-float(loss), abs=1e-4)
 
 

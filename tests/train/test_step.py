@@ -192,7 +192,7 @@ def test_packed_equals_padded_in_loss_and_gradient(params, weigh_examples):
             total, (weight, _) = step._sums(tree, batch.arrays())
             return total / weight
 
-        return jax.value_and_grad(loss)(params)
+        return jax.jit(jax.value_and_grad(loss))(params)
 
     (one, gradient_one), (other, gradient_other) = gradient(padded), gradient(packed)
     assert float(one) == pytest.approx(float(other), abs=1e-6)
@@ -201,9 +201,9 @@ def test_packed_equals_padded_in_loss_and_gradient(params, weigh_examples):
 
 def test_each_packed_example_has_the_loss_it_has_alone(params):
     rows, step = examples(6, 4), make_step(MODEL, ADAM)
-    packed = pack_batch(rows, 1).arrays()
+    packed, sums = pack_batch(rows, 1).arrays(), jax.jit(step._sums)
     for row in rows:
-        alone, (count, _) = step._sums(params, pad_batch([row], 1, 4).arrays())
+        alone, (count, _) = sums(params, pad_batch([row], 1, 4).arrays())
         # the row's targets, found by its place among the packed ones
         at = np.zeros_like(packed["weight"])
         for line, place in zip(*np.nonzero(packed["weight"]), strict=True):
@@ -211,5 +211,5 @@ def test_each_packed_example_has_the_loss_it_has_alone(params):
             own = packed["tokens"][line][packed["enter"][line] == number]
             at[line, place] = np.array_equal(own, row.tokens)
         assert at.sum() == float(count)
-        together, _ = step._sums(params, packed | {"weight": at})
+        together, _ = sums(params, packed | {"weight": at})
         assert float(together) == pytest.approx(float(alone), abs=1e-5)
