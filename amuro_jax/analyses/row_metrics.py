@@ -43,7 +43,7 @@ def row_curves(one: Series) -> RowCurves | None:
         shared = shared.intersection(frame.index)
     left_out = max(len(frame) for frame in frames) - len(shared)
     frames = [frame.loc[shared] for frame in frames]
-    columns = [_values(frame) for frame in frames]
+    columns = [row_values(frame) for frame in frames]
     names = set.intersection(*(set(column) for column in columns))
     values = {name: np.stack([column[name] for column in columns], axis=1) for name in names}
     groups = frames[0]["group"].fillna("").to_numpy(str) if "group" in frames[0] else None
@@ -56,7 +56,7 @@ def row_curves(one: Series) -> RowCurves | None:
     )
 
 
-def _values(frame):
+def row_values(frame) -> dict[str, np.ndarray]:
     """Metric → values [R] of one cell's rows."""
     metrics = {SCORE: frame["score"].to_numpy(float)}
     if "choice_logprobs" not in frame or frame["gold"].isna().any():

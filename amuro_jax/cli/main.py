@@ -34,6 +34,7 @@ VERBS = {
     "gc": "gc",
     "audit": "audit",
     "ladder": "ladder",
+    "predict": "predict",
     "lm-eval": "lm_eval",
     "doctor": "doctor",
     "configs": "configs",

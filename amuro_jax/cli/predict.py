@@ -1,0 +1,88 @@
+"""Predicts how checkpoints will fine-tune that were not fine-tuned, from their base scores and from
+the checkpoints that were; and says how well that works in this store.
+
+  amuro predict --workdir=work/study --topology=v5p:2x2x2
+  amuro predict --workdir=work/published --config=configs/study/paper_olmo1b.py --topology=h100:8
+
+The first table judges the predictor on what is known, each checkpoint (fine-tuning set, series)
+held out; the second has the expected score and gain of every checkpoint that has a base score and
+no fine-tuned one, with 90 % intervals. With --topology, what fine-tuning and scoring would cost:
+of the store's own study, or of --config (see docs/plan.md).
+"""
+
+from absl import flags
+
+from amuro_jax.cli import configure
+
+DESCRIPTION = "predict the gain of checkpoints that were not fine-tuned"
+CONFIG = "StudyConfig"
+
+
+def define_flags() -> None:
+    """Declares the verb's flags."""
+    configure.define_config()
+    flags.DEFINE_string("workdir", "", "Store with base scores and some fine-tuned ones.")
+    flags.DEFINE_string("topology", "", "Devices, as of `amuro plan`; empty: no cost is said.")
+    flags.DEFINE_string("out", "", "CSV file for the expected gains; empty: printed alone.")
+    flags.DEFINE_bool("check", True, "Judge the predictor on what is known.")
+
+
+def main() -> None:
+    """Prints both tables."""
+    from amuro_jax.analyses import prediction
+    from amuro_jax.errors import AmuroError
+    from amuro_jax.results import results
+
+    args = flags.FLAGS
+    configure.require_flags("workdir")
+    loaded = results.load(args.workdir)
+    if prediction.usable(loaded).empty:
+        what = "no pair of sets with base and fine-tuned scores of four checkpoints"
+        raise AmuroError(what, where=args.workdir, hint="score and fine-tune more of them first")
+    costs = _costs(args)  # a configuration that cannot be planned ends it before the long part
+    if args.check:
+        print("What is known, held out (R² within a pair of sets; 95 % intervals over pairs):\n")
+        print(_text(prediction.show_prediction(prediction.prediction_table(loaded))))
+        print()
+    table = prediction.predicted_gains(loaded)
+    if table.empty:
+        print("Every checkpoint with a base score was fine-tuned: nothing is left to predict.")
+        return
+    if costs is not None:
+        table["chip_hours"] = [
+            costs.get(tuned, 0.0) + costs.get(f"{task} {format} {shots}-shot", 0.0)
+            for tuned, task, format, shots in zip(
+                *(table[name] for name in ("tuned_on", "task", "format", "shots")), strict=True
+            )
+        ]
+    print("Expected after fine-tuning (90 % intervals):\n")
+    print(_text(table))
+    if args.out:
+        table.to_csv(args.out, index=False)
+
+
+def _costs(args):
+    """Chip-hours of one fine-tuning by set, and of one score by its label; None: not asked for."""
+    if not args.topology:
+        return None
+    from amuro_jax.config import StudyConfig
+    from amuro_jax.errors import ConfigError
+    from amuro_jax.planning.plan import make_plan
+    from amuro_jax.results.plan import read_plan
+    from amuro_jax.storage import Storage
+
+    planned = read_plan(Storage.open(args.workdir))
+    default = None if planned is None else planned.config
+    if default is None and args.config is None:
+        hint = "--config: a study of these checkpoints, for example configs/study/paper_olmo1b.py"
+        what = "the store has no study whose cost is known"
+        raise ConfigError(what, where="--topology", hint=hint)
+    plan = make_plan(
+        configure.config_from_flags(StudyConfig, default), args.topology, compile=False
+    )
+    lines = (*plan.trainings, *plan.scores)
+    return {one.label: one.hours / one.count for one in lines}
+
+
+def _text(table):
+    return table.to_string(index=False, float_format=lambda value: f"{value:.4g}")

@@ -1,0 +1,83 @@
+"""The predictor on stores: the published tables, a series by hand, and the verb."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from amuro_jax.analyses import prediction
+from amuro_jax.analyses.registry import tables_of
+from tests.analyses import published
+from tests.analyses.hand import cell, made
+
+NLI = "lab_nli"
+
+
+def series(untuned=(), tasks=(NLI, "lab_paraphrase")):
+    """Six checkpoints; the fine-tuned score rises by 0.05 from each to the next."""
+    cells = []
+    for at in range(1, 7):
+        for shift, task in enumerate(tasks):
+            cells.append(cell(f"s{at}", "", task, 0.4 + 0.01 * (at % 2)))
+            if at not in untuned:
+                cells.append(cell(f"s{at}", task, task, 0.4 + 0.1 * shift + 0.05 * at))
+    return made(cells)
+
+
+def test_a_checkpoint_that_was_not_fine_tuned_gets_a_gain_with_its_interval():
+    table = tables_of(series(untuned=(4,)))["predicted_gains"]
+    assert set(table["task"]) == {NLI, "lab_paraphrase"} and set(table["checkpoint"]) == {"s4"}
+    expected = np.array([0.6, 0.7])
+    assert table["expected"].to_numpy() == pytest.approx(expected, abs=0.03)
+    assert ((table["expected_low"] < expected) & (expected < table["expected_high"])).all()
+    assert table["gain"].to_numpy() == pytest.approx(table["expected"] - table["base"])
+    assert tables_of(series())["predicted_gains"].empty  # nothing is left to predict
+
+
+def test_few_checkpoints_are_not_judged():
+    few = [cell(f"s{at}", on, NLI, 0.5 + at / 10) for at in (1, 2, 3) for on in ("", NLI)]
+    tables = tables_of(made(few))
+    assert tables["prediction"].empty and tables["predicted_gains"].empty
+    assert list(tables["prediction"].columns)[:3] == ["held_out", "which", "method"]
+
+
+def test_of_a_large_store_curves_are_drawn_the_unknown_ones_first(monkeypatch):
+    monkeypatch.setattr(prediction, "MOST_LINES", 6)
+    results = series(untuned=(4,))
+    results.cells = results.cells[
+        (results.cells["task"] == NLI)
+        | (results.cells["tuned_on"] == "")
+        | (results.cells["checkpoint"] != "s4")
+    ]
+    kept = prediction.usable(results)
+    assert len(kept) == 6 and kept["tuned"].isna().any()
+
+
+def test_published_scores_are_predicted_better_than_by_any_baseline(shared, tmp_path):
+    """Within a pair: a line on log step has 0.31 on these cells, the base score's order 70.6 %."""
+    table = tables_of(published.imported(shared, tmp_path))["prediction"]
+    together = table[(table["held_out"] == "checkpoint") & (table["which"] == "all")]
+    rows = together.set_index("method")
+    ours = rows.loc["predictor"]
+    assert ours["scores"] == 283 and ours["curves"] == 36
+    assert ours["r2"] > 0.4 > rows["r2"].drop("predictor").max()
+    assert ours["right"] > 0.72 > rows["right"].drop("predictor").max()
+    assert 0.85 <= ours["coverage"] <= 0.95
+    # What a new fine-tuning set gives is not foreseen: no method is better than its mean.
+    sets = table[(table["held_out"] == "set") & (table["which"] == "all")].set_index("method")
+    assert (sets["r2"].dropna() < 0).all()
+
+
+@pytest.mark.slow  # a process that loads jax, for the plan of the study
+def test_the_verb_prints_gains_and_what_it_costs_to_find_out(shared, tmp_path, root):
+    published.imported(shared, tmp_path / "store")
+    config = f"--config={root / 'configs/study/paper_olmo1b.py'}"
+    flags = ("--workdir=store", "--nocheck", "--topology=v5p:2x2x1", config, "--out=gains.csv")
+    command = [sys.executable, "-m", "amuro_jax", "predict", *flags]
+    environment = {**os.environ, "PYTHONPATH": str(root), "XLA_FLAGS": ""}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "llmbar_natural" in done.stdout and "chip_hours" in done.stdout
+    assert (tmp_path / "gains.csv").read_text().startswith("suite,tuned_on,task")
