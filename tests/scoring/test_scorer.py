@@ -4,16 +4,18 @@ import dataclasses
 import pickle
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.experimental.compilation_cache import compilation_cache
 
 from amuro_jax import sharding
 from amuro_jax.errors import AmuroError
 from amuro_jax.scoring.generation import Sampling
 from amuro_jax.scoring.requests import NonFiniteError, Request
-from amuro_jax.scoring.scorer import Scorer
+from amuro_jax.scoring.scorer import Scorer, keep_programs
 from tests.evals import tiny
 
 RNG = np.random.default_rng(0)
@@ -200,3 +202,18 @@ def test_other_errors_are_not_taken_for_memory():
     scorer.programs.lines = broken
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
         scorer.loglikelihoods(tiny.params_of(), REQUESTS)
+
+
+def test_programs_go_to_the_folder_that_was_chosen_last(tmp_path):
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
+    try:
+        for folder in ("first", "second"):
+            keep_programs(tmp_path / folder)
+            jax.config.update(names[1], 0.0)
+            jax.jit(lambda x: jnp.tanh(x) @ x)(jnp.ones((3, 3))).block_until_ready()
+            assert any((tmp_path / folder).iterdir()), folder
+    finally:
+        compilation_cache.reset_cache()
+        for name, value in before.items():
+            jax.config.update(name, value)
