@@ -236,14 +236,8 @@ class StackedStep:
         out = None
         if step.mesh is not None:
             out = (self.state_shardings, self._leading(sharding.replicated(step.mesh)))
-        # A kernel that is spread over a mesh by hand would not see that its rows are those of one
-        # checkpoint: there XLA's attention, which the compiler splits.
-        spread = step.mesh is not None and step.mesh.size > 1
-        compute = dataclasses.replace(step.compute, attention=Backend()) if spread else step.compute
-        update = functools.partial(step._update, compute=compute)
-        in_turn = step.mesh is None and jax.devices()[0].platform == "cpu"
         self.jitted = jax.jit(
-            _in_turn(update) if in_turn else jax.vmap(update, in_axes=(0, 0, None, 0)),
+            self._every_member(),
             donate_argnums=0,
             out_shardings=out,
             compiler_options=step.options,
@@ -287,6 +281,30 @@ class StackedStep:
     def mine(self, count: int) -> np.ndarray:
         """Numbers of a batch's rows that this process builds."""
         return processes.rows_of(count, self._rows(self.mesh))
+
+    def _every_member(self):
+        """(states, frozen, batch, rates) → (states, metrics): the update of every member."""
+        step, mesh = self.step, self.mesh
+        by_itself = mesh is not None and mesh.size == mesh.shape["data"]
+        attention = step.compute.attention
+        if by_itself:
+            attention = dataclasses.replace(attention, mesh=None)
+        elif mesh is not None and mesh.size > 1:
+            # A kernel that is spread over a mesh by hand would not see that its rows are those of
+            # one checkpoint: there XLA's attention, which the compiler splits.
+            attention = Backend()
+        compute = dataclasses.replace(step.compute, attention=attention)
+        update = functools.partial(step._update, compute=compute)
+        device = jax.devices()[0] if mesh is None else mesh.devices.flat[0]
+        in_turn = device.platform == "cpu" and (mesh is None or by_itself)
+        every = _in_turn(update) if in_turn else jax.vmap(update, in_axes=(0, 0, None, 0))
+        if not by_itself:
+            return every
+        # Each device runs the plain program of its own members, fused attention included, and sends
+        # nothing.
+        own = PartitionSpec("data")
+        inputs = (own, own, PartitionSpec(), own)
+        return jax.shard_map(every, mesh=mesh, in_specs=inputs, out_specs=own, check_vma=False)
 
     @staticmethod
     def _rows(mesh, ndim=1):

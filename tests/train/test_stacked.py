@@ -30,9 +30,10 @@ def close(left, right):
         np.testing.assert_allclose(leaf, flatten(right)[name], atol=1e-5, rtol=0, err_msg=name)
 
 
-@pytest.mark.parametrize("mesh", [None, "data:4,tensor:2"])
+@pytest.mark.parametrize("mesh", [None, "data:4,tensor:2", "data:2"])
 def test_each_equals_its_separate_run(tmp_path, members, mesh):
-    given = {"mesh": sharding.make_mesh(mesh)} if mesh else {}
+    devices = jax.devices()[:2] if mesh == "data:2" else None
+    given = {"mesh": sharding.make_mesh(mesh, devices)} if mesh else {}
     together = fine_tune_stacked(members, MODEL, examples(), RECIPE, RUN, workdir=tmp_path, **given)
     for name, params in members.items():
         alone = fine_tune(params, MODEL, examples(), RECIPE)
