@@ -24,9 +24,10 @@ def render(plan: Plan) -> str:
 
 def _training(one, chip):
     chosen, compiled = one.chosen, one.compiled
+    together = f", {chosen.members} in one program" if chosen.members > 1 else ""
     yield (
         f"{one.part} on {one.label}, {one.count} × {one.steps:,} steps of {chosen.rows} rows "
-        f"({one.rows})"
+        f"({one.rows}){together}"
     )
     yield f"  mesh {chosen.mesh}, remat {chosen.remat}: {one.why}"
     if compiled:
@@ -39,9 +40,9 @@ def _training(one, chip):
         yield from _program(chosen, compiled)
     else:
         yield f"  about {_gb(chosen.bytes)} of {_gb(chip.memory)} a chip, rows of {one.longest}"
-    time = chosen.time
+    time, flops = chosen.time, chosen.members * one.flops
     yield (
-        f"  {one.flops / 1e12:.2f} TFLOP a step; at least {1e3 * time.seconds:.2f} ms "
+        f"  {flops / 1e12:.2f} TFLOP a step; at least {1e3 * time.seconds:.2f} ms "
         f"(arithmetic {1e3 * time.products:.2f}, memory {1e3 * time.memory:.2f}, "
         f"links {1e3 * time.links:.2f}), MFU {100 * one.mfu:.1f} % at most"
     )

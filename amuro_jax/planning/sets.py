@@ -1,6 +1,7 @@
 """How much there is to read in a data set: measured from rows at hand, else from a table."""
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -24,15 +25,25 @@ class TrainingRows:
     """Rows of a training set, as they are tokenised.
 
     Attributes:
-        mean, longest: tokens of a row; `targets`: predicted ones, on average.
+        lengths: tokens of some rows, drawn at random.
+        targets: predicted tokens of a row, on average.
         source: where the figures come from.
     """
 
     rows: int
-    mean: float
-    longest: int
+    lengths: tuple[int, ...]
     targets: float
     source: str
+
+    @property
+    def mean(self) -> float:
+        """Tokens of a row."""
+        return sum(self.lengths) / len(self.lengths)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row that was looked at."""
+        return max(self.lengths)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +65,27 @@ class ScoredRows:
 
 
 @dataclasses.dataclass(frozen=True)
+class TrainSplit:
+    """The training split of a line of the table.
+
+    Attributes:
+        deciles: of the rows' lengths in tokens, from the shortest to the longest.
+        targets: predicted tokens of a row, on average.
+    """
+
+    rows: int
+    deciles: tuple[int, ...]
+    targets: float
+
+    def lengths(self, limit: int) -> tuple[int, ...]:
+        """SAMPLE lengths of this distribution, at most `limit`, shuffled."""
+        shares = (np.arange(SAMPLE) + 0.5) / SAMPLE
+        lengths = np.interp(shares, np.linspace(0, 1, len(self.deciles)), self.deciles)
+        shuffled = np.random.default_rng(0).permutation(lengths.astype(int))
+        return tuple(np.minimum(shuffled, limit).tolist())
+
+
+@dataclasses.dataclass(frozen=True)
 class Published:
     """One line of the table.
 
@@ -61,35 +93,42 @@ class Published:
         rows: of the split that `strict` scores, as published.
         shot: tokens of one shot; `query`: of a row's own prompt; `answers`: of all continuations of
             a row together.
-        train: (rows, mean tokens, longest, mean predicted) of the training split.
+        train: its training split, of sets that are trained on.
     """
 
     rows: int
     shot: float
     query: float
     answers: float
-    train: tuple[int, float, int, float] | None = None
+    train: TrainSplit | None = None
 
 
 # Rows: sizes of the published splits; of GPT3NLI what the study's standard errors say, which are
 # p (1 - p) / n. Tokens: default format with OLMo-1B's tokenizer, measured on 200 to 400 real rows
-# of each set. Tulu: the published 1,239,293,363 bytes of 326,154 rows at 4.4 bytes a token, as if
-# nothing were cut.
+# of each set; lengths of training rows on 1,000. Tulu's rows: the published 1,239,293,363 bytes of
+# 326,154 rows at 4.4 bytes a token are 864 tokens each; lengths as if they were distributed
+# exponentially about this mean (the mean is all that is known), cut at the recipe's 2,048.
+TULU_MEAN, TULU_LONGEST = 864, 2048
+TULU_DECILES = (*(round(-TULU_MEAN * math.log(1 - n / 10)) for n in range(10)), TULU_LONGEST)
+XSUM_DECILES = (47, 134, 192, 257, 302, 354, 401, 457, 523, 608, 1164)
+SOCIALIQA_DECILES = (29, 36, 38, 39, 40, 41, 43, 44, 46, 49, 101)
+MNLI_DECILES = (26, 37, 43, 47, 51, 55, 60, 65, 70, 79, 289)
+PAWS_DECILES = (39, 54, 59, 63, 67, 71, 75, 80, 85, 90, 119)
 TABLE = {
-    "xsum": Published(11334, 288, 362, 0, (204045, 362, 1164, 27)),
+    "xsum": Published(11334, 288, 362, 0, TrainSplit(204045, XSUM_DECILES, 27)),
     "xlsum": Published(11535, 350, 349, 0),
     "cnn": Published(11490, 251, 428, 0),
-    "socialiqa": Published(1954, 40, 50, 0, (33410, 42, 71, 9)),
+    "socialiqa": Published(1954, 40, 50, 0, TrainSplit(33410, SOCIALIQA_DECILES, 8.5)),
     "sciq": Published(1000, 146, 125, 0),
     "tweetqa": Published(1086, 52, 43, 0),
-    "mnli_matched": Published(9815, 56, 55, 11, (392702, 59, 289, 2)),
+    "mnli_matched": Published(9815, 56, 55, 11, TrainSplit(392702, MNLI_DECILES, 2.3)),
     "mnli_mismatched": Published(9832, 66, 55, 11),
     "rte": Published(277, 91, 84, 11),
     "gpt3nli": Published(30000, 56, 48, 11),
-    "paws": Published(8000, 88, 71, 4, (49401, 72, 108, 2)),
+    "paws": Published(8000, 88, 71, 4, TrainSplit(49401, PAWS_DECILES, 2)),
     "qqp": Published(40430, 81, 46, 4),
     "stsb": Published(1500, 68, 47, 4),
-    "tulu": Published(0, 0, 0, 0, (326154, 864, 2048, 430)),
+    "tulu": Published(0, 0, 0, 0, TrainSplit(326154, TULU_DECILES, 430)),
     "arc_easy": Published(2376, 36, 29, 18),
     "arc_challenge": Published(1172, 43, 33, 24),
     "openbookqa": Published(500, 19, 18, 16),
@@ -122,15 +161,11 @@ class Sets:
         line = self._line(recipe.task)
         if line.train is None:
             raise ConfigError(f"{recipe.task} is not trained on", where="recipe.task")
-        rows, mean, longest, targets = line.train
-        limit = min(recipe.max_length, self.context)
-        return TrainingRows(
-            min(rows, recipe.rows or rows),
-            min(mean, limit),
-            min(longest, limit),
-            targets,
-            "table of published sizes",
-        )
+        split, limit = line.train, min(recipe.max_length, self.context)
+        lengths = split.lengths(limit)
+        cut = sum(lengths) / sum(split.lengths(split.deciles[-1]))
+        rows = min(split.rows, recipe.rows or split.rows)
+        return TrainingRows(rows, lengths, split.targets * cut, "table of published sizes")
 
     def scored(self, name: str, format: str, shots: int, scoring: Scoring) -> ScoredRows:
         """The rows of a set under a format.
@@ -174,8 +209,7 @@ class Sets:
         targets = [int(example.loss_mask[1:].sum()) for example in encoded.examples]
         return TrainingRows(
             rows,
-            float(np.mean(lengths)),
-            max(lengths),
+            tuple(lengths),
             float(np.mean(targets)),
             f"{len(lengths)} of {rows} rows",
         )

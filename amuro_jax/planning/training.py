@@ -13,12 +13,14 @@ from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.cost import causal_row, training_flops
 from amuro_jax.planning.collectives import array_bytes, collective_bytes
 from amuro_jax.planning.cost import AGAIN, Roofline, roofline
+from amuro_jax.planning.padding import Computed, computed
 from amuro_jax.planning.topology import Topology
 from amuro_jax.planning.workload import Training
 from amuro_jax.train import memory
 from amuro_jax.train.ahead_of_time import compile_step
 from amuro_jax.train.batches import LENGTHS, TARGETS, fit_size
 from amuro_jax.train.fine_tune import step_of, trainable_of
+from amuro_jax.train.step import make_stacked_step
 
 SHARE = 0.92  # of a chip's memory that a compiled program may take
 TRIES = 3  # candidates that are compiled at most
@@ -31,17 +33,26 @@ class Candidate:
 
     Attributes:
         mesh: as a configuration has it.
-        rows: of a step, padded to the batch shards.
+        members: trainings in one program, one for each shard of `data`; 1: a training by itself.
+        rows: of a step without packing, padded to the batch shards; of each member.
+        step: what a step of mean size computes; of each member.
         bytes: of one chip, estimated from shapes.
-        time: of a step of rows of mean length.
+        time: of a step of mean size, of all members.
     """
 
     mesh: str
     remat: str
+    members: int
     rows: int
+    step: Computed
     bytes: float
     sent: float
     time: Roofline
+
+    @property
+    def seconds(self) -> float:
+        """Of a step, for each training."""
+        return self.time.seconds / self.members
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +80,10 @@ class TrainingPlan:
     """What one fine-tuning comes to.
 
     Attributes:
-        flops: of the model in one step of rows of mean length; without remat and padding.
+        flops: of the model in one step of one training; without remat and padding.
         mfu: model FLOPs over the step's time at the chips' peaks.
-        seconds: of one fine-tuning's steps; `hours`: chip-hours of all of them.
+        seconds: of all steps of one training, or of those that share its program; `hours`:
+            chip-hours of all trainings.
         why: why this mesh and policy.
     """
 
@@ -113,8 +125,15 @@ def plan_training(
     chosen, compiled, tried = ranked[0], None, []
     if devices is not None:
         chosen, compiled, tried = _best_compiled(ranked, training, model, topology, devices, tries)
-    flops, time = _flops(training, model, training.recipe.batch_size), chosen.time
+    flops, time = _flops(training, model), chosen.time
     seconds = time.seconds * training.steps
+    together = training.count // chosen.members
+    left_over = training.count % chosen.members
+    every = seconds * together
+    if left_over:
+        sizes = _sizes(chosen.mesh)
+        alone = _candidate(sizes, chosen.remat, 1, training, model, topology)
+        every += alone.time.seconds * training.steps * left_over
     return TrainingPlan(
         training.part,
         training.label,
@@ -125,9 +144,9 @@ def plan_training(
         chosen,
         compiled,
         flops,
-        flops / (time.seconds * topology.count * topology.chip.flops),
+        flops / (chosen.seconds * topology.count * topology.chip.flops),
         seconds,
-        seconds * training.count * topology.count / 3600,
+        every * topology.count / 3600,
         _why(training, ranked, chosen, topology, tried),
     )
 
@@ -139,8 +158,8 @@ def _best_compiled(ranked, training, model, topology, devices, tries):
     """
     done = []
     for one in ranked[:tries]:
-        fitting = [time.seconds for _, _, time in done if time is not None]
-        if fitting and min(fitting) <= one.time.seconds:
+        fitting = [time.seconds / tried.members for tried, _, time in done if time is not None]
+        if fitting and min(fitting) <= one.seconds:
             break
         compiled = compile_candidate(one, training, model, devices)
         sent = one.sent if compiled.collectives is None else sum(compiled.collectives.values())
@@ -149,8 +168,8 @@ def _best_compiled(ranked, training, model, topology, devices, tries):
         done.append((one, compiled, time))
 
     def order(result):
-        _, compiled, time = result
-        return time is None, compiled.bytes if time is None else time.seconds
+        tried, compiled, time = result
+        return time is None, compiled.bytes if time is None else time.seconds / tried.members
 
     best = min(done, key=order)
     tried = [
@@ -170,19 +189,23 @@ def candidates(training: Training, model: ModelConfig, topology: Topology) -> li
     every = []
     for tensor in _divisors(math.gcd(topology.count, model.num_kv_heads)):
         for fsdp in _divisors(topology.count // tensor):
-            mesh = {"data": topology.count // tensor // fsdp, "fsdp": fsdp, "tensor": tensor}
+            data = topology.count // tensor // fsdp
+            mesh = {"data": data, "fsdp": fsdp, "tensor": tensor}
+            together = {1, data} if 1 < data <= training.stack else {1}
             every += [
-                _candidate(mesh, remat, training, model, topology) for remat in _policies(training)
+                _candidate(mesh, remat, members, training, model, topology)
+                for members in sorted(together)
+                for remat in _policies(training)
             ]
     limit = memory.SHARE * topology.chip.memory
     fitting = [one for one in every if one.bytes <= limit]
     if not fitting:
         return [min(every, key=lambda one: one.bytes)]
-    best = min(one.time.seconds for one in fitting)
+    best = min(one.seconds for one in fitting)
 
     def order(one):
         # a hundredth of the time is not worth more tensor shards or remat
-        return round(one.time.seconds / best, 2), _sizes(one.mesh)["tensor"], one.bytes
+        return round(one.seconds / best, 2), _sizes(one.mesh)["tensor"], one.bytes
 
     return sorted(fitting, key=order)
 
@@ -217,35 +240,46 @@ def _micro(training):
     )
 
 
-def _candidate(sizes, remat, training, model, topology):
-    multiple = sizes["data"] * sizes["fsdp"] * _micro(training)
+def _candidate(sizes, remat, members, training, model, topology):
+    micro = _micro(training)
+    multiple = sizes["fsdp"] * micro * (1 if members > 1 else sizes["data"])
     rows = -(-training.recipe.batch_size // multiple) * multiple
-    sent = _estimated_bytes(sizes, rows, training, model)
-    one = Candidate(_name(sizes), remat, rows, 0.0, sent, Roofline(0, 0, 0))
+    step = computed(training.rows, training.recipe, training.run, multiple)
+    sent = _estimated_bytes(sizes, members, step, training, model)
+    one = Candidate(_name(sizes), remat, members, rows, step, 0.0, sent, Roofline(0, 0, 0))
+    split = memory.Split(**sizes, micro_batches=micro)
+    fused = topology.chip.platform in ("tpu", "gpu")
+    start = 0.0
+    if members > 1:  # each chip has all rows of its member, and the parameters that it starts from
+        split = dataclasses.replace(split, data=1)
+        fused = fused and sizes["fsdp"] * sizes["tensor"] == 1
+        start = 4 * model.num_parameters / (sizes["fsdp"] * sizes["tensor"])
     needed = memory.estimate(
         model,
         trainable_of(training.recipe),
-        memory.Split(**sizes, micro_batches=_micro(training)),
+        split,
         itemsize=jnp.dtype(training.recipe.dtype).itemsize,
         remat=remat,
         moment=2 if training.recipe.moment_dtype == "bfloat16" else 4,
-        fused=topology.chip.platform in ("tpu", "gpu"),
+        fused=fused,
         rows=rows,
         shape=_shape(training),
     )
-    return dataclasses.replace(one, bytes=needed, time=_time(training, model, topology, one, sent))
+    time = _time(training, model, topology, one, sent)
+    return dataclasses.replace(one, bytes=needed + start, time=time)
 
 
-def _flops(training, model, rows):
-    """Model FLOPs of a step of `rows` rows of mean length."""
+def _flops(training, model):
+    """Model FLOPs of a step of rows of mean length."""
     row = causal_row(training.rows.mean, training.rows.targets)
-    return training_flops(model, row.times(rows), training.recipe.lora_rank is not None)
+    amount = row.times(training.recipe.batch_size)
+    return training_flops(model, amount, training.recipe.lora_rank is not None)
 
 
 def _time(training, model, topology, candidate, sent):
-    """Of a step of rows of mean length: padded rows and remat are computed too."""
+    """Of a step of mean size: padding and remat are computed too."""
     sizes, adapter = _sizes(candidate.mesh), training.recipe.lora_rank is not None
-    flops = _flops(training, model, candidate.rows)
+    flops = candidate.members * training_flops(model, candidate.step.amount, adapter)
     flops += AGAIN[candidate.remat] * flops / (2 if adapter else 3)
     split = sizes["fsdp"] * sizes["tensor"]
     trained = _trained(training, model)
@@ -262,16 +296,18 @@ def _trained(training, model):
     return memory.elements(shapes)
 
 
-def _estimated_bytes(sizes, rows, training, model):
+def _estimated_bytes(sizes, members, step, training, model):
     """Bytes that one chip sends in a step: parameters gathered forward and backward in 16 bits and
-    gradients scattered (fsdp), gradients reduced (data), activations reduced (tensor).
+    gradients scattered (fsdp), gradients reduced (data, within one training), activations reduced
+    (tensor).
     """
     data, fsdp, tensor = (sizes[axis] for axis in sharding.AXES)
+    data = 1 if members > 1 else data
     micro, total = _micro(training), model.num_parameters / tensor
     trained = _trained(training, model) / tensor
     gathered = (fsdp - 1) / fsdp * (2 * 2 * total + 2 * trained) * micro
     reduced = 2 * (data - 1) / data * 2 * trained / fsdp
-    tokens = rows / (data * fsdp) * training.rows.mean
+    tokens = step.amount.tokens / (data * fsdp)
     activations = 4 * model.num_layers * tokens * model.hidden_size * 2
     return gathered + reduced + 2 * (tensor - 1) / tensor * activations
 
@@ -281,6 +317,8 @@ def compile_candidate(candidate, training, model, devices) -> Compiled:
     mesh = sharding.make_mesh(candidate.mesh, devices) if len(devices) > 1 else None
     run = dataclasses.replace(training.run, remat=Remat(candidate.remat))
     step = step_of(training.recipe, run, model, mesh, trainable=trainable_of(training.recipe))
+    if candidate.members > 1:
+        step = make_stacked_step(step, candidate.members)
     program = compile_step(step, candidate.rows, *_shape(training))
     account = program.memory_analysis()
     try:
@@ -311,10 +349,9 @@ def _why(training, ranked, chosen, topology, tried):
     if chosen.bytes > memory.SHARE * topology.chip.memory:
         return f"nothing fits {limit} a chip; this needs least"
     parts = [f"{chosen.time.bound} bound, the fastest of {len(ranked)} that fit {limit} a chip"]
-    if chosen.rows > training.recipe.batch_size:
-        parts.append(
-            f"{chosen.rows - training.recipe.batch_size} of {chosen.rows} rows are padding"
-        )
+    step = chosen.step
+    how = "packed" if step.packed else "padded"
+    parts.append(f"{how}, {step.ratio:.2f} tokens computed for each real one")
     if tried:
         parts.append("compiled besides: " + "; ".join(tried))
     return "; ".join(parts)

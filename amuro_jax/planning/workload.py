@@ -6,6 +6,7 @@ from pathlib import Path
 
 from amuro_jax.config import (
     Dtype,
+    Loss,
     Recipe,
     Role,
     ScoreConfig,
@@ -47,7 +48,11 @@ PARTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """One fine-tuning, `count` times."""
+    """One fine-tuning, `count` times.
+
+    Attributes:
+        stack: so many at most may be done in one program.
+    """
 
     part: str
     label: str
@@ -55,6 +60,7 @@ class Training:
     run: TrainRun
     rows: TrainingRows
     count: int
+    stack: int = 1
 
     @property
     def steps(self) -> int:
@@ -124,10 +130,10 @@ def _tokenizer(path, name):
     return None
 
 
-def _training(recipe, run, sets, count):
+def _training(recipe, run, sets, count, stack=1):
     task = get_task(recipe.task)
     part = "instruction tuning" if task.kind == Kind.CHAT else "fine-tuning"
-    return Training(part, task.name, recipe, run, sets.training(recipe), count)
+    return Training(part, task.name, recipe, run, sets.training(recipe), count, stack)
 
 
 def _of_training(config, model, sets):
@@ -167,7 +173,8 @@ def _of_study(config, model, sets):
         for rate in grid.rates_of(config, one) or (None,)
     )
     trainings = tuple(
-        _training(recipe, config.train_run, sets, count) for recipe, count in recipes.items()
+        _training(recipe, config.train_run, sets, count, _most_stacked(config, recipe, count))
+        for recipe, count in recipes.items()
     )
     counts = collections.Counter(
         (_part(config, cell), cell.task, cell.format, cell.shots)
@@ -190,6 +197,13 @@ def _of_study(config, model, sets):
     stored = tuned if config.keep_models else 1
     mesh, score_mesh = config.train_run.mesh, config.score_run.mesh
     return Workload(what, model, trainings, scores, mesh, score_mesh, len(revisions), stored)
+
+
+def _most_stacked(config, recipe, count):
+    """As many trainings of one recipe as may be done in one program (docs/training.md)."""
+    if config.disk_budget_gb or recipe.loss == Loss.DPO:
+        return 1
+    return min(count, config.train_run.stack or count)
 
 
 def _part(config, cell):

@@ -5,20 +5,21 @@ import jax.numpy as jnp
 
 from amuro_jax import sharding
 from amuro_jax.models.parameters import abstract_params, logical_axes
-from amuro_jax.train.step import Step
+from amuro_jax.train.step import StackedStep, Step
 
 
-def compile_step(step: Step, rows: int, length: int, targets: int):
+def compile_step(step: Step | StackedStep, rows: int, length: int, targets: int):
     """The compiled step for batches of `rows` × `length` tokens with `targets` predicted ones.
 
     Args:
         rows: of all devices and micro-batches together.
     """
+    placed = None if step.mesh is None else step.batch_sharding()
     args = (
         _placed(step.abstract_state(), step.state_shardings),
         abstract_frozen(step),
-        _batch(step.mesh, rows, length, targets),
-        jax.ShapeDtypeStruct((), jnp.float32),
+        _batch(placed, rows, length, targets),
+        jax.ShapeDtypeStruct(step.rate_shape, jnp.float32),
     )
     if step.mesh is None:
         return step.jitted.lower(*args).compile()
@@ -26,10 +27,13 @@ def compile_step(step: Step, rows: int, length: int, targets: int):
         return step.jitted.lower(*args).compile()
 
 
-def abstract_frozen(step: Step) -> dict:
+def abstract_frozen(step: Step | StackedStep) -> dict:
     """Shapes of what a step reads beside its state, where it lies on the step's mesh."""
     if not step.trainable.has_frozen:
         return {}
+    if isinstance(step, StackedStep):
+        params = abstract_frozen(step.step)
+        return jax.tree.map(step.of_members, params)
     params = abstract_params(step.config)
     if step.mesh is None:
         return params
@@ -37,13 +41,12 @@ def abstract_frozen(step: Step) -> dict:
     return _placed(params, shardings)
 
 
-def _batch(mesh, rows, length, targets):
+def _batch(placed, rows, length, targets):
     shapes = {name: (length, jnp.int32) for name in ("tokens", "position", "enter", "leave")}
     shapes |= {name: (targets, jnp.int32) for name in ("source", "target")}
     shapes["weight"] = (targets, jnp.float32)
-    spec = None if mesh is None else sharding.batch_sharding(mesh)
     return {
-        name: jax.ShapeDtypeStruct((rows, size), dtype, sharding=spec)
+        name: jax.ShapeDtypeStruct((rows, size), dtype, sharding=placed)
         for name, (size, dtype) in shapes.items()
     }
 

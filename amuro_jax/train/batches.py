@@ -18,7 +18,7 @@ LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3
 PACKED_ROWS = (*range(1, 9), 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96, 128, 192, 256, 384)
 # Lengths of packed rows: a finer ladder than that of padded ones, since a step has few rows.
 PACKED_LENGTHS = (16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512)
-PACKED_LENGTHS += (640, 768, 896, 1024, 1280, 1536, 1792, 2048, 2560, 3072, 4096, 8192)
+PACKED_LENGTHS += (640, 768, 896, 1024, *range(1280, 4097, 256), 8192)
 # A packed row may be longer than the step's longest example needs, where that saves tokens: twice
 # as long, and 256 tokens in any case. Attention within it grows with its length: a token of a row
 # of ATTENTION tokens is taken to cost twice as much as one of a short row (models of 0.1 to 8 B
@@ -29,7 +29,7 @@ PACKING_GAIN = 0.2
 PACKING_SAMPLE = 64  # steps
 PACKING_STEPS = 500  # of a run; a shorter one is over before the further shapes are compiled
 PACKING_ROWS = 2048  # of those steps, at most: a streamed set is encoded for them
-TARGETS = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+TARGETS = (4, 8, 16, 32, 64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,11 +39,13 @@ def step_of(
     objective: Objective = LanguageModelling(),
     trainable: Trainable = AllParameters(),
     examples: list | None = None,
+    members: int = 1,
 ) -> Step:
     """The compiled step of a recipe; the same object for every recipe of the same shape.
 
     Args:
         examples: what it will train on, needed where the run's remat is `auto`.
+        members: trainings that are done in one program.
 
     Raises:
         ConfigError: `auto`, and the step does not fit the devices' memory.
@@ -63,7 +65,8 @@ def step_of(
 
     if run.remat != Remat.AUTO:
         return step(run.remat)
-    return memory.fitting(step, *largest_batch(examples, recipe.batch_size, objective))
+    largest = largest_batch(examples, recipe.batch_size, objective)
+    return memory.fitting(step, *largest, members)
 
 
 def largest_batch(examples: list, batch_size: int, objective: Objective) -> tuple[int, int, int]:
@@ -187,7 +190,7 @@ def fine_tune_stacked(
         learning_rates: of single members, where they differ from the recipe's.
     """
     trainable, objective = trainable or trainable_of(recipe), objective or objective_of(recipe)
-    step = step_of(recipe, run, config, mesh, objective, trainable, examples)
+    step = step_of(recipe, run, config, mesh, objective, trainable, examples, len(members))
     stacked = make_stacked_step(step, len(members))
     batches = _batches(examples, recipe, run, stacked, config, weigh_examples, objective)
     warmup = warmup_steps(batches.total, recipe.warmup_fraction, warmup_rounded_down)
@@ -217,20 +220,31 @@ def _saving(run):
     return SavePolicy(run.save_every, keep=run.keep_states, step_seconds=run.step_seconds)
 
 
+def packs(examples, recipe: Recipe, run: TrainRun, objective: Objective, multiple: int, steps: int):
+    """Whether several examples of a step share a row: what the run says, else where it pays
+    (docs/training.md).
+
+    Args:
+        multiple: rows of a batch are a multiple of it.
+        steps: of the run.
+    """
+    if run.packing is not None:
+        return run.packing
+    if not objective.packs or steps < PACKING_STEPS:
+        return False
+    return packing_saves(examples, recipe.batch_size, recipe.seed, multiple) >= PACKING_GAIN
+
+
 def _batches(examples, recipe, run, step, config, weigh_examples, objective):
     objective.check(examples, config)
-    arguments = (examples, recipe.batch_size, recipe.seed, step.row_multiple)
-    packs = run.packing
-    if packs is None:
-        steps = steps_per_epoch(len(examples), recipe.batch_size) * recipe.epochs
-        packs = objective.packs and steps >= PACKING_STEPS
-        packs = packs and packing_saves(*arguments) >= PACKING_GAIN
-    packed = step.row_multiple if packs else None
+    multiple = step.row_multiple
+    steps = steps_per_epoch(len(examples), recipe.batch_size) * recipe.epochs
+    packed = packs(examples, recipe, run, objective, multiple, steps)
     return Batches(
         examples,
         recipe.batch_size,
         recipe.epochs,
         recipe.seed,
-        step.row_multiple,
-        objective.collator(examples, weigh_examples, packed),
+        multiple,
+        objective.collator(examples, weigh_examples, multiple if packed else None),
     )

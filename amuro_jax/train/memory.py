@@ -36,19 +36,23 @@ class Split:
     micro_batches: int = 1
 
 
-def fitting(make_step, rows: int, length: int, targets: int) -> Step:
+def fitting(make_step, rows: int, length: int, targets: int, members: int = 1) -> Step:
     """The step of the first policy that fits the memory of its devices.
 
     Args:
         make_step: policy → `Step`.
         rows, length, targets: of the largest batch.
+        members: trainings in one program, shared by the mesh's data shards; each has all rows.
 
     Raises:
         ConfigError: even full remat does not fit.
     """
     for remat in ORDER:
         step = make_step(remat)
-        needed, limit = step_bytes(step, rows, length, targets), SHARE * free_bytes(step.mesh)
+        shards = step.mesh.shape["data"] if members > 1 and step.mesh is not None else 1
+        # `step_bytes` deals the rows to the data shards
+        needed = members // shards * step_bytes(step, shards * rows, length, targets)
+        limit = SHARE * free_bytes(step.mesh)
         if needed <= limit:
             return step
     raise ConfigError(

@@ -44,7 +44,10 @@ class Step:
         traces: how often the step was traced: once per batch shape.
         state_shardings: tree of shardings of a `State`, None without a mesh.
         row_multiple: the rows of a batch are a multiple of it (micro-batches × shards).
+        rate_shape: of the learning rates that a call takes.
     """
+
+    rate_shape = ()
 
     def __init__(
         self,
@@ -140,6 +143,10 @@ class Step:
         """Numbers of a batch's rows that this process builds; all where it is alone."""
         return processes.rows_of(count, sharding.batch_sharding(self.mesh, 1))
 
+    def batch_sharding(self):
+        """Of a batch's arrays [B, …] on the mesh."""
+        return sharding.batch_sharding(self.mesh)
+
     def _shardings(self):
         abstract = self.abstract_state()
         axes = self.trainable.axes(self.config)
@@ -231,7 +238,7 @@ class StackedStep:
                 where="mesh",
                 hint="make the mesh's data axis a divisor of their number",
             )
-        self.row_multiple = step.row_multiple // shards
+        self.row_multiple, self.rate_shape = step.row_multiple // shards, (members,)
         self.state_shardings = None if step.mesh is None else self._leading(step.state_shardings)
         out = None
         if step.mesh is not None:
@@ -259,10 +266,16 @@ class StackedStep:
 
     def abstract_state(self) -> State:
         """Shapes and dtypes of the states."""
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((self.members, *leaf.shape), leaf.dtype),
-            self.step.abstract_state(),
-        )
+        return jax.tree.map(self.of_members, self.step.abstract_state())
+
+    def of_members(self, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        """The shape of one member's array → that of all members', where it lies on the mesh."""
+        placed = None if leaf.sharding is None else self._leading(leaf.sharding)
+        return jax.ShapeDtypeStruct((self.members, *leaf.shape), leaf.dtype, sharding=placed)
+
+    def batch_sharding(self):
+        """Of a batch's arrays on the mesh: each member has all of them."""
+        return self._rows(self.mesh)
 
     def __call__(self, states: State, batch: dict, learning_rates, frozen: dict | None = None):
         """One update of every member; `learning_rates` has one for each."""

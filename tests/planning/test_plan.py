@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import re
 
 import jax
 import pytest
@@ -15,6 +16,7 @@ from amuro_jax.models.cost import Amount, causal_row, forward_flops, training_fl
 from amuro_jax.planning import topology, training
 from amuro_jax.planning.cost import Roofline, roofline
 from amuro_jax.planning.models import model_config
+from amuro_jax.planning.padding import _examples, computed
 from amuro_jax.planning.plan import make_plan
 from amuro_jax.planning.render import render
 from amuro_jax.planning.workload import PUBLISHED_HOURS, workload_of
@@ -77,13 +79,46 @@ def test_the_study_beside_the_published_account(study):
     )
     tulu = next(one for one in plan.trainings if one.label == "tulu")
     assert tulu.steps == 5 * -(-326154 // 8) and tulu.count == 8
-    assert tulu.hours == pytest.approx(8 * tulu.seconds * 8 / 3600)
+    assert tulu.hours == pytest.approx(8 // tulu.chosen.members * tulu.seconds * 8 / 3600)
     text = render(plan)
     for part in ("1067", "not asked to", "55% of peak", "table of published sizes"):
         assert part in text
     values = json.loads(plan.to_json())
     assert values["total_hours"] == pytest.approx(plan.total)
     assert values["trainings"][0]["chosen"]["mesh"]
+
+
+def test_padding_is_planned_as_the_run_has_it():
+    """Packed rows of few shards take little more than the real tokens; eight examples on eight
+    batch shards are a row each, as long as the longest.
+    """
+    (one,) = workload_of(train()).trainings
+    few, many = (computed(one.rows, one.recipe, one.run, multiple) for multiple in (1, 8))
+    assert few.packed and few.ratio < 1.2 and 2 < many.ratio < 3
+    lengths = [len(row.tokens) for row in _examples(one.rows)]
+    real = one.recipe.batch_size * sum(lengths) / len(lengths)
+    assert few.amount.tokens == pytest.approx(few.ratio * real, rel=0.1)
+
+
+def test_trainings_of_a_study_in_one_program(study):
+    """Eight checkpoints on eight chips: nothing is sent, and no row is padding for a shard's sake;
+    what does not fill the chips is trained by itself.
+    """
+    grouped = dataclasses.replace(study.train_run, stack=None, remat=Remat.AUTO)
+    config = dataclasses.replace(study, train_run=grouped)
+    plan = make_plan(config, "v5p:2x2x2", compile=False)
+    tulu = next(one for one in plan.trainings if one.label == "tulu")
+    chosen = tulu.chosen
+    assert (chosen.mesh, chosen.members, chosen.time.links) == ("data:8", 8, 0)
+    assert chosen.step.ratio < 1.2
+    assert tulu.hours == pytest.approx(8 * tulu.seconds / 3600)  # one run of eight members
+    assert "8 in one program" in render(plan)
+    budget = dataclasses.replace(config, disk_budget_gb=60.0)
+    assert workload_of(budget).trainings[0].stack == 1
+    seven = dataclasses.replace(config, select=",".join(config.select.split(",")[:7]))
+    tulu = make_plan(seven, "v5p:2x2x2", compile=False).trainings[-1]
+    assert tulu.chosen.members < 7
+    assert tulu.hours > 7 // tulu.chosen.members * tulu.seconds * 8 / 3600
 
 
 def test_larger_models_are_split_and_computed_again():
@@ -96,8 +131,13 @@ def test_larger_models_are_split_and_computed_again():
     small = make_plan(train(LLAMA, batch_size=16), "v5e:2x2", compile=False).trainings[0]
     assert "nothing fits 16.00 GB a chip" in small.why
     adapter = make_plan(train(LLAMA, batch_size=16, lora_rank=16), "v6e:4x4", compile=False)
-    assert adapter.trainings[0].chosen.bytes < chosen.bytes
     assert adapter.trainings[0].flops < plan.trainings[0].flops
+    assert _fitting(adapter) > _fitting(plan)
+
+
+def _fitting(plan):
+    """How many ways to split the only training fit."""
+    return int(re.search(r"fastest of (\d+) that fit", plan.trainings[0].why)[1])
 
 
 @pytest.mark.parametrize(

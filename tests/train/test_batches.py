@@ -137,7 +137,7 @@ def test_packed_rows_have_the_length_that_takes_least_work():
     assert packed_rows(of(*[72] * 8), 1)[1:] == (8, 80)
     assert packed_rows(of(40), 1)[1:] == (1, 48)
     assert packed_rows(of(*[64] * 4), 4)[1:] == (4, 64)  # a row for each shard in any case
-    assert packed_rows(of(2000, 90), 1)[1:] == (1, 2560)
+    assert packed_rows(of(2000, 90), 1)[1:] == (1, 2304)
     assert packed_rows(of(9000), 1)[1:] == (1, 9216)
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import pytest
 
+from amuro_jax import sharding
 from amuro_jax.config import Remat, TrainRun
 from amuro_jax.errors import ConfigError
 from amuro_jax.models.config import ModelConfig
@@ -85,6 +86,19 @@ def test_auto_takes_the_first_policy_that_fits(monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda mesh: 1000)
     with pytest.raises(ConfigError, match="of each device"):
         chosen()
+
+
+def test_auto_counts_all_rows_of_a_member(monkeypatch):
+    """Of trainings in one program each data shard has all rows of its members, not its share."""
+    mesh = sharding.make_mesh("data:8")
+
+    def make_step(remat):
+        return fine_tune.step_of(RECIPE, TrainRun(remat=Remat(remat)), MODEL, mesh)
+
+    whole = memory.step_bytes(make_step("none"), 8 * 8, 32, 4)
+    monkeypatch.setattr(memory, "free_bytes", lambda mesh: 0.999 * whole / memory.SHARE)
+    assert memory.fitting(make_step, 8, 32, 4).compute.remat == "none"
+    assert memory.fitting(make_step, 8, 32, 4, members=8).compute.remat == "dots"
 
 
 def test_a_device_says_what_is_free():

@@ -13,9 +13,10 @@ from amuro_jax import sharding
 from amuro_jax.models.attention import Backend
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.lora import Lora
+from amuro_jax.planning.collectives import collective_bytes
 from amuro_jax.train.ahead_of_time import compile_step
 from amuro_jax.train.optimizer import Optimizer
-from amuro_jax.train.step import Step
+from amuro_jax.train.step import StackedStep, Step
 from amuro_jax.train.trainable import AllParameters
 
 ADAM = Optimizer(clip_norm=1.0)
@@ -56,6 +57,17 @@ def test_what_waits_for_the_backward_pass(remat):
         for name in ("fwd", "dkv")
     )
     assert forward == backward + (remat == "full")
+
+
+@pytest.mark.slow  # compiling for a TPU: 10 s
+def test_a_member_on_each_chip_is_a_program_of_its_own():
+    """Trainings in one program on a mesh of data alone: fused attention, and nothing is sent."""
+    alone = Step(SMALL, ADAM, "bfloat16", "none", 1, tpu_mesh("v5e:2x2", "data:4"))
+    program = compile_step(StackedStep(alone, 4), 8, 1024, 8)
+    text = program.as_text()
+    assert "splash_mha_dkv" in text and not collective_bytes(text)
+    state = 12 * SMALL.num_parameters  # of one member: parameters and two moments
+    assert program.memory_analysis().argument_size_in_bytes == pytest.approx(state, rel=0.1)
 
 
 @pytest.mark.slow  # 40 s
