@@ -25,10 +25,11 @@ def read(source, columns: Sequence[str] | None = None, checksums: bool = False) 
     """
     file = source if isinstance(source, str) else pa.BufferReader(source)
     with pq.ParquetFile(file, page_checksum_verification=checksums) as parquet:
-        missing = set(columns or ()) - set(parquet.schema_arrow.names)
-        if missing:
-            raise KeyError(f"no column {', '.join(sorted(missing))}")
-        return parquet.read(None if columns is None else list(columns), use_threads=False)
+        table = parquet.read(None if columns is None else list(columns), use_threads=False)
+    missing = set(columns or ()) - set(table.column_names)  # Arrow leaves them out in silence
+    if missing:
+        raise KeyError(f"no column {', '.join(sorted(missing))}")
+    return table
 
 
 def batches(stream) -> Iterator[pa.RecordBatch]:

@@ -4,8 +4,9 @@
     python benchmarks/findings.py --merge 50000
     python benchmarks/findings.py --import_file olmo_ladder.csv.gz
 
-Cells are synthetic: 20 sets × 5 formats × (base and 9 fine-tuned models) × checkpoints, each with
-the same rows. Each measurement is a process of its own; prints one JSON line per step.
+Cells are synthetic: 20 sets × 5 formats × (base and 9 fine-tuned models) × checkpoints of different
+weights; half of the sets are learned along pre-training. Each measurement is a process of its own;
+prints one JSON line per step.
 """
 
 import argparse
@@ -17,14 +18,19 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
 ROWS = 20  # test rows per cell
 SETS, FORMATS, TUNED = 20, 5, 9
 CONFLICTS = 1_000
 LABELS = 3
 
 
-def rows_of() -> list[dict]:
-    """Rows of a classification set, with the columns that analyses and auditor read."""
+def rows_of(right: int) -> list[dict]:
+    """Rows of a classification set of which the first `right` are answered rightly, with the
+    columns that analyses and auditor read.
+    """
+    answers = [(row + (row >= right)) % LABELS for row in range(ROWS)]
     return [
         {
             "row": row,
@@ -33,12 +39,12 @@ def rows_of() -> list[dict]:
             "format": "format0",
             "shots": 4,
             "gold": row % LABELS,
-            "predicted": row % 2,
-            "correct": row % LABELS == row % 2,
-            "score": float(row % LABELS == row % 2),
-            "prediction": f"label{row % 2}",
+            "predicted": answers[row],
+            "correct": row < right,
+            "score": float(row < right),
+            "prediction": f"label{answers[row]}",
             "reference": f"label{row % LABELS}",
-            "choice_logprobs": [-1.0 if at == row % 2 else -2.0 for at in range(LABELS)],
+            "choice_logprobs": [-1.0 if at == answers[row] else -2.0 for at in range(LABELS)],
             "label_mass": 0.9,
             "prompt_sha256": str(row),
             "shot_rows": ["train:1"],
@@ -57,25 +63,30 @@ def make_cells(folder: Path, start: int, end: int, changed: int = 0) -> None:
     from amuro_jax.records import ModelRef, Provenance, ScoreRecord, to_json
     from amuro_jax.results import sealed
 
-    rows = sealed.rows_bytes(rows_of())
-    provenance = Provenance("m" * 16, {}, "t" * 64, {"test": "b" * 64}, "1.0", "0", "cpu", "2026")
+    rows = [sealed.rows_bytes(rows_of(right)) for right in range(ROWS + 1)]
+    noise = np.random.default_rng(0)
     for at in range(start, end):
         step, rest = divmod(at, SETS * FORMATS * (TUNED + 1))
         tuned, rest = divmod(rest, SETS * FORMATS)
         task, form = divmod(rest, FORMATS)
         model = ModelRef("suite", f"step{step}", step, step * 4096, f"set{tuned}" * (tuned > 0))
-        value = at % 97 / 97 + (0.001 if at - start < changed else 0.0)
+        level = 0.3 + 0.5 * (task % 2) * step / (step + 10) + 0.1 * (tuned == task)
+        right = int(np.clip(round(ROWS * (level + noise.normal(0, 0.05))), 0, ROWS))
+        value = right / ROWS + (0.001 if at - start < changed else 0.0)
+        provenance = Provenance(
+            f"{step:016x}", {}, "t" * 64, {"test": "b" * 64}, "1.0", "0", "cpu", "2026"
+        )
         record = ScoreRecord(
             f"{at:016x}", model, f"set{task}", f"format{form}", 4, "test", "raw", "token_prob",
             "strict", {}, Scoring(),
-            {"metric": "accuracy", "value": value, "stderr": 0.01, "low": 0.1, "high": 0.9,
-             "n": ROWS, "majority": 0.3, "chance": 0.25, "prior": 0.2},
+            {"metric": "accuracy", "value": value, "stderr": 0.1, "low": value - 0.2,
+             "high": value + 0.2, "n": ROWS, "majority": 0.35, "chance": 1 / LABELS},
             provenance, 2048, 1.5,
         )  # fmt: skip
         cell = folder / sealed.CELLS / record.key
         cell.mkdir(parents=True, exist_ok=True)
-        (cell / sealed.ROWS).write_bytes(rows)
-        (cell / sealed.RECORD).write_text(sealed.seal(to_json(record), rows))
+        (cell / sealed.ROWS).write_bytes(rows[right])
+        (cell / sealed.RECORD).write_text(sealed.seal(to_json(record), rows[right]))
 
 
 def measured(step: str, work) -> None:

@@ -151,7 +151,7 @@ def test_scratch_files_of_a_killed_writer_are_not_listed(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "replace", killed)
-    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
+    monkeypatch.setattr(os, "unlink", lambda *_, **__: None)
     with pytest.raises(KeyboardInterrupt):
         storage.replace("x", "1")
     assert len(list(tmp_path.iterdir())) == 1 and storage.names() == []

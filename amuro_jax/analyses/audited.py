@@ -7,6 +7,7 @@ from amuro_jax.analyses.changes import PLACE_COLUMNS
 from amuro_jax.evals import audit
 from amuro_jax.evals.audit_scores import audit_series
 from amuro_jax.results.results import Results
+from amuro_jax.results.store import Store
 
 _PLACE = ("task", "tuned_on", "checkpoint", "format", "shots")
 
@@ -21,7 +22,7 @@ def audited(results: Results, _=None) -> pd.DataFrame:
     of_series = audit_series(own[own["key"].map(store.is_imported).astype(bool)])
     lines = []
     for cell in own.to_dict("records"):
-        findings = audit.audit_cell(store, cell["key"]) + of_series.get(cell["key"], [])
+        findings = findings_of(results, store, cell["key"]) + of_series.get(cell["key"], [])
         named = {name: cell[name] for name in _PLACE}
         lines += [
             {
@@ -36,6 +37,17 @@ def audited(results: Results, _=None) -> pd.DataFrame:
         ]
     lines.sort(key=lambda line: -audit.SEVERITIES.index(line["severity"]))  # stable
     return pd.DataFrame(lines)
+
+
+_FOUND = "findings"  # where those of a study are kept
+
+
+def findings_of(results: Results, store: Store, key: str) -> list[audit.Finding]:
+    """What the auditor says of one stored score; kept, since the page says it again."""
+    kept = results.derived.setdefault(_FOUND, {})
+    if key not in kept:
+        kept[key] = audit.audit_cell(store, key)
+    return kept[key]
 
 
 AUDIT = Analysis(

@@ -20,7 +20,8 @@ DRAWS = (
 
 def change_points(results: Results, _=None) -> pd.DataFrame:
     """A line per curve with its shape, turn, interval and slopes; "none found" is an answer."""
-    return pd.DataFrame([_line(one, _shape(one)) for one in series.all_series(results)])
+    curves = series.all_series(results)
+    return pd.DataFrame(series.of_each(curves, lambda one: _line(one, _shape(one))))
 
 
 def _shape(one):

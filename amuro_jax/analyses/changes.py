@@ -6,7 +6,8 @@ Uncertainty is that of the test rows: 95 % intervals from paired bootstrap draws
 how much another training seed would change.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,6 +52,39 @@ def change(pairs):
 def relative_change(pairs):
     """Mean over pairs of (second − first) / first."""
     return np.mean((pairs[..., 1::2] - pairs[..., ::2]) / pairs[..., ::2], axis=-1)
+
+
+def in_views(
+    items: Sequence[Any], view: Callable[[Any], Hashable], make: Callable[[Any], Any]
+) -> list:
+    """`make` of each item, in their order, but made view by view.
+
+    Draws are made for many cells of a set, format and number of shots at once, and those of a large
+    store do not fit into memory: in another order they would be made again for each item.
+
+    Args:
+        view: of an item, its set, format and number of shots.
+    """
+    places: dict[Hashable, list[int]] = {}
+    for place, item in enumerate(items):
+        places.setdefault(view(item), []).append(place)
+    made = [None] * len(items)
+    for members in places.values():
+        for place in members:
+            made[place] = make(items[place])
+    return made
+
+
+_GAINS = "gains"  # where a study's changes of one pair of cells are kept
+
+
+def gain(results: Results, base: dict | None, tuned: dict | None) -> Estimate:
+    """Fine-tuned − base of one pair of cells; kept, since tables and curves want the same ones."""
+    kept = results.derived.setdefault(_GAINS, {})
+    key = tuple(None if cell is None else cell["key"] for cell in (base, tuned))
+    if key not in kept:
+        kept[key] = results.estimate(change, [base, tuned])
+    return kept[key]
 
 
 def mean(scores):

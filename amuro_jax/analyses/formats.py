@@ -9,7 +9,7 @@ from amuro_jax.analyses import figures
 from amuro_jax.analyses.analysis import Analysis, Sentence
 from amuro_jax.analyses.changes import PLACE_COLUMNS, uncertainty, uncertainty_columns
 from amuro_jax.analyses.figures import FigureSpec, LinePanel
-from amuro_jax.results.results import NOTHING, Results
+from amuro_jax.results.results import NOTHING, Results, estimate_from_draws
 
 
 def format_sensitivity(results: Results, _=None) -> pd.DataFrame:
@@ -28,7 +28,9 @@ def format_sensitivity(results: Results, _=None) -> pd.DataFrame:
         ):
             shots = results.main[task][1]
             cells = [results.find(checkpoint, tuned_on, task, name, shots) for name in names]
-            spread, expected = _spread(results, cells)
+            spread, expected, draws = _spread(results, cells)
+            if draws is not None:
+                _keep(results, tuned_on, checkpoint, spread.value, draws)
             line = {
                 "task": task,
                 "tuned_on": tuned_on,
@@ -45,12 +47,15 @@ def format_sensitivity(results: Results, _=None) -> pd.DataFrame:
 
 
 def _spread(results, cells):
-    spread = results.estimate(lambda scores: np.ptp(scores, axis=-1), cells)
+    if any(cell is None for cell in cells):
+        return NOTHING, np.nan, None
+    draws = np.stack([results.draws[cell["key"]] for cell in cells])
+    widths = draws.max(axis=0) - draws.min(axis=0)
+    spread = estimate_from_draws(float(np.ptp([cell["value"] for cell in cells])), widths)
     if np.isnan(spread.stderr):
-        return NOTHING, np.nan
-    draws = np.stack([results.draws[cell["key"]] for cell in cells], axis=-1)
-    centred = draws - draws.mean(axis=0)
-    return spread, float(np.ptp(centred, axis=-1).mean())
+        return NOTHING, np.nan, None
+    centred = draws - draws.mean(axis=1, keepdims=True)
+    return spread, float((centred.max(axis=0) - centred.min(axis=0)).mean()), widths
 
 
 def format_spread(results: Results, tables) -> pd.DataFrame:
@@ -62,7 +67,7 @@ def format_spread(results: Results, tables) -> pd.DataFrame:
         rows = table[
             (table["checkpoint"] == checkpoint) & ((table["tuned_on"] == "") == (kind == "base"))
         ].dropna(subset=["spread"])
-        spread = _mean_spread(results, rows)
+        spread = _mean_spread(results, kind, checkpoint)
         lines.append(
             {
                 "models": kind,
@@ -76,23 +81,25 @@ def format_spread(results: Results, tables) -> pd.DataFrame:
     return pd.DataFrame(lines).drop(columns=["p", "p_equivalent"])
 
 
-def _mean_spread(results, rows):
-    cells = [
-        [
-            results.find(row.checkpoint, row.tuned_on, row.task, name, results.main[row.task][1])
-            for name in results.formats(row.task)
-        ]
-        for row in rows.itertuples()
-    ]
-    edges = np.cumsum([0, *map(len, cells)])
+def _keep(results, tuned_on, checkpoint, value, draws):
+    """Adds a spread to the sums of which `format_spread` has the means: the draws of all cells
+    together do not fit into memory.
+    """
+    sums = results.derived.setdefault(_SUMS, {})
+    kept = sums.setdefault((_kind(tuned_on), checkpoint), [0, 0.0, 0.0])
+    kept[:] = kept[0] + 1, kept[1] + value, kept[2] + draws
 
-    def statistic(scores):
-        spreads = [
-            np.ptp(scores[..., low:high], axis=-1) for low, high in itertools.pairwise(edges)
-        ]
-        return np.mean(spreads, axis=0)
 
-    return results.estimate(statistic, [cell for group in cells for cell in group])
+_SUMS = "format spreads"  # number, sum of values, sum of draws by kind of model and checkpoint
+
+
+def _kind(tuned_on):
+    return "fine-tuned" if tuned_on else "base"
+
+
+def _mean_spread(results, kind, checkpoint):
+    kept = results.derived.get(_SUMS, {}).get((kind, checkpoint))
+    return NOTHING if kept is None else estimate_from_draws(*(one / kept[0] for one in kept[1:]))
 
 
 def draw_formats(results: Results, tables) -> FigureSpec | None:

@@ -13,6 +13,8 @@ from amuro_jax.analyses.changes import (
     PLACE_COLUMNS,
     baseline,
     change,
+    gain,
+    in_views,
     uncertainty,
     uncertainty_columns,
     with_families,
@@ -28,32 +30,30 @@ def gains(results: Results, _=None) -> pd.DataFrame:
     """Base against fine-tuned: a line per set, fine-tuned model, checkpoint, format and shots, with
     the paired change.
     """
-    lines = []
-    for cell in results.cells[results.cells["tuned_on"] != ""].itertuples():
-        base = results.find(cell.checkpoint, "", cell.task, cell.format, cell.shots)
-        tuned = results.find(cell.checkpoint, cell.tuned_on, cell.task, cell.format, cell.shots)
-        gain = results.estimate(change, [base, tuned])
-        lines.append(
-            {
-                "task": cell.task,
-                "role": cell.role,
-                "tuned_on": cell.tuned_on,
-                "checkpoint": cell.checkpoint,
-                "step": cell.step,
-                "format": cell.format,
-                "shots": cell.shots,
-                "metric": cell.metric,
-                "n": cell.n,
-                "baseline": np.nan if base is None else baseline(base),
-                "base": np.nan if base is None else base["value"],
-                "tuned": cell.value,
-                "change": gain.value,
-                **uncertainty(gain),
-                **_rows_changed(results, base, tuned),
-            }
-        )
+    cells = list(results.cells[results.cells["tuned_on"] != ""].itertuples())
+    lines = in_views(
+        cells,
+        lambda cell: (cell.task, cell.format, cell.shots),
+        lambda cell: _gain(results, cell),
+    )
     of = "changes of every set, checkpoint, format and number of shots after that fine-tuning"
     return with_families(pd.DataFrame(lines), of, ["tuned_on"])
+
+
+def _gain(results, cell):
+    base = results.find(cell.checkpoint, "", cell.task, cell.format, cell.shots)
+    tuned = results.find(cell.checkpoint, cell.tuned_on, cell.task, cell.format, cell.shots)
+    changed = gain(results, base, tuned)
+    same = ("task", "role", "tuned_on", "checkpoint", "step", "format", "shots", "metric", "n")
+    return {
+        **{name: getattr(cell, name) for name in same},
+        "baseline": np.nan if base is None else baseline(base),
+        "base": np.nan if base is None else base["value"],
+        "tuned": cell.value,
+        "change": changed.value,
+        **uncertainty(changed),
+        **_rows_changed(results, base, tuned),
+    }
 
 
 def _rows_changed(results, base, tuned):

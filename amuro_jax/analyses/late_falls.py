@@ -22,7 +22,7 @@ def late_falls(results: Results, _=None) -> pd.DataFrame:
     no trend. p-values with Holm's correction over all curves.
     """
     curves = series.all_series(results, series.BASE, series.TUNED)
-    table = pd.DataFrame([_line(one) for one in curves])
+    table = pd.DataFrame(series.of_each(curves, _line))
     if table.empty:
         return table
     table["p_holm"] = holm(table["p"])

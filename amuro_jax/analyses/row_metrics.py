@@ -34,26 +34,56 @@ def row_curves(one: Series) -> RowCurves | None:
     """The rows of a base or fine-tuned curve; None where a cell has none (imported tables)."""
     if not one.records or any(len(cells) > 1 for cells in one.records):
         return None
-    frames = [one.results.rows(cells[0]["key"]) for cells in one.records]
-    if any(frame is None for frame in frames):
+    cells = [_cell(one.results, records[0]["key"]) for records in one.records]
+    if any(cell is None for cell in cells):
         return None
-    frames = [frame.drop_duplicates("row").set_index("row") for frame in frames]
-    shared = frames[0].index
-    for frame in frames[1:]:
-        shared = shared.intersection(frame.index)
-    left_out = max(len(frame) for frame in frames) - len(shared)
-    frames = [frame.loc[shared] for frame in frames]
-    columns = [row_values(frame) for frame in frames]
-    names = set.intersection(*(set(column) for column in columns))
-    values = {name: np.stack([column[name] for column in columns], axis=1) for name in names}
-    groups = frames[0]["group"].fillna("").to_numpy(str) if "group" in frames[0] else None
+    shared = cells[0][_ROWS]
+    if any(not np.array_equal(cell[_ROWS], shared) for cell in cells):
+        for cell in cells[1:]:
+            shared = shared[np.isin(shared, cell[_ROWS])]
+    left_out = max(len(cell[_ROWS]) for cell in cells) - len(shared)
+    names = set.intersection(*map(set, cells))
+    values = {
+        name: np.stack([_of_rows(cell, name, shared) for cell in cells], axis=1)
+        for name in (SCORE, GOLD, MARGIN, BITS)
+        if name in names
+    }
+    first = one.results.rows(one.records[0][0]["key"]).drop_duplicates("row").set_index("row")
+    first = first.loc[shared]
     return RowCurves(
-        shared.to_numpy(),
-        frames[0]["doc_id"].to_numpy(str) if "doc_id" in frames[0] else shared.to_numpy(str),
-        np.full(len(shared), "") if groups is None else groups,
-        {name: values[name] for name in (SCORE, GOLD, MARGIN, BITS) if name in values},
+        shared,
+        first["doc_id"].to_numpy(str) if "doc_id" in first else shared.astype(str),
+        first["group"].fillna("").to_numpy(str) if "group" in first else np.full(len(shared), ""),
+        values,
         left_out,
     )
+
+
+_KEPT, _ROWS = "rows of cells", "row"
+_MOST_BYTES = 1 << 28  # of rows that are kept, so that each table does not read them again
+
+
+def _cell(results, key):
+    """Row numbers [R] and metric → values [R] of one cell; None where it has no rows."""
+    kept = results.derived.setdefault(_KEPT, {})
+    if key not in kept:
+        frame = results.rows(key)
+        if frame is None:
+            return None
+        frame = frame.drop_duplicates("row")
+        made = {_ROWS: frame["row"].to_numpy(), **row_values(frame)}
+        if (len(kept) + 1) * sum(one.nbytes for one in made.values()) > _MOST_BYTES:
+            kept.clear()  # cells of one store are of about one size
+        kept[key] = made
+    return kept[key]
+
+
+def _of_rows(cell, name, rows):
+    """A metric of these rows of a cell, in their order."""
+    if np.array_equal(cell[_ROWS], rows):
+        return cell[name]
+    order = np.argsort(cell[_ROWS], kind="stable")
+    return cell[name][order[np.searchsorted(cell[_ROWS], rows, sorter=order)]]
 
 
 def row_values(frame) -> dict[str, np.ndarray]:

@@ -3,12 +3,16 @@ fine-tuned and what fine-tuning adds. Imported tables and own stores alike. No j
 """
 
 import dataclasses
+import itertools
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from amuro_jax.analyses import figures
-from amuro_jax.analyses.changes import change
+from amuro_jax.analyses.changes import gain, in_views
 from amuro_jax.curves.curve import Curve, make_curve
 from amuro_jax.results import pooled
 from amuro_jax.results.results import LESS_IS_BETTER, NOTHING, Results
@@ -105,6 +109,17 @@ def all_series(results: Results, *models: str) -> list[Series]:
     return [one for one in results.derived[_MADE] if not models or one.model in models]
 
 
+def of_each(curves: Iterable[Series], make: Callable[[Series], Any]) -> list:
+    """`make` of each curve, in their order; those that share draws are done one after the other
+    (`changes.in_views`).
+    """
+    return in_views(
+        list(curves),
+        lambda one: (one.place["suite"], *(one.place[name] for name in _VIEW)),
+        make,
+    )
+
+
 _MADE = "series"  # where a study's curves are kept
 
 
@@ -115,15 +130,20 @@ def _of_suite(name, results):
     groups: dict[tuple, list[dict]] = {}
     for record in _cells(name, results).to_dict("records"):
         groups.setdefault(tuple(record[part] for part in PLACE), []).append(record)
-    for key, records in groups.items():
-        named = dict(zip(PLACE, key, strict=True))
-        yield _single(results, named, TUNED if named["tuned_on"] else BASE, records)
-        if named["tuned_on"]:
-            count = average_of(named["variant"])  # its base is the average itself
-            of_base = {"tuned_on": "", "variant": average_variant(count) if count else ""}
-            base = groups.get(tuple((named | of_base)[part] for part in PLACE))
-            if base:
-                yield _gain(results, named, base, records)
+
+    def curves(item):
+        named, records = dict(zip(PLACE, item[0], strict=True)), item[1]
+        made = [_single(results, named, TUNED if named["tuned_on"] else BASE, records)]
+        count = average_of(named["variant"])  # its base is the average itself
+        of_base = {"tuned_on": "", "variant": average_variant(count) if count else ""}
+        base = groups.get(tuple((named | of_base)[part] for part in PLACE))
+        if named["tuned_on"] and base:
+            made.append(_gain(results, named, base, records))
+        return made
+
+    view = operator.itemgetter(*(PLACE.index(name) for name in _VIEW))
+    made = in_views(list(groups.items()), lambda item: view(item[0]), curves)
+    return itertools.chain.from_iterable(made)
 
 
 def _cells(name, results):
@@ -149,6 +169,9 @@ def _cells(name, results):
     return cells[[column for column in (*PLACE, *_OF_CELL) if column in cells]]
 
 
+_VIEW = ("task", "format", "shots")
+
+
 def _single(results, named, model, records):
     curve = _curve(records, [one["value"] for one in records], [one["stderr"] for one in records])
     return Series(results, named, model, curve, tuple((records[at],) for at in curve.places))
@@ -164,8 +187,7 @@ def _gain(results, named, base, tuned):
     # Scores in other metrics than the set's own have no draws.
     drawn = [all(cell["key"] in results.draws for cell in pair) for pair in pairs]
     shared = [
-        results.estimate(change, list(pair)) if known else NOTHING
-        for pair, known in zip(pairs, drawn, strict=True)
+        gain(results, *pair) if known else NOTHING for pair, known in zip(pairs, drawn, strict=True)
     ]
     curve = _curve(
         [pair[1] for pair in pairs],

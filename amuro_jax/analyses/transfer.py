@@ -70,10 +70,11 @@ def mean_ratio_of_change(results: Results, _=None) -> pd.DataFrame:
 
 def _by_checkpoint(results, every_base):
     lines = []
-    for tuned_on, checkpoint in itertools.product(results.fine_tuning_sets(), results.checkpoints):
+    others = {name: _others(results, name) for name in results.fine_tuning_sets()}
+    for tuned_on, checkpoint in itertools.product(others, results.checkpoints):
         pairs = [
             pair
-            for task in _others(results, tuned_on)
+            for task in others[tuned_on]
             for pair in pairs_of(results, [checkpoint], tuned_on, task)
         ]
         if pairs:

@@ -390,7 +390,7 @@ def audit_cell(store: Store, key: str) -> list[Finding]:
     if store.is_imported(key):
         return audit_record(record)
     return audit_rows(
-        store.rows(key),
+        store.rows_table(key).to_pylist(),
         record.metrics or None,
         where=f"{record.model.label()}: {record.task} {record.format} {record.shots}-shot",
         max_length=record.context,

@@ -8,9 +8,9 @@ import jinja2
 
 from amuro_jax import __version__
 from amuro_jax.analyses.analysis import Tables
+from amuro_jax.analyses.audited import findings_of
 from amuro_jax.analyses.figures import PALETTE, FigureSpec
 from amuro_jax.config import StudyConfig
-from amuro_jax.evals import audit
 from amuro_jax.report import page as shown
 from amuro_jax.report import payload, rows
 from amuro_jax.report.prompts import Prompts
@@ -99,7 +99,7 @@ def _flags(store, results, scored):
     for key, record in scored.items():
         if not record.imported:
             members = pooled.members(key)
-            audited = [one for member in members for one in audit.audit_cell(store, member)]
+            audited = [one for member in members for one in findings_of(results, store, member)]
             flags[key] = [*flags.get(key, []), *dict.fromkeys(audited)]
     return flags
 

@@ -9,7 +9,7 @@ from amuro_jax.errors import DataError
 from amuro_jax.results import imported, sealed
 from amuro_jax.results.store import IDENTITY, Store
 
-_WRITERS = 16  # cells that are copied at the same time: an object store answers in parallel
+_WRITERS = 16  # cells copied at the same time to or from an object store, which answers in parallel
 _NAMED = 5  # conflicts that an error names
 
 
@@ -65,8 +65,13 @@ def merge(first: Store, second: Store, into: Store, keep: str = "") -> Merged:
     replaced = set(clash["key"])
     chosen = [key for key in sorted(sources) if key not in own or key in replaced]
     cells = [key for key in chosen if not sources[key].is_imported(key)]
-    with concurrent.futures.ThreadPoolExecutor(_WRITERS) as pool:
-        for _ in pool.map(lambda key: _copy(sources[key], into, key), cells):
+    rows = {store: _rows_sha256(store) for store in preferred}
+    writers = 1 if into.storage.local and first.storage.local and second.storage.local else _WRITERS
+    with concurrent.futures.ThreadPoolExecutor(writers) as pool:
+        copies = pool.map(
+            lambda key: _copy(sources[key], into, key, rows[sources[key]][key]), cells
+        )
+        for _ in copies:
             pass
     for store in reversed(preferred):  # the preferred one's imported scores are written last
         if store.storage.url != into.storage.url:
@@ -75,12 +80,16 @@ def merge(first: Store, second: Store, into: Store, keep: str = "") -> Merged:
     return Merged(len(into.keys() - own), clash)
 
 
-def _copy(source, into, key):
-    stored, where = source._present(key), source._where(key, sealed.ROWS)
-    files = {sealed.RECORD: source.cell(key).read_bytes(sealed.RECORD)}
-    if stored.rows_sha256 is not None:
-        data = source.cell(key).get(sealed.ROWS)
-        files[sealed.ROWS] = sealed.check_rows(stored, data, where)
+def _rows_sha256(store):
+    """Per finished cell the checksum of its rows, which its record had when it was indexed."""
+    frame = store.query(columns=["key", "rows_sha256"])
+    return dict(zip(frame["key"], frame["rows_sha256"], strict=True))
+
+
+def _copy(source, into, key, rows_sha256):
+    files = {sealed.RECORD: source.record_bytes(key)}
+    if not pd.isna(rows_sha256):
+        files[sealed.ROWS] = source.rows_bytes(key, rows_sha256)
     into.cell(key).commit(files, sealed.RECORD, into.claim)
 
 

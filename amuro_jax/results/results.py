@@ -378,10 +378,10 @@ class Suites(Mapping):
 class _Scores:
     """Scores by row of the cells of a store, from their key; None for a cell without rows."""
 
-    MOST = 4096  # cells whose scores are kept
+    MOST_BYTES = 1 << 28  # of scores that are kept: row numbers and values
 
     def __init__(self, store, frame):
-        self._store, self._made = store, collections.OrderedDict()
+        self._store, self._made, self._bytes = store, collections.OrderedDict(), 0
         with_rows = frame.dropna(subset=["rows_sha256"])
         self._sha256 = dict(zip(with_rows["key"], with_rows["rows_sha256"], strict=True))
 
@@ -389,9 +389,10 @@ class _Scores:
         if key not in self._sha256:
             return None
         if key not in self._made:
-            self._made[key] = self._store.scores(key, self._sha256[key])
-            if len(self._made) > self.MOST:
-                self._made.popitem(last=False)
+            made = self._made[key] = self._store.scores(key, self._sha256[key])
+            self._bytes += made.memory_usage()
+            while self._bytes > self.MOST_BYTES and len(self._made) > 1:
+                self._bytes -= self._made.popitem(last=False)[1].memory_usage()
         return self._made[key]
 
     def rows(self, key: str) -> pd.DataFrame | None:

@@ -123,15 +123,29 @@ class Store:
         Raises:
             DataError: the rows are missing, or are not those.
         """
-        where, data = self._where(key, sealed.ROWS), self.cell(key).get(sealed.ROWS)
-        stored = sealed.Stored({}, None if data is None else len(data), rows_sha256)
-        if data is None:
-            raise DataError("the rows are missing", where=where, hint=sealed.HINT)
-        sealed.check_rows(stored, data, where)
-        table = parquet.read(data, ["row", "score"])
+        table = parquet.read(self.rows_bytes(key, rows_sha256), ["row", "score"])
         rows, scores = (table[name].to_numpy() for name in ("row", "score"))
         order = np.argsort(rows, kind="stable")
         return pd.Series(scores[order], pd.Index(rows[order], name="row"), name="score")
+
+    def rows_bytes(self, key: str, rows_sha256: str) -> bytes:
+        """The file of a cell's rows, which have this checksum (as the index has it).
+
+        Raises:
+            DataError: they are missing, or are not those.
+        """
+        where, data = self._where(key, sealed.ROWS), self.cell(key).get(sealed.ROWS)
+        if data is None:
+            raise DataError("the rows are missing", where=where, hint=sealed.HINT)
+        return sealed.check_rows(sealed.Stored({}, len(data), rows_sha256), data, where)
+
+    def record_bytes(self, key: str) -> bytes:
+        """The file of a cell's record as it is: who reads it compares it with its checksum.
+
+        Raises:
+            AmuroError: there is none.
+        """
+        return self.cell(key).read_bytes(sealed.RECORD)
 
     def _rows_bytes(self, key):
         stored, where = self._stored(key), self._where(key, sealed.ROWS)
