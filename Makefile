@@ -52,7 +52,7 @@ answers: $(VENV)/.installed
 	  $(BIN)/amuro lab --config=configs/lab/answers.py:$$lab --config.out=$$to/lab; \
 	  $(BIN)/amuro study --config=configs/study/answers.py:$(ANSWERS_GRID) \
 	    --config.suite=$$to/lab/checkpoints --config.data_root=$$to/lab/data \
-	    --config.workdir=$$to/study; \
+	    --config.workdir=$$to/$(ANSWERS_GRID); \
 	done
 
 test: $(VENV)/.test

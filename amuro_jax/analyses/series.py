@@ -32,6 +32,7 @@ SERIES_COLUMNS = {
     "checkpoints": "checkpoints with a usable score",
     "unit": "what positions count: tokens, steps, or the order where neither is known",
 }
+AXIS_OF_CHANGES = figures.Axis("change of the score")
 NOTES_COLUMN = {"notes": "what was left out, merged or is unknown in the curve"}
 
 
@@ -223,7 +224,7 @@ def panels(chosen: list[Series], drawn) -> figures.FigureSpec | None:
         units = {one.curve.unit for one in members}
         if len(units) == 1:
             lines = tuple(part for one in members for part in drawn(one, entries[one.label]))
-            axis = _axis(units.pop(), [x for part in lines for x in part.x])
+            axis = axis_of(units.pop(), [x for part in lines for x in part.x])
             named = figures.Axis(figures.METRIC_NAMES.get(metric, str(metric).replace("_", " ")))
             panels_.append(figures.LinePanel(task, axis, named, lines, task=task))
     if not panels_:
@@ -242,7 +243,8 @@ def x_of(curve: Curve) -> np.ndarray:
     return np.where(curve.x > 0, np.log10(np.maximum(curve.x, 1e-300)), first)
 
 
-def _axis(unit, positions):
+def axis_of(unit: str, positions) -> figures.Axis:
+    """The axis of figures over places of `x_of`."""
     if unit == "order" or not positions:
         return figures.Axis("checkpoint, in the order of training")
     low, high = min(positions), max(positions)

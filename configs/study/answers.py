@@ -5,9 +5,9 @@ and at one chosen for each, with three seeds; averages of checkpoints; sensitivi
   amuro study --config=configs/study/answers.py:full --config.suite=$LAB/checkpoints \\
     --config.data_root=$LAB/data --config.workdir=work/answers/study
 
-`full` is four fine-tuning sets from twelve checkpoints; `short` two sets from six checkpoints with
-fewer rows, for two cores (docs/answers.md has what it gave). Expect the tables `overtraining`,
-`averages`, `sensitivity`, `seeds`, `rates` and `variance`.
+`full` is four fine-tuning sets from twelve checkpoints; `short` and `short_text` are one set each
+(NLI, summaries) from five checkpoints with fewer rows, for two cores (docs/answers.md has what it
+gave). Expect the tables `overtraining`, `averages`, `sensitivity`, `seeds`, `rates` and `variance`.
 """
 
 from amuro_jax.config import (
@@ -45,7 +45,10 @@ def _full():
             *(_pairs(task, 1200, 3, (1e-4, 5e-4, 2e-3)) for task in PAIRS),
             *(FineTune(task, rows=400, epochs=2) for task in TEXTS),
         ),
-        evals=_evals(PAIRS + TEXTS),
+        evals=(
+            *_evals(PAIRS + TEXTS),
+            EvalSet("lab_paraphrase_said", Role.OUT_OF_DOMAIN, of=("lab_paraphrase",)),
+        ),
         averages=(4,),
         noise=WeightNoise(sigmas=(0.03, 0.1, 0.3), draws=3),
         **_common(150),
@@ -55,19 +58,35 @@ def _full():
 def _short():
     return StudyConfig(
         name="answers",
-        select="log:6",
-        fine_tunes=(
-            _pairs("lab_nli", 600, 2, (5e-4, 2e-3)),
-            FineTune("lab_paraphrase", rows=600, epochs=2, learning_rate=5e-4),
-        ),
-        evals=_evals(PAIRS),
+        select="log:5",
+        fine_tunes=(_pairs("lab_nli", 500, 2, (5e-4, 2e-3)),),
+        evals=_evals(("lab_nli",)),
         averages=(3,),
         noise=WeightNoise(sigmas=(0.1, 0.3), draws=2),
         **_common(100),
     )
 
 
-_LENGTHS = {"full": _full, "short": _short}
+def _short_text():
+    summary = FineTune(
+        "lab_summary",
+        rows=400,
+        epochs=2,
+        learning_rate=1e-3,
+        held_out_rows=100,
+        learning_rates=(1e-3, 3e-3),
+    )
+    return StudyConfig(
+        name="answers, text",
+        select="log:5",
+        fine_tunes=(summary,),
+        evals=_evals(("lab_summary",)),
+        averages=(3,),
+        **_common(100),
+    )
+
+
+_LENGTHS = {"full": _full, "short": _short, "short_text": _short_text}
 
 
 def _pairs(task, rows, epochs, rates):
@@ -86,7 +105,6 @@ def _evals(tasks):
     return (
         *(EvalSet(name, Role.IN_DOMAIN, of=(name,)) for name in tasks),
         *(EvalSet(f"{name}_ood", Role.OUT_OF_DOMAIN, of=(name,)) for name in tasks),
-        EvalSet("lab_paraphrase_said", Role.OUT_OF_DOMAIN, of=("lab_paraphrase",)),
         EvalSet("lab_attributes", Role.MULTIPLE_CHOICE, shots=(4,)),
         EvalSet("lab_events", Role.MULTIPLE_CHOICE, shots=(4,)),
     )

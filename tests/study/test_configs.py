@@ -11,7 +11,8 @@ from amuro_jax.study import grid, plan
 
 CONFIGS = {
     "answers:full": 28,
-    "answers:short": 14,
+    "answers:short": 11,
+    "answers:short_text": 7,
     "lab": 5,
     "lora_vs_full": 13,
     "lora_vs_full:tiny": 5,
