@@ -131,11 +131,25 @@ class LegendEntry:
 
 @dataclasses.dataclass(frozen=True)
 class FigureSpec:
-    """Panels that belong together, with one legend."""
+    """Panels that belong together, with one legend.
+
+    Attributes:
+        left_out: panels that were left out of a figure that would be too large (`within`).
+    """
 
     panels: tuple[LinePanel | IntervalPanel | HeatPanel, ...]
     legend: tuple[LegendEntry, ...] = ()
     columns: int = 3
+    left_out: int = 0
+
+
+MOST_PANELS = 48  # of one figure in a report: more are no picture any longer
+
+
+def within(spec: FigureSpec, most: int = MOST_PANELS) -> FigureSpec:
+    """A figure of at most so many panels, the first ones; it knows how many it leaves out."""
+    left_out = max(0, len(spec.panels) - most)
+    return dataclasses.replace(spec, panels=spec.panels[:most], left_out=left_out)
 
 
 BASE = LegendEntry("base", "base", "circle")

@@ -28,6 +28,12 @@ EXAMPLES = 40  # cells listed under one kind of flag
 FIRST_FINDINGS = 5  # shown before the others
 CURVES = "scores"  # the analysis whose figure the page's script draws itself
 LARGEST_EMBEDDED = 150_000  # bytes of a table's file that the page carries along
+MOST_EMBEDDED = 700_000  # bytes of all of them, the smallest first
+# Of a large study the page shows a part of each table and says where the rest is.
+MOST_LINES = 400  # of a table
+MOST_DATA = 1_500  # lines of a figure's data
+MOST_CHECKPOINTS = 30  # columns of the score table for readers without a script
+MOST_MODELS = 120  # lines of it
 
 
 def facts(results: Results, flags: dict) -> list[tuple[str, str]]:
@@ -138,18 +144,32 @@ def _section(analysis, spec, rows):
         "note": analysis.note,
         "figure": None,
         "heads": [] if rows is None else [head.strip() for head in rows.columns],
-        "rows": [] if rows is None else rows.values.tolist(),
+        "rows": [] if rows is None else rows.head(MOST_LINES).values.tolist(),
+        "more": "",
     }
+    file = f"report/tables/{analysis.name}.csv"
+    if rows is not None:
+        section["more"] = _rest(len(rows) - MOST_LINES, "line", file)
     if spec is not None:
         titles = [panel.title for panel in spec.panels]
         tasks = [getattr(panel, "task", "") for panel in spec.panels]
+        data = figure_data(spec)
         section["figure"] = {
             "legend": [(svg.legend_key(entry), entry.label) for entry in spec.legend],
             "panels": list(zip(titles, tasks, svg.draw(spec), strict=True)),
             "width": svg.width(spec),
-            "data": figure_data(spec),
+            "data": data[:MOST_DATA],
+            "more": _rest(len(data) - MOST_DATA, "line", file),
         }
+        if spec.left_out:
+            where = f"`amuro plot --analysis={analysis.name} --where=…`"
+            section["caption"] += f" {_rest(spec.left_out, 'panel', where)}"
     return section
+
+
+def _rest(number, what, where):
+    """What is not in the page; "" where nothing is missing."""
+    return f"{words.count(number, f'more {what}')}: {where}." if number > 0 else ""
 
 
 def figure_data(spec: FigureSpec) -> list[list[str]]:
@@ -200,8 +220,16 @@ def steps(results: Results) -> list[dict]:
             "checkpoint": name,
             "label": name if pd.isna(plan[name]) else short_number(plan[name]),
         }
-        for name in results.checkpoints
+        for name in _columns(results)
     ]
+
+
+def _columns(results):
+    """The checkpoints of the score table: all, or some that are evenly spread over training."""
+    names, most = results.checkpoints, MOST_CHECKPOINTS
+    if len(names) <= most:
+        return names
+    return [names[round(at * (len(names) - 1) / (most - 1))] for at in range(most)]
 
 
 def score_table(results: Results, flags: dict) -> list[dict]:
@@ -211,12 +239,13 @@ def score_table(results: Results, flags: dict) -> list[dict]:
     What the auditor finds in every score of a set is about the set: it is said once, beside the
     set's name.
     """
-    rows = []
+    rows, shown = [], _columns(results)
     for task in results.tasks():
+        if len(rows) >= MOST_MODELS:
+            break
         models = ["", *results.tuned_on(task)]
         cells = {
-            name: [results.find(checkpoint, name, task) for checkpoint in results.checkpoints]
-            for name in models
+            name: [results.find(checkpoint, name, task) for checkpoint in shown] for name in models
         }
         known = [cell for line in cells.values() for cell in line if cell is not None]
         common = _common_flags([flags.get(cell["key"], []) for cell in known])
@@ -333,6 +362,12 @@ def table_links(tables: Tables, files: dict[str, bytes]) -> list[dict]:
     """
     kinds = (("csv", "text/csv"), ("parquet", "application/vnd.apache.parquet"))
     names = [name.removesuffix(".csv") for name in files if name.endswith(".csv")]
+    carried, left = set(), MOST_EMBEDDED
+    for name in sorted(files, key=lambda name: len(files[name])):
+        if len(files[name]) <= min(left, LARGEST_EMBEDDED):
+            carried.add(name)
+            left -= len(files[name])
+    files = {name: data for name, data in files.items() if name in carried}
     return [
         {
             "name": name,
@@ -344,6 +379,6 @@ def table_links(tables: Tables, files: dict[str, bytes]) -> list[dict]:
 
 
 def _carried(data, media):
-    if not 0 < len(data) <= LARGEST_EMBEDDED:
+    if not data:
         return ""
     return f"data:{media};base64,{base64.b64encode(data).decode()}"

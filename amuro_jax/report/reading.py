@@ -1,5 +1,6 @@
 """A study's results from Python: tables, findings and figures by name. No jax."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 
@@ -14,7 +15,7 @@ from amuro_jax.analyses.registry import tables_of
 from amuro_jax.errors import AmuroError
 from amuro_jax.report.training import with_training
 from amuro_jax.results import conditions, results
-from amuro_jax.results.results import Results
+from amuro_jax.results.results import Results, Suites
 from amuro_jax.results.store import Store
 
 
@@ -113,13 +114,27 @@ class StudyResults:
 
 
 def restricted(results: Results, where: str) -> Results:
-    """The results whose scores fit a condition, missing ones too as far as it can be told of them;
-    a set's main view is the first that is left.
+    """The results whose scores fit a condition, missing ones too as far as it can be told of them,
+    and likewise those of the store's other series; a set's main view is the first that is left.
 
     Raises:
         AmuroError: no score fits.
         ConfigError: not a condition.
     """
+    own = _restricted(results, where)
+    if not results.suites:
+        return own
+    suites = Suites(results.suites.store)
+    known = pa.Table.from_pandas(results.measurements.drop(columns="of"), preserve_index=False)
+    suites.measurements = conditions.select(known, where).to_pandas()
+    for name, of_suite in results.suites.items():
+        with contextlib.suppress(AmuroError):  # nothing of that series fits
+            fitting = own if name == results.suite else _restricted(of_suite, where)
+            suites.add(name, lambda fitting=fitting: fitting)
+    return suites[results.suite]
+
+
+def _restricted(results, where):
     both = pd.concat([results.cells, results.missing], ignore_index=True)
     plain = both.drop(columns=["of", "why"], errors="ignore").assign(line=both.index)
     fitting = conditions.select(pa.Table.from_pandas(plain, preserve_index=False), where)
@@ -142,6 +157,7 @@ def restricted(results: Results, where: str) -> Results:
         cells=cells.reset_index(drop=True),
         missing=missing.reset_index(drop=True),
         main=main,
+        derived={},
     )
 
 

@@ -1,6 +1,7 @@
 """From a study's tables, figures, flags and records to the text of its page. No jax."""
 
 import base64
+import functools
 import hashlib
 from importlib import resources
 
@@ -45,15 +46,11 @@ def page(
     packed = [("study", payload.packed(study))]
     if other is not None:
         packed.append(("beside", payload.packed(_read(*other)[0])))
-    if not served:
-        packed += rows.embedded(
-            store, results, scored, Prompts(config.data_root, plan.task_files(store.storage))
-        )
-    return _template().render(
+    made = functools.partial(
+        _template().render,
         css=_text("report.css"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        packed=packed,
         served=served,
         beside_name=other[1].name if other else "",
         name=results.name,
@@ -71,6 +68,10 @@ def page(
         palette=PALETTE,
         version=__version__,
     )
+    if not served:
+        prompts = Prompts(config.data_root, plan.task_files(store.storage))
+        packed += rows.embedded(store, results, scored, prompts, len(made(packed=packed)))
+    return made(packed=packed)
 
 
 def _read(store, results):
@@ -79,7 +80,7 @@ def _read(store, results):
     """
     planned = plan.read_plan(store.storage)
     config = planned.config if planned else StudyConfig()  # imported results have no plan
-    # Of a mean over seeds the record and the rows are those of its first one.
+    # Of a mean over seeds the record is that of its first one.
     scored = {key: store.read(pooled.members(key)[0]) for key in results.cells["key"].unique()}
     flags, trained = _flags(store, results, scored), store.records("train")
     return (

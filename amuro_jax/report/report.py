@@ -10,7 +10,7 @@ import pandas as pd
 
 from amuro_jax.analyses import words
 from amuro_jax.analyses.analysis import Tables
-from amuro_jax.analyses.figures import FigureSpec
+from amuro_jax.analyses.figures import FigureSpec, within
 from amuro_jax.analyses.scores import scores
 from amuro_jax.analyses.units import unit_of
 from amuro_jax.report import plots, render
@@ -83,7 +83,7 @@ def draw(tables: Tables) -> dict[str, FigureSpec]:
         for name, analysis in tables.analyses.items()
         if analysis.figure
     }
-    return {name: spec for name, spec in drawn.items() if spec is not None and spec.panels}
+    return {name: within(spec) for name, spec in drawn.items() if spec is not None and spec.panels}
 
 
 def dictionary(tables: Tables) -> pd.DataFrame:

@@ -10,12 +10,14 @@ import pandas as pd
 from amuro_jax.records import ScoreRecord
 from amuro_jax.report.payload import number, packed
 from amuro_jax.report.prompts import Prompt, Prompts
+from amuro_jax.results import pooled
 from amuro_jax.results.results import Results
 from amuro_jax.results.store import Store
 
 LOGPROB_DIGITS = 3
-# The page stays under 5 MB: figures, tables and scores of the study's own grid take less than 2.
-MOST_CHARACTERS = 2_800_000
+_LEAST = 50  # characters that the rows of a score take: a set that cannot fit is not packed
+MOST_PAGE = 4_900_000  # characters of the page: rows fill what scores, figures and tables leave
+MOST_CHARACTERS = 2_800_000  # of rows: more make a page slow to open
 # Packing takes a second per 10,000 rows; a set of more rows would not fit anyway.
 MOST_ROWS = 200_000
 
@@ -47,6 +49,26 @@ def columns_of(frame: pd.DataFrame) -> dict:
     return columns
 
 
+def columns_of_score(store: Store, key: str) -> dict:
+    """The rows of a score from its key. Of a mean over training seeds they are those of the first
+    one, with the mean score of each row, and under `seeds` every seed's number, scores and answers.
+    """
+    members = pooled.members(key)
+    columns = columns_of(store.rows(members[0]))
+    if len(members) == 1:
+        return columns
+    frames = [store.rows(one, ["row", "score", "prediction"]) for one in members]
+    frames = [frame.set_index("row").reindex(columns["row"]) for frame in frames]
+    scores = np.stack([frame["score"].to_numpy(float) for frame in frames])
+    columns["score"] = [number(one) for one in np.nanmean(scores, axis=0)]
+    columns["seeds"] = {
+        "seed": [store.read(one).model.seed for one in members],
+        "score": [[number(one) for one in of_seed] for of_seed in scores],
+        "prediction": [list(map(_row_value, frame["prediction"])) for frame in frames],
+    }
+    return columns
+
+
 def _row_value(value):
     if isinstance(value, np.ndarray | list | tuple):
         return [number(one, LOGPROB_DIGITS) for one in value]
@@ -69,16 +91,23 @@ def prompts_of(prompts: Prompts, record: ScoreRecord, frame: pd.DataFrame) -> di
 
 
 def embedded(
-    store: Store, results: Results, scored: Mapping[str, ScoreRecord], prompts: Prompts
+    store: Store,
+    results: Results,
+    scored: Mapping[str, ScoreRecord],
+    prompts: Prompts,
+    page: int = 0,
 ) -> list[tuple[str, str]]:
     """(element's id, packed rows and prompts) of the sets that the page can carry, in the study's
     order; a set that is too large is passed over.
+
+    Args:
+        page: characters of the page without rows.
     """
-    parts, characters, rows = [], MOST_CHARACTERS, MOST_ROWS
+    parts, characters, rows = [], min(MOST_CHARACTERS, MOST_PAGE - page), MOST_ROWS
     for index, task in enumerate(results.tasks()):
         cells = results.cells[results.cells["task"] == task].drop_duplicates("key")
         cells = cells[[not scored[key].imported for key in cells["key"]]]
-        if cells.empty or cells["n"].sum() > rows:
+        if cells.empty or cells["n"].sum() > rows or characters < _LEAST * len(cells):
             continue
         text = packed(_of_set(store, cells["key"], scored, prompts))
         if len(text) <= characters:
@@ -90,9 +119,10 @@ def embedded(
 def _of_set(store, keys, scored, prompts):
     rows, views = {}, {}
     for key in keys:
-        frame, record = store.rows(scored[key].key), scored[key]
-        rows[key] = columns_of(frame)
+        record = scored[key]
+        rows[key] = columns_of_score(store, key)
         view = f"{record.format} {record.shots}"
         if view not in views:  # the same for every model, as the hashes say
-            views[view] = prompts_of(prompts, record, frame)
+            hashes = store.rows(record.key, ["row", "prompt_sha256"])
+            views[view] = prompts_of(prompts, record, hashes)
     return {"rows": rows, "prompts": views}

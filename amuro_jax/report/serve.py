@@ -55,7 +55,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     def rows(self, key: str) -> dict:
         """The rows of a score for the page's script."""
-        return rows.columns_of(self.store.rows(pooled.members(key)[0]))
+        return rows.columns_of_score(self.store, key)
 
     def prompt(self, key: str, row: int) -> list | None:
         """The prompt of one row for the page's script; None where it cannot be rendered again."""

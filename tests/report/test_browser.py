@@ -193,6 +193,23 @@ def test_from_a_score_to_a_row_and_the_same_row_elsewhere(visit):
     assert again.locator("#rows .row[open]").get_attribute("data-row") == "2"
 
 
+def test_a_mean_over_seeds_shows_what_each_seed_answers(visit, tmp_path):
+    synthetic.make_store(tmp_path, rows=12, steps=(16, 1600), seeds=(1, 2, 5))
+    tab = visit(path=Path(report.write_report(tmp_path)))
+    tab.locator("#score-rows tr").nth(1).locator("td button").last.click()
+    dialog = tab.locator("#cell")
+    assert "a mean over training seeds 1, 2, 5" in dialog.locator("#rows .note").inner_text()
+    marks = dialog.locator("#rows .row .mark").all_inner_texts()
+    assert len(marks) == 12 and all(
+        re.fullmatch(r"[✓✗] [0-3] of 3 seeds right", one) for one in marks
+    )
+    row = dialog.locator("#rows .row").filter(has_text=re.compile("[12] of 3 seeds")).first
+    assert "seed 5: label" in row.locator("summary").first.inner_text()
+    row.locator("summary").first.click()
+    assert row.locator(".by-seed tbody tr").count() == 3
+    assert "seed 1" in row.locator("h4", has_text="Candidates").inner_text()
+
+
 def test_rows_are_chosen_by_what_became_of_them(visit, page):
     tab = visit()
     tab.locator("#score-rows tr").nth(1).locator("td button").last.click()

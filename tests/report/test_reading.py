@@ -7,6 +7,7 @@ import pytest
 
 from amuro_jax import load_results
 from amuro_jax.errors import AmuroError
+from amuro_jax.interchange.columns import import_csv
 from amuro_jax.report.plots import plt
 from tests.study import synthetic
 
@@ -42,6 +43,25 @@ def test_a_plot_is_a_matplotlib_figure_of_the_spec(study):
         plt.close(drawing)
     with pytest.raises(AmuroError, match="nothing to draw"):
         study.plot("format_sensitivity")
+
+
+def test_a_condition_holds_for_every_series_and_for_curves_too(tmp_path):
+    lines = [
+        f"m{model},{step},{task},acc,{0.3 + 0.001 * step * model},0.02"
+        for model in (1, 2)
+        for task in ("one", "two")
+        for step in range(1, 10)
+    ]
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(["suite,step,task,metric,value,stderr", *lines]))
+    import_csv(table, tmp_path / "work")
+    study = load_results(tmp_path / "work", 100)
+    assert {panel.title for panel in study.figure("change_points").panels} == {"one", "two"}
+    figure = study.figure("change_points", where="task == 'two'")
+    assert {panel.title for panel in figure.panels} == {"two"}
+    assert {line.label.removesuffix(", fit") for line in figure.panels[0].series} == {"m1", "m2"}
+    figure = study.figure("change_points", where="task == 'two' and suite == 'm1'")
+    assert {line.label.removesuffix(", fit") for line in figure.panels[0].series} == {"m1"}
 
 
 def test_results_are_read_without_jax():

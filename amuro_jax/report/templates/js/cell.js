@@ -124,18 +124,20 @@ function drawRows() {
   if (target >= 0 && chosen.indexOf(list[target]) >= open.shown) open.shown = chosen.indexOf(list[target]) + 1;
   const select = make("select", { "aria-label": "which rows", onchange: (event) => { open.shown = PAGE; view.change({ only: event.target.value }, true); drawRows(); } },
     kinds.map(([name, [words, test]]) => make("option", { value: name, selected: name === only }, `${words} (${list.filter(test).length})`)));
-  const seeds = open.cell.key.split("+").length; // a mean over training seeds
+  const seeds = open.rows.seeds; // of a mean over training seeds
   root.replaceChildren(make("h3", {}, "Rows"), make("p", { class: "choose" }, select),
-    seeds > 1 ? make("p", { class: "note" }, `The score is a mean over ${seeds} training seeds; the rows are those of the first.`) : "",
+    seeds ? make("p", { class: "note" }, `The score is a mean over training seeds ${seeds.seed.join(", ")}: each row has the answers of all of them; candidates are those of seed ${seeds.seed[0]}.`) : "",
     ...chosen.slice(0, open.shown).map(rowItem),
     chosen.length > open.shown ? make("button", { type: "button", class: "more", onclick: () => { open.shown += PAGE; drawRows(); } }, `${chosen.length - open.shown} more`) : "");
 }
 
 function rowItem(row) {
-  const body = make("div", {}), right = row.score >= 0.5;
+  const body = make("div", {}), right = row.score >= 0.5, seeds = seedsOf(row.i);
+  const answers = [...new Set(seeds.map((one) => one.prediction))];
+  const said = answers.length > 1 ? seeds.map((one) => `seed ${one.seed}: ${one.prediction || "(nothing)"}`).join("; ") : row.prediction || "(nothing)";
   const item = make("details", { class: "row", "data-row": row.row },
-    make("summary", {}, make("span", { class: `mark ${right ? "right" : "wrong"}` }, open.line.about.metric === "accuracy" ? (right ? "✓ right" : "✗ wrong") : fixed(row.score, 2)),
-      ` ${row.row} `, make("span", { class: "said" }, row.prediction || "(nothing)"), right && row.prediction === row.reference ? "" : make("span", { class: "gold" }, ` gold: ${row.reference}`)), body);
+    make("summary", {}, make("span", { class: `mark ${right ? "right" : "wrong"}` }, open.line.about.metric === "accuracy" ? rightOf(row, right, seeds) : fixed(row.score, 2)),
+      ` ${row.row} `, make("span", { class: "said" }, said), right && row.prediction === row.reference ? "" : make("span", { class: "gold" }, ` gold: ${row.reference}`)), body);
   item.addEventListener("toggle", () => {
     if (item.open && !body.hasChildNodes()) fillRow(body, row);
     if (item.open) view.change({ row: String(row.row) }, true);
@@ -144,12 +146,32 @@ function rowItem(row) {
   return item;
 }
 
+// What each training seed answered to a row; none where one model stands behind the score.
+function seedsOf(i) {
+  const seeds = open.rows.seeds;
+  return seeds ? seeds.seed.map((seed, at) => ({ seed, score: seeds.score[at][i], prediction: seeds.prediction[at][i] })) : [];
+}
+
+function rightOf(row, right, seeds) {
+  if (!seeds.length) return right ? "✓ right" : "✗ wrong";
+  return `${right ? "✓" : "✗"} ${seeds.filter((one) => one.score >= 0.5).length} of ${seeds.length} seeds right`;
+}
+
+function bySeed(i) {
+  const accuracy = open.line.about.metric === "accuracy", seeds = seedsOf(i);
+  if (!seeds.length) return null;
+  const cells = (one) => [make("td", {}, one.score === null ? "–" : accuracy ? (one.score >= 0.5 ? "✓ right" : "✗ wrong") : fixed(one.score)), make("td", {}, one.prediction || "(nothing)")];
+  return make("div", {}, make("h4", {}, "Training seeds"), make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "training seeds" }, make("table", { class: "words by-seed" },
+    make("thead", {}, make("tr", {}, ["seed", accuracy ? "answer is" : "score", "answer"].map((words) => make("th", { scope: "col" }, words)))),
+    make("tbody", {}, seeds.map((one) => make("tr", {}, make("th", { scope: "row" }, one.seed ?? "–"), cells(one)))))));
+}
+
 async function fillRow(body, row) {
   const { line, cell, rows } = open;
   body.append(make("p", { class: "note" }, "Reading the prompt …"));
   const prompt = await store.promptOf(line, cell.key, row.row);
   body.replaceChildren(prompt ? promptOf(prompt) : make("p", { class: "note" }, "The prompt cannot be rendered again here: data or tokenizer are not where the study had them, or have changed."),
-    cutOf(rows, row.i), row.logprobs ? candidates(rows, row.i, prompt) : answers(row), elsewhere(line, row.row));
+    cutOf(rows, row.i), bySeed(row.i) ?? "", row.logprobs ? candidates(rows, row.i, prompt) : answers(row), elsewhere(line, row.row));
 }
 
 function cutOf(rows, i) {
@@ -183,7 +205,7 @@ function candidates(rows, i, prompt) {
   const most = Math.max(...logprobs.filter((one) => one !== null));
   const heads = ["candidate", "log-probability", "per token", ...(free ? ["without context"] : []), "answer"];
   const mass = rows.label_mass?.[i];
-  return make("div", {}, make("h4", {}, "Candidates"), make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "candidates" }, make("table", { class: "words" }, make("thead", {}, make("tr", {}, heads.map((words) => make("th", { scope: "col" }, words)))),
+  return make("div", {}, make("h4", {}, rows.seeds ? `Candidates, seed ${rows.seeds.seed[0]}` : "Candidates"), make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "candidates" }, make("table", { class: "words" }, make("thead", {}, make("tr", {}, heads.map((words) => make("th", { scope: "col" }, words)))),
     make("tbody", {}, logprobs.map((value, choice) => make("tr", {}, make("th", { scope: "row" }, names[choice]),
       make("td", {}, fixed(value), make("span", { class: "bar", style: `width:${(4 * Math.exp((value ?? -99) - most)).toFixed(2)}rem` })),
       make("td", {}, tokens ? fixed(value / tokens[choice]) : "–"), free ? make("td", {}, fixed(free[choice])) : null,
@@ -200,10 +222,11 @@ function elsewhere(line, row) {
     const around = study.lines.filter((one) => one.set === line.set);
     const table = await Promise.all(around.map((one) => Promise.all(one.cells.map(async (i) => {
       const rows = i < 0 ? null : await store.rowsOf(one, study.cells.key[i]), at = rows ? rows.row.indexOf(row) : -1;
-      return at < 0 ? null : { i, score: rows.score[at], said: rows.prediction?.[at] ?? "" };
+      const seeds = at < 0 ? [] : (rows.seeds?.score ?? []).map((score) => score[at]);
+      return at < 0 ? null : { i, score: rows.score[at], said: rows.prediction?.[at] ?? "", seeds };
     }))));
     const cell = (found) => make("td", {}, found && make("button", { type: "button", class: found.score >= 0.5 ? "right" : "wrong", title: found.said, onclick: () => openCell(study, study.cells.key[found.i], row) },
-      line.about.metric === "accuracy" ? (found.score >= 0.5 ? "✓" : "✗") : fixed(found.score, 2)));
+      line.about.metric !== "accuracy" ? fixed(found.score, 2) : found.seeds.length ? `${found.seeds.filter((one) => one >= 0.5).length}/${found.seeds.length}` : found.score >= 0.5 ? "✓" : "✗"));
     body.replaceChildren(make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "this row elsewhere" }, make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "model and format"), study.checkpoints.map((one) => make("th", { scope: "col", title: one.name }, one.step === null ? one.name : short(one.step))))),
       make("tbody", {}, around.map((one, place) => make("tr", {}, make("th", { scope: "row" }, `${one.label}, ${one.format}`), table[place].map(cell)))))));
   });
