@@ -13,9 +13,10 @@ _UNITS = (
     (r"n|cells|missing|no_ratio|sets|models|formats|formats_agree|count|scores|shots|gained|lost"
      r"|checkpoints|.*_levels|line", "count"),
     (r"effective", "pairs"),
-    (r"agrees|own|above_baseline|same_format|rose", "true or false"),
-    (r"value|score|base|tuned|change|difference|printed|strict|rise|gain|spread|expected|baseline"
-     r"|majority|chance|one_score|rest|rows|format|seed|fall|peak|end|noise|best_value"
+    (r"agrees|paired|clear|clear_over_rows|own|above_baseline|same_format|rose", "true or false"),
+    (r"value|score|base|effect|without|with|expected.*|tuned|change|difference|printed|strict"
+     r"|rise|gain|spread|baseline|majority|chance|one_score|rest|rows|format|seed|shot_seed"
+     r"|checkpoint|fall|peak|end|noise|best_value|error"
      r"|reached_value|.*(stderr|low|high)", SCORE),
 )  # fmt: skip
 

@@ -203,6 +203,8 @@ class ScoreConfig:
     formats: tuple[str, ...] | None = None  # None: default; a multiple-choice set has this one only
     shots: tuple[int, ...] = (4,)
     scoring: Scoring = Scoring()
+    # In place of the scoring's own: strict+no_stop, …; `each`: both, and every quirk by itself.
+    protocols: tuple[str, ...] = ()
     run: ScoreRun = ScoreRun()
 
 
@@ -216,6 +218,7 @@ class FineTune:
     task: str = ""
     variant: str = ""  # name of this way to tune on the set; of the first entry usually none
     format: str | None = None
+    quirks: tuple[str, ...] | None = None  # of its training: ("+loss_mean_per_example",)
     rows: int | None = None
     all_rows: bool = False  # the full training split, whatever the study's `rows`
     epochs: int | None = None

@@ -1,6 +1,7 @@
 """The two protocols and the named switch of each quirk (docs/protocols.md)."""
 
 import dataclasses
+import re
 
 from amuro_jax import spelling
 from amuro_jax.errors import ConfigError
@@ -64,6 +65,8 @@ class Protocol:
 STRICT = Protocol()
 PAPER = Protocol(**{field.name: True for field in dataclasses.fields(Protocol)})
 NAMES = {"strict": STRICT, "paper": PAPER}
+EACH = "each"  # both protocols, and every quirk of scoring by itself: added to strict, taken away
+TRAINING = ("loss_mean_per_example", "warmup_rounded_down")  # quirks that change no score by itself
 AVERAGES = "published_averages"  # (19) a quirk of the report: it changes no score, and no key
 
 
@@ -112,3 +115,27 @@ def _changes(protocol, quirks):
             )
         changes[name] = sign == "+"
     return changes
+
+
+def named(name: str) -> tuple[str, tuple[str, ...]]:
+    """Protocol and switches of a stored name: `strict+no_stop` → `("strict", ("+no_stop",))`.
+
+    Raises:
+        ConfigError: as `resolve`.
+    """
+    protocol, *rest = re.split(r"(?=[+-])", name)
+    _changes(protocol, tuple(rest))
+    return protocol, tuple(rest)
+
+
+def expanded(names: tuple[str, ...]) -> list[str]:
+    """The names with `each` as what it stands for, each protocol once, under its shortest name.
+
+    Raises:
+        ConfigError: as `resolve`.
+    """
+    switches = [name for name in STRICT.switches() if name not in TRAINING]
+    every = ["strict", "paper"]
+    every += [f"strict+{name}" for name in switches] + [f"paper-{name}" for name in switches]
+    listed = [one for name in names for one in (every if name == EACH else [name])]
+    return list(dict.fromkeys(resolve(*named(name)).name for name in listed))

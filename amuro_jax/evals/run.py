@@ -8,13 +8,21 @@ import dataclasses
 import time
 
 from amuro_jax import keys, processes, sharding
-from amuro_jax.config import Dtype, ScoreConfig, ScoreRun, Scoring, to_dict, validate_score
+from amuro_jax.config import (
+    Dtype,
+    Method,
+    ScoreConfig,
+    ScoreRun,
+    Scoring,
+    to_dict,
+    validate_score,
+)
 from amuro_jax.data import protocols, queries, sources
 from amuro_jax.data.registry import get_task
 from amuro_jax.errors import AmuroError
 from amuro_jax.evals import reference
 from amuro_jax.evals.evaluate import evaluate, rules
-from amuro_jax.evals.prepare import Prepared, prepare
+from amuro_jax.evals.prepare import GENERATE, Prepared, prepare
 from amuro_jax.opened import Checkpoint, open_checkpoint
 from amuro_jax.records import ModelRef, ScoreRecord
 from amuro_jax.results.store import Store
@@ -59,6 +67,11 @@ class ScoreJob:
     def label(self) -> str:
         """`step1000 base: paws default 4-shot`."""
         return f"{self.model.label()}: {self.task} {self.format} {self.shots}-shot"
+
+    @property
+    def protocol(self) -> str:
+        """Name of the protocol with its quirks."""
+        return protocols.resolve(self.scoring.protocol, self.scoring.quirks).name
 
 
 class Evaluator:
@@ -187,18 +200,23 @@ def run(config: ScoreConfig, report=lambda line: None) -> list[ScoreRecord]:
         ConfigError: an invalid field, or a format that a set does not have.
     """
     validate_score(config)
-    cells = _wanted(config)
+    cells, scorings = _wanted(config), _scorings(config)
     opened = open_checkpoint(config.checkpoint)
     evaluator, params, table = Evaluator(config.run), None, []
     store, model = Store.open(config.workdir), _called(config.checkpoint, opened.source)
-    for task, format, shots in cells:
-        job = ScoreJob(
-            opened, opened.identity, model, task, format, shots, config.scoring, config.data_root
-        )
+    jobs = [
+        ScoreJob(opened, opened.identity, model, task, format, shots, scoring, config.data_root)
+        for task, format, shots in cells
+        for scoring in scorings
+    ]
+    asked = _Asked(evaluator) if len(scorings) > 1 else None
+    for job in jobs:
+        if asked and asked.before(job):
+            continue
         key = job.key()
         if processes.decide(store.is_done(key)):
             table += [store.read(key)] if processes.is_writer() else []
-            report(f"{job.label()}: finished before")
+            report(f"{job.label()}{_under(asked, job)}: finished before")
             continue
         if params is None:
             placed = opened.load_params(evaluator.mesh)
@@ -207,9 +225,55 @@ def run(config: ScoreConfig, report=lambda line: None) -> list[ScoreRecord]:
         if processes.is_writer():
             store.commit(record, rows)
         metrics = record.metrics
-        report(f"{job.label()}: {metrics['metric']} {metrics['value']:.4f}, {record.seconds:.1f} s")
+        said = f"{metrics['metric']} {metrics['value']:.4f}, {record.seconds:.1f} s"
+        report(f"{job.label()}{_under(asked, job)}: {said}")
         table.append(record)
+    for label, names in (asked.repeated if asked else {}).items():
+        report(f"{label}: nothing changes under {', '.join(names)}: not scored")
     return table
+
+
+def _under(asked, job):
+    return f" under {job.protocol}" if asked else ""
+
+
+def _scorings(config: ScoreConfig) -> list[Scoring]:
+    """The run's scoring, under each of its protocols."""
+    return [
+        dataclasses.replace(config.scoring, protocol=protocol, quirks=quirks)
+        for protocol, quirks in map(protocols.named, protocols.expanded(config.protocols))
+    ] or [config.scoring]
+
+
+class _Asked:
+    """Which protocols ask a set the very same: same prompts, candidates and statistic. A quirk that
+    changes nothing in a set is not scored.
+    """
+
+    def __init__(self, evaluator: Evaluator):
+        self._evaluator, self._before = evaluator, {}
+        self.repeated: dict[str, list[str]] = {}  # label of a job → protocols that ask nothing new
+
+    def before(self, job: ScoreJob) -> str:
+        """The earlier protocol that asks the same; "": this is the first."""
+        prepared = self._evaluator.prepared(job)
+        protocol = protocols.resolve(job.scoring.protocol, job.scoring.quirks)
+        options, summary = rules(get_task(job.task), protocol)
+        generated = prepared.method == GENERATE
+        if generated or prepared.method != Method.FREE:
+            options = options | {"fixed_order": None}  # it decides nothing there
+        if generated:
+            options = options | {"candidates": None}
+        split = sources.test_split(get_task(job.task), protocol, job.data_root).name
+        # The text of a request alone tells where generation stops: it is part of the requests.
+        one = (split, options, summary, prepared.queries, prepared.requests)
+        known = self._before.setdefault((job.task, job.format, job.shots), [])
+        for name, other in known:
+            if other == one:
+                self.repeated.setdefault(job.label(), []).append(protocol.name)
+                return name
+        known.append((protocol.name, one))
+        return ""
 
 
 def _wanted(config: ScoreConfig) -> list[tuple[str, str, int]]:
@@ -241,7 +305,7 @@ def render(table: list[ScoreRecord]) -> str:
     """The printed table."""
     lines = [
         f"{'set':<24} {'format':<9} {'shots':>5} {'rows':>6}  {'metric':<12} {'value':>7} "
-        f"{'± se':>7} {'majority':>8} {'seconds':>8}"
+        f"{'± se':>7} {'majority':>8} {'seconds':>8}  protocol"
     ]
     for record in table:
         m = record.metrics
@@ -249,6 +313,6 @@ def render(table: list[ScoreRecord]) -> str:
         lines.append(
             f"{record.task:<24} {record.format:<9} {record.shots:>5} {m['n']:>6}  "
             f"{m['metric']:<12} {m['value']:>7.4f} {m['stderr']:>7.4f} {majority:>8} "
-            f"{record.seconds:>8.1f}"
+            f"{record.seconds:>8.1f}  {record.protocol}"
         )
     return "\n".join(lines)

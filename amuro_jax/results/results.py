@@ -451,7 +451,7 @@ GRID_SHARE = 0.75  # a score that so many checkpoints have is missing where anot
 
 def _unplanned(name, lines, scores, resamples):
     """A series without a plan: its headline scores, and what is missing from their grid."""
-    lines = _headline(lines)
+    lines = _headline(_one_protocol(lines))
     lines = lines.assign(
         of=[tuple(filter(None, of.split(","))) for of in lines["of"].fillna("")],
         role=lines["role"].fillna(str(Role.IN_DOMAIN)),
@@ -476,6 +476,21 @@ def _unplanned(name, lines, scores, resamples):
         scores=scores,
         rows=scores.rows,
     )
+
+
+def _one_protocol(lines):
+    """The lines of each set under one protocol, where it was scored under several: strict, else
+    that of most lines. The others are in `measurements`.
+    """
+    named = lines["protocol"].fillna("")
+    if named.nunique() < 2:
+        return lines
+    counts = named.groupby([lines["task"], named], sort=False).size()
+    by_task = {
+        task: "strict" if (task, "strict") in counts.index else counts[task].idxmax()
+        for task in lines["task"].unique()
+    }
+    return lines[named == lines["task"].map(by_task)]
 
 
 def _headline(lines):

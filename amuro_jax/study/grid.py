@@ -265,6 +265,7 @@ def _validate_fine_tunes(config) -> list[str]:
         )
         recipe = recipe_of(config, entry)
         configuration.validate_recipe(recipe, where)
+        protocols.resolve(recipe.protocol, recipe.quirks)
         configuration.validate_train_run(config.train_run, recipe, "config.train_run")
         own = f"{where}.format" if entry.format else "config.recipe.format"
         _validate_format(formats.parse_format, own, recipe.format, get_task(entry.task))

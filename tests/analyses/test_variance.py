@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from amuro_jax.analyses.variance import variance
+from amuro_jax.analyses.registry import tables_of
+from amuro_jax.analyses.variance import say_counted, variance
 from tests.analyses.hand import cell, made
 
 NLI = "lab_nli"
@@ -57,3 +58,36 @@ def test_what_cannot_be_estimated_says_why():
     )
     (line,) = variance(same).to_dict("records")
     assert line["format"] == 0 and line["note"] == "all scores are the same"
+
+
+def test_deviations_have_intervals_and_a_seed_is_a_training_of_one_checkpoint():
+    found, format_deviation, seed_deviation = results(
+        {"format": 0.02, "seed": 0.06}, formats=4, seeds=3, checkpoints=4
+    )
+    (line,) = variance(found).to_dict("records")
+    assert line["format_low"] < format_deviation < line["format_high"]
+    assert line["seed_low"] < seed_deviation < line["seed_high"]
+    assert line["note"] == "a seed is a training of one checkpoint" and line["seed_levels"] == 3
+    assert np.isnan(line["checkpoint"])  # not told from its trainings
+    one_seed, _, _ = results({"format": 0.02}, formats=4, checkpoints=4)
+    (line,) = variance(one_seed).to_dict("records")
+    assert line["checkpoint"] == pytest.approx(np.std([0, 0.02, 0.04, 0.06], ddof=1), rel=0.3)
+
+
+def test_a_finding_that_hangs_on_the_format_does_not_survive():
+    rng, cells = np.random.default_rng(4), []
+    for task, gain in ((NLI, 0.05), ("lab_paraphrase", 0.5)):
+        for name in ("default", "b", "c", "d", "e"):
+            offset = 0.05 * rng.normal()
+            for at in range(1, 5):
+                for tuned_on, more in (("", 0.0), (task, gain)):
+                    value = 0.3 + offset + more + 0.002 * rng.normal()
+                    cells.append(cell(f"s{at}", tuned_on, task, value, format=name))
+    tables = tables_of(made(cells))
+    table = tables["findings_counted"].set_index(["finding", "task"])
+    gains = table.loc["gain at the last checkpoint"]
+    assert gains["clear_over_rows"].all() and set(gains["counted"]) == {"rows, format"}
+    assert not gains.loc[NLI, "clear"] and gains.loc["lab_paraphrase", "clear"]
+    assert set(gains["unknown"]) == {"shots, shot_seed, seed"}
+    texts = [one.text for one in say_counted(None, tables)]
+    assert any("1 (50%) are left when rows, format are counted" in text for text in texts), texts
