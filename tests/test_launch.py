@@ -67,6 +67,25 @@ def test_the_image_copies_what_is_there_and_runs_as_a_user(root):
         assert all((root / source).exists() for source in line.split())
 
 
+class TestImageSteps:
+    """launch/image_steps.sh"""
+
+    def test_it_builds_from_what_the_image_copies(self, tmp_path):
+        """Every source of the Dockerfile's wheel stage, then a wheel, then its extras."""
+        run_it = ("image_steps.sh", "--dry_run", str(tmp_path / "new"), "tpu")
+        lines = commands(run(*run_it, EXTRAS="gcs,ray", PYTHON="python3.12"))
+        copied = {Path(words[2]).name for words in lines if words[0] == "cp"}
+        assert {"setup.py", "README.md", "configs", "amuro_jax"} <= copied
+        assert any(words[:3] == ["python3.12", "-m", "venv"] for words in lines)
+        assert lines[-1][-1].endswith(".whl[tpu,gcs,ray]") and "-c" in lines[-1]
+        assert not (tmp_path / "new").exists()
+
+    def test_a_folder_that_is_there_or_an_unknown_target_is_refused(self, tmp_path):
+        result = run("image_steps.sh", str(tmp_path))
+        assert result.returncode == 2 and "is there already" in result.stderr
+        assert run("image_steps.sh", str(tmp_path / "new"), "gpu").returncode == 2
+
+
 class TestLocal:
     """launch/local.sh"""
 
