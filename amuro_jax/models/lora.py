@@ -56,8 +56,16 @@ class Lora:
         """Flat name → shape [layers, *in, *out] of each kernel that gets an adapter.
 
         Raises:
-            ConfigError: a target that the model does not have.
+            ConfigError: a target that the model does not have, or a rank above the model's width,
+                which no projection has.
         """
+        if self.rank > config.hidden_size:
+            raise ConfigError(
+                f"an adapter of rank {self.rank} for a model of width {config.hidden_size}: no "
+                "projection has a rank above its width",
+                where="config.recipe.lora_rank",
+                hint="8 to 64 are usual",
+            )
         shapes = {name: leaf.shape for name, leaf in flatten(abstract_params(config)).items()}
         known = [n for n, block in BLOCKS.items() if f"layers/{block}/{n}/kernel" in shapes]
         for name in self.targets or ():
