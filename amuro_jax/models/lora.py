@@ -56,8 +56,8 @@ class Lora:
         """Flat name → shape [layers, *in, *out] of each kernel that gets an adapter.
 
         Raises:
-            ConfigError: a target that the model does not have, or a rank above the model's width,
-                which no projection has.
+            ConfigError: a target that the model does not have or that is named twice, or a rank
+                above the model's width, which no projection has.
         """
         if self.rank > config.hidden_size:
             raise ConfigError(
@@ -75,6 +75,11 @@ class Lora:
                     where="config.recipe.lora_targets",
                     hint="its projections are " + ", ".join(known),
                 )
+        if len(set(self.targets or ())) < len(self.targets or ()):
+            raise ConfigError(
+                "a projection is named twice: " + ", ".join(self.targets),
+                where="config.recipe.lora_targets",
+            )
         chosen = [f"layers/{BLOCKS[name]}/{name}/kernel" for name in self.targets or known]
         return {name: shapes[name] for name in chosen}
 

@@ -122,6 +122,8 @@ def test_what_cannot_be_meant_is_refused(params):
         Lora(0, 1.0)
     with pytest.raises(ConfigError, match="(?s)no projection 'q_proj'.*query, key, value, out"):
         Lora(2, 1.0, ("q_proj",)).abstract(MODEL)
+    with pytest.raises(ConfigError, match="named twice: up, up"):
+        Lora(2, 1.0, ("up", "up")).abstract(MODEL)
     with pytest.raises(ConfigError, match="rank 33 for a model of width 32"):
         Lora(MODEL.hidden_size + 1, 8.0).abstract(MODEL)
 
