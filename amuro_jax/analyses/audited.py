@@ -18,11 +18,8 @@ def audited(results: Results, _=None) -> pd.DataFrame:
     if store is None:
         return pd.DataFrame()
     every = results.cells if results.every is None else results.every
-    own = every.drop_duplicates("key")
-    of_series = audit_series(own[own["key"].map(store.is_imported).astype(bool)])
-    lines = []
-    for cell in own.to_dict("records"):
-        findings = findings_of(results, store, cell["key"]) + of_series.get(cell["key"], [])
+    found, lines = findings(results, store), []
+    for cell in every.drop_duplicates("key").to_dict("records"):
         named = {name: cell[name] for name in _PLACE}
         lines += [
             {
@@ -33,7 +30,7 @@ def audited(results: Results, _=None) -> pd.DataFrame:
                 "effect": one.effect,
                 "key": cell["key"],
             }
-            for one in findings
+            for one in found[cell["key"]]
         ]
     lines.sort(key=lambda line: -audit.SEVERITIES.index(line["severity"]))  # stable
     return pd.DataFrame(lines)
@@ -42,12 +39,18 @@ def audited(results: Results, _=None) -> pd.DataFrame:
 _FOUND = "findings"  # where those of a study are kept
 
 
-def findings_of(results: Results, store: Store, key: str) -> list[audit.Finding]:
-    """What the auditor says of one stored score; kept, since the page says it again."""
-    kept = results.derived.setdefault(_FOUND, {})
-    if key not in kept:
-        kept[key] = audit.audit_cell(store, key)
-    return kept[key]
+def findings(results: Results, store: Store) -> dict[str, list[audit.Finding]]:
+    """What the auditor says of every stored score, by key: of its rows, or of an imported one of
+    the number and its series. Kept, since table and page both want it.
+    """
+    if _FOUND not in results.derived:
+        every = results.cells if results.every is None else results.every
+        own = every.drop_duplicates("key")
+        of_series = audit_series(own[own["key"].map(store.is_imported).astype(bool)])
+        results.derived[_FOUND] = {
+            key: audit.audit_cell(store, key) + of_series.get(key, []) for key in own["key"]
+        }
+    return results.derived[_FOUND]
 
 
 AUDIT = Analysis(

@@ -9,7 +9,7 @@ import jinja2
 
 from amuro_jax import __version__
 from amuro_jax.analyses.analysis import Tables
-from amuro_jax.analyses.audited import findings_of
+from amuro_jax.analyses.audited import findings
 from amuro_jax.analyses.figures import PALETTE, FigureSpec
 from amuro_jax.config import StudyConfig
 from amuro_jax.report import page as shown
@@ -93,15 +93,13 @@ def _read(store, results):
 
 
 def _flags(store, results, scored):
-    """Findings of the auditor by key, those about checkpoints first; it needs rows, which imported
-    scores do not have.
+    """Findings of the auditor by key, those about checkpoints first; of imported scores, which have
+    no rows, those about the numbers.
     """
-    flags = shown.duplicate_flags(results)
-    for key, record in scored.items():
-        if not record.imported:
-            members = pooled.members(key)
-            audited = [one for member in members for one in findings_of(results, store, member)]
-            flags[key] = [*flags.get(key, []), *dict.fromkeys(audited)]
+    flags, found = shown.duplicate_flags(results), findings(results, store)
+    for key in scored:
+        audited = [one for member in pooled.members(key) for one in found[member]]
+        flags[key] = [*flags.get(key, []), *dict.fromkeys(audited)]
     return flags
 
 

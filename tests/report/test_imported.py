@@ -11,6 +11,7 @@ import pytest
 from amuro_jax.interchange.columns import import_csv
 from amuro_jax.report import report
 
+PERFECT = [f"m1,{step},0,qqp,acc,0.9999,0.0001" for step in (10, 1000, 4000)]
 LINES = [
     "model,step,shots,task,metric,value,stderr",
     *(
@@ -49,3 +50,12 @@ def test_the_page_says_where_the_numbers_come_from(page):
     assert "Imported results: standard errors are the source" in page
     assert "imported from" in page and "table.csv" in page
     assert 'id="rows-of-0"' not in page and "scored rows" not in page
+
+
+def test_what_the_auditor_says_of_imported_scores_is_a_finding(tmp_path):
+    (tmp_path / "table.csv").write_text("\n".join([LINES[0], *PERFECT]) + "\n")
+    import_csv(tmp_path / "table.csv", tmp_path / "work")
+    text = Path(report.write_report(tmp_path / "work")).read_text()
+    assert "<b>What is an artefact</b>" in text
+    assert re.search(r'id="flag-perfect_from_the_start".*?3 scores of 1 set', text, re.DOTALL)
+    assert re.search(r"<b>3</b> <span>scores with a grave flag", text)
