@@ -34,6 +34,39 @@ _HF = {
         "eos_token_id": 128001,
     },
 }
+_HF |= {
+    "EleutherAI/pythia-160m": {
+        "model_type": "gpt_neox",
+        "hidden_act": "gelu",
+        "vocab_size": 50304,
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "max_position_embeddings": 2048,
+        "layer_norm_eps": 1e-5,
+        "rotary_pct": 0.25,
+        "rotary_emb_base": 10000,
+        "use_parallel_residual": True,
+        "tie_word_embeddings": False,
+        "eos_token_id": 0,
+    },
+    "allenai/OLMo-2-0425-1B": {
+        "model_type": "olmo2",
+        "hidden_act": "silu",
+        "vocab_size": 100352,
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 16,
+        "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 5e5,
+        "tie_word_embeddings": False,
+        "eos_token_id": 100257,
+    },
+}
 SAME = {"allenai/OLMo-1B": "allenai/OLMo-1B-hf"}
 
 

@@ -133,6 +133,7 @@ TABLE = {
     "arc_challenge": Published(1172, 43, 33, 24),
     "openbookqa": Published(500, 19, 18, 16),
     "hellaswag": Published(10042, 78, 52, 120),
+    "piqa": Published(1838, 37, 14, 46),
     "boolq": Published(3270, 152, 140, 2),
     "sciq_choice": Published(1000, 76, 111, 8),
 }

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import re
 from pathlib import Path
 
 from amuro_jax.config import (
@@ -124,8 +125,9 @@ def _tokenizer(path, name):
         folder = Path(path) if path else resolver.find_folder(name)
     except CheckpointError:
         return None
-    for candidate in (folder and folder / "tokenizer", folder):
-        if candidate and (candidate / "tokenizer.json").is_file():
+    members = sorted(folder.iterdir()) if folder else []  # of a folder of checkpoints the first
+    for candidate in (*((folder / "tokenizer", folder) if folder else ()), *members):
+        if (candidate / "tokenizer.json").is_file():
             return Tokenizer.load(candidate)
     return None
 
@@ -214,13 +216,23 @@ def _part(config, cell):
 
 
 def _revisions(config):
-    """The checkpoints of a study; those that a list names, where the Hub is not asked."""
+    """The checkpoints of a study; of a Hub name those that a list names or a `log:N` counts, since
+    a plan needs their number alone: the Hub is not asked.
+    """
     names = [part.strip() for part in config.select.split(",")]
     listed = ":" not in config.select and "=" not in config.select and config.select != "all"
-    if listed and not Path(config.suite).expanduser().is_dir() and find_suite(config.suite):
+    if Path(config.suite).expanduser().is_dir():
+        return list_revisions(config.suite, config.select)
+    if listed and (find_suite(config.suite) or names == ["main"]):
         steps = (int(name) if name.isdigit() else None for name in names)
         return [
             Revision(f"{config.suite}@{name}", name, step)
             for name, step in zip(names, steps, strict=True)
         ]
+    if counted := _COUNTED.search(config.select):
+        names = [f"{number} of {counted[1]}" for number in range(1, int(counted[1]) + 1)]
+        return [Revision(f"{config.suite}@{name}", name, None) for name in names]
     return list_revisions(config.suite, config.select)
+
+
+_COUNTED = re.compile(r"(?:^|;)log:([1-9]\d*)$")

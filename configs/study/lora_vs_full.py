@@ -8,6 +8,9 @@ The same checkpoints, rows, seeds and test sets; LoRA adapts every projection, w
 Expect two tables more in the report than in `lab.py`: `variants` (LoRA − full on the same rows, by
 checkpoint, with Holm's correction) and `seeds` (mean and standard deviation over the seeds); all
 other sections show full fine-tuning. `lora_vs_full.py:tiny` is the same in seconds, for tests.
+
+`amuro plan`: 48 fine-tunings and 212 scores, under 0.001 chip-hours of a v5e by roofline (models as
+small are bound by launches), 0.04 GB of disk.
 """
 
 import dataclasses

@@ -4,8 +4,8 @@ what it is.
   amuro study --config=configs/study/paper_olmo1b.py --config.workdir=work/paper-olmo1b
 
 `olmo1b.py` says what it needs and what to expect. What it costs:
-`amuro plan --config=configs/study/paper_olmo1b.py --topology=v5p:2x2x2`; the published study cost
-1,067 A100-hours.
+`amuro plan --config=configs/study/paper_olmo1b.py --topology=v5p:2x2x2`: 40 fine-tunings and 624
+scores, 95 chip-hours (91 of them Tulu), 71 GB of disk; the published study cost 1,067 A100-hours.
 """
 
 import runpy

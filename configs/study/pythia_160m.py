@@ -5,7 +5,8 @@
 
 Its 154 checkpoints begin at step 0: `--config.select=log:16` takes more of them. The
 multiple-choice sets are scored by every model; expect ARC-e to rise in pre-training, and NLI to
-need fine-tuning. `amuro plan` says what it costs on a topology.
+need fine-tuning. `amuro plan` with --topology=h100:1: 16 fine-tunings and 208
+scores, 0.02 chip-hours by roofline (a model as small is bound by launches), 10 GB of disk.
 """
 
 from amuro_jax.config import EvalSet, FineTune, Recipe, Role, Scoring, StudyConfig

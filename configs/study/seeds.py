@@ -7,6 +7,9 @@ five seeds of each training.
 A seed orders the examples. Expect the table `seeds`: mean and standard deviation of every
 fine-tuned score over the five, beside its standard error over test rows; all other tables show
 means over seeds.
+
+`amuro plan`: 80 fine-tunings and 272 scores, under 0.001 chip-hours of a v5e by roofline (models as
+small are bound by launches), 0.05 GB of disk.
 """
 
 from amuro_jax.config import Dtype, EvalSet, FineTune, Recipe, Role, Scoring, StudyConfig

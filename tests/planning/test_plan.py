@@ -9,7 +9,16 @@ import jax
 import pytest
 
 from amuro_jax.chips import CHIPS
-from amuro_jax.config import Dtype, Recipe, Remat, ScoreConfig, TrainConfig, TrainRun
+from amuro_jax.cli.configure import load_config
+from amuro_jax.config import (
+    Dtype,
+    Recipe,
+    Remat,
+    ScoreConfig,
+    StudyConfig,
+    TrainConfig,
+    TrainRun,
+)
 from amuro_jax.errors import ConfigError
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.cost import Amount, causal_row, forward_flops, training_flops
@@ -250,3 +259,26 @@ def test_the_fastest_compiled_candidate_is_chosen(monkeypatch):
     accounts["fsdp:16"] = training.Compiled(1, 1, 0, {}, [])
     plan = training.plan_training(one, work.model, where, ["devices"], "data:-1")
     assert plan.chosen.mesh == "fsdp:16" and "data:16" in plan.why
+
+
+@pytest.mark.parametrize(
+    ("name", "tunings", "scores"),
+    [("pythia_160m", 16, 208), ("olmo2_1b", 72, 336), ("paper_llama3_8b", 4, 62)],
+)
+def test_the_packaged_studies_are_planned_without_the_hub(name, tunings, scores):
+    work = workload_of(load_config(f"study/{name}.py", StudyConfig))
+    assert sum(one.count for one in work.trainings) == tunings
+    assert sum(one.count for one in work.scores) == scores
+
+
+def test_a_folder_of_checkpoints_has_the_tokenizer_of_its_first(series, tmp_path):  # noqa: F811
+    config = load_config("study/seeds.py", StudyConfig)
+    config = dataclasses.replace(
+        config, suite=str(series.checkpoints), data_root=str(series.data), evals=config.evals[:1]
+    )
+    assert workload_of(config).scores[0].rows.source != "table of published sizes"
+
+
+def test_the_shapes_of_planned_models_have_the_published_numbers_of_parameters():
+    assert model_config("EleutherAI/pythia-160m").num_parameters == 162_322_944
+    assert model_config("allenai/OLMo-2-0425-1B").num_parameters == 1_484_916_736
