@@ -1,6 +1,7 @@
 """Configurations refuse invalid fields, and every file under configs/ loads."""
 
 import importlib.util
+import math
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,9 @@ CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").rglob("*.py")
         ({"recipe": Recipe()}, "config.recipe.task"),
         ({"recipe": Recipe(task="a", epochs=0)}, "config.recipe.epochs"),
         ({"recipe": Recipe(task="a", warmup_fraction=1.5)}, "config.recipe.warmup_fraction"),
+        ({"recipe": Recipe(task="a", learning_rate=math.inf)}, "config.recipe.learning_rate"),
+        ({"recipe": Recipe(task="a", adam_b2=1.0)}, "config.recipe.adam_b2"),
+        ({"recipe": Recipe(task="a", weight_decay=math.nan)}, "config.recipe.weight_decay"),
         ({"recipe": Recipe(task="a", max_length=-1)}, "config.recipe.max_length"),
         ({"recipe": Recipe(task="a", clip_norm=0.0)}, "config.recipe.clip_norm"),
         ({"run": TrainRun(micro_batch_size=3)}, "config.run.micro_batch_size"),

@@ -1,5 +1,6 @@
 """What the type of a field cannot say: each check raises a `ConfigError` that names the field."""
 
+import math
 import re
 
 from amuro_jax.config.blocks import (
@@ -31,18 +32,26 @@ def require_fields(config, *names: str) -> None:
 
 
 def require_positive(value, names: list[str], where: str) -> None:
-    """Raises a `ConfigError` on the first of these fields that is neither None nor above 0."""
+    """Raises a `ConfigError` on the first of these fields that is neither None nor a finite number
+    above 0.
+    """
     for name in names:
         field = getattr(value, name)
-        valid = field is None or field > 0
+        valid = field is None or 0 < field < math.inf
         require(valid, f"{name} must be positive, got {field}", where=f"{where}.{name}")
 
 
 def validate_recipe(recipe: Recipe, where: str = "config.recipe") -> None:
     """Raises a `ConfigError` on the first invalid field of a recipe."""
     names = "rows epochs batch_size max_length clip_norm learning_rate lora_rank lora_alpha "
-    names += "dpo_beta held_out_rows"
+    names += "dpo_beta held_out_rows adam_eps"
     require_positive(recipe, names.split(), where)
+    for name, most in {"adam_b1": 1.0, "adam_b2": 1.0, "weight_decay": math.inf}.items():
+        value = getattr(recipe, name)
+        where_field = f"{where}.{name}"
+        require(
+            0 <= value < most, f"{name} must be in [0, {most:g}), got {value}", where=where_field
+        )
     fraction = recipe.warmup_fraction
     require(
         0 <= fraction < 1,
