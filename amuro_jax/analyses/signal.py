@@ -136,11 +136,16 @@ def _between(curves, scope):
         groups.setdefault((family, *(one.place[name] for name in _VIEW)), []).append(one)
     for members in groups.values():
         members = [one for one in members if len(one.curve)]
-        if len(members) > 1:
-            yield _line_between(members, scope)
+        long = [one for one in members if len(one.curve) >= noise.FEWEST_LAST]
+        # One model of a single checkpoint must not keep the others from being compared.
+        if len(long) > 1:
+            short = [one.label for one in members if len(one.curve) < noise.FEWEST_LAST]
+            yield _line_between(long, scope, short)
+        elif len(members) > 1:
+            yield _line_between(members, scope, [])
 
 
-def _line_between(members, scope):
+def _line_between(members, scope, short):
     tails = [one.curve.value[-noise.last_of(len(one.curve)) :] for one in members]
     measured = noise.signal_and_noise(np.array([tail.mean() for tail in tails]), tails)
     early = np.array([_value_at(one.curve, 0.5) for one in members])
@@ -160,8 +165,13 @@ def _line_between(members, scope):
         "tau_p": np.nan,
         **dict(zip(("decision", "decision_low", "decision_high"), decision, strict=True)),
         **_needed(make_curve([], [], [], []), np.nan, np.nan),
-        "notes": measured.why,
+        "notes": "; ".join(filter(None, [measured.why, _left_out(short)])),
     }
+
+
+def _left_out(short):
+    few = f"fewer than {noise.FEWEST_LAST} checkpoints"
+    return f"left out, with {few}: {listed(short)}" if short else ""
 
 
 def _value_at(curve, share):

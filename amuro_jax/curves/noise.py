@@ -68,7 +68,8 @@ def signal_and_noise(
         why = f"{len(compared)} checkpoints, {2 * FEWEST_LAST} are needed for signal and noise"
         return dataclasses.replace(nothing, signal=signal, why=why)
     if last < FEWEST_LAST:
-        why = f"{last} checkpoints at the end, {FEWEST_LAST} are needed for the noise"
+        last_ones = f"{last} checkpoint{'s' * (last != 1)} at the end"
+        why = f"{last_ones}, {FEWEST_LAST} are needed for the noise"
         return dataclasses.replace(nothing, signal=signal, why=why)
     noise = float(np.sqrt(np.mean([relative_deviation(tail) ** 2 for tail in tails])))
     if not noise > 0:

@@ -93,6 +93,7 @@ def test_models_are_told_apart_and_ranked_by_step(tmp_path):
         for suite, level in {"small": 0.3, "middle": 0.4, "large": 0.5}.items()
         for step in (1, 2, 4, 8, 16, 32, 64, 128)
     ]
+    lines.append({**lines[0], "suite": "of one checkpoint"})
     results = imported.made(tmp_path, pd.DataFrame(lines))
     tables = tables_of(results)
     table = tables["signal_and_noise"]
@@ -102,6 +103,8 @@ def test_models_are_told_apart_and_ranked_by_step(tmp_path):
     assert along.loc["small", "rows_needed"] > along.loc["small", "rows"]
     (between,) = table[table["scope"] == signal.MODELS].to_dict("records")
     assert between["decision"] == 1 and between["signal"] == pytest.approx(0.2 / 0.45, rel=0.02)
+    assert between["suite"] == "3 models" and between["noise"] > 0
+    assert "fewer than 3 checkpoints: of one checkpoint" in between["notes"]
     assert (tables["rank_agreement"]["decision"] == 1).all()
 
 
