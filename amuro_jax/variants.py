@@ -1,5 +1,6 @@
-"""How models are called that are made of checkpoints without a training: averages of the last
-checkpoints of a series, and checkpoints with noise on their weights. No jax.
+"""How models are called that are made of others without a training: averages of the last
+checkpoints of a series, averages of fine-tuned models over seeds, and checkpoints with noise on
+their weights. No jax.
 
 A model's `variant` (`records.ModelRef`) is what the store and its tables tell it by. Names are
 written and read here alone.
@@ -47,11 +48,22 @@ def average_of(variant: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def seeds_variant(count: int, variant: str = "") -> str:
+    """`average of 3 seeds`: of the models that one checkpoint becomes under several seeds."""
+    return f"{average_variant(count, variant)} seeds"
+
+
+def seeds_of(variant: str) -> int | None:
+    """Of how many seeds' models a model is the average; None: it is of one training."""
+    match = re.search(rf"(?:^|, ){AVERAGE} (\d+) seeds$", variant)
+    return int(match[1]) if match else None
+
+
 def without_average(variant: str) -> str:
-    """The variant of the model that starts from one checkpoint."""
-    return re.sub(rf"(?:^|, ){AVERAGE} \d+$", "", variant)
+    """The variant of the model that starts from one checkpoint, with one seed."""
+    return re.sub(rf"(?:^|, ){AVERAGE} \d+( seeds)?$", "", variant)
 
 
 def is_derived(variant: str) -> bool:
     """Whether a name is one of those that are made here."""
-    return noise_of(variant) is not None or average_of(variant) is not None
+    return noise_of(variant) is not None or without_average(variant) != variant

@@ -1,5 +1,5 @@
-"""Averages of the last checkpoints against the last one alone: is a finding the noise of one
-checkpoint? No jax.
+"""Averages of the last checkpoints against the last one alone, and of fine-tuned models over seeds
+against the mean score of the seeds: is a finding the noise of one model? No jax.
 """
 
 import pandas as pd
@@ -15,7 +15,7 @@ from amuro_jax.analyses.changes import (
 from amuro_jax.analyses.words import count, effect, signed, with_interval
 from amuro_jax.evals.statistics import holm
 from amuro_jax.results.results import Results
-from amuro_jax.variants import average_of, without_average
+from amuro_jax.variants import average_of, seeds_of, without_average
 
 _PLACE = ("checkpoint", "tuned_on", "task", "role", "format", "shots")
 
@@ -25,7 +25,8 @@ def averages(results: Results, _=None) -> pd.DataFrame:
     cells = results.variants if results.variants is not None else results.cells
     lines = []
     for cell in cells.to_dict("records"):
-        if average_of(cell["variant"]) is None:
+        averaged = _averaged(cell["variant"])
+        if not averaged:
             continue
         single = results.find(
             cell["checkpoint"],
@@ -39,7 +40,7 @@ def averages(results: Results, _=None) -> pd.DataFrame:
         lines.append(
             {
                 **{name: cell[name] for name in _PLACE},
-                "averaged": average_of(cell["variant"]),
+                "averaged": averaged,
                 "value": cell["value"],
                 "single": float("nan") if single is None else single["value"],
                 "difference": difference.value,
@@ -50,6 +51,13 @@ def averages(results: Results, _=None) -> pd.DataFrame:
     if len(table):
         table["p_holm"] = table.groupby(["averaged", "tuned_on"])["p"].transform(holm)
     return table
+
+
+def _averaged(variant):
+    """`3 checkpoints`, `3 seeds`; "" of a single model."""
+    if count := average_of(variant):
+        return f"{count} checkpoints"
+    return f"{count} seeds" if (count := seeds_of(variant)) else ""
 
 
 def say_averages(results: Results, tables):
@@ -68,8 +76,9 @@ def say_averages(results: Results, tables):
                 int((clear["difference"] < 0).sum()),
             )
             largest = members.loc[members["difference"].abs().idxmax()]
+            against = "the mean score of them" if "seeds" in number else "the last of them"
             yield Sentence(
-                f"Averages of {number} checkpoints against the last of them, {what}: clearly "
+                f"Averages of {number} against {against}, {what}: clearly "
                 f"better in {better} and worse in {worse} of {count(len(members), 'score')} "
                 f"(Holm); largest difference {with_interval(largest, 'difference')} on "
                 f"{largest['task']} at {largest['checkpoint']}.",
@@ -87,7 +96,7 @@ def show_averages(table: pd.DataFrame) -> pd.DataFrame:
             "model": [f"after {name}" if name else "base" for name in shown["tuned_on"]],
             "set": shown["task"],
             "of": shown["averaged"],
-            "last checkpoint": shown["single"].round(3),
+            "alone": shown["single"].round(3),
             "average": shown["value"].round(3),
             "difference": shown["difference"].map(signed),
         }
@@ -100,9 +109,11 @@ AVERAGES = Analysis(
     averages,
     {
         **{name: PLACE_COLUMNS[name] for name in _PLACE},
-        "averaged": "checkpoints that are averaged, `checkpoint` the last of them",
+        "averaged": "what is averaged: checkpoints, `checkpoint` the last of them, or the models "
+        "of several seeds",
         "value": "score of the average, or of the model that is tuned from it",
-        "single": "score of the last checkpoint alone, or of the model that is tuned from it",
+        "single": "score of the last checkpoint alone, or of the model that is tuned from it; of "
+        "seeds their mean score",
         "difference": "value − single on the same rows",
         **uncertainty_columns(),
         "p_holm": "p with Holm's correction over the scores of averages of one size and one "
@@ -110,8 +121,9 @@ AVERAGES = Analysis(
     },
     "Is it the noise of one checkpoint",
     caption="The parameters of the last checkpoints of the series are averaged, as base models and "
-    "as what is fine-tuned (`averages` in the study). A score that the average does not share with "
-    "its last checkpoint is noise of that checkpoint.",
+    "as what is fine-tuned (`averages` in the study); those of fine-tuned models over their seeds "
+    "(`average_seeds`). A finding that the average does not share is noise of one model, or "
+    "of checkpoints too far apart in training to be averaged.",
     sentences=say_averages,
     shown=show_averages,
 )

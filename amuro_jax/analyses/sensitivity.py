@@ -18,7 +18,7 @@ from amuro_jax.curves.curve import make_curve
 from amuro_jax.curves.sensitivity import sensitivities
 from amuro_jax.evals.statistics import NORMAL_95
 from amuro_jax.results.results import Results
-from amuro_jax.variants import noise_of
+from amuro_jax.variants import is_derived, noise_of
 
 
 def sensitivity(results: Results, _=None) -> pd.DataFrame:
@@ -151,6 +151,8 @@ def forgetting(results: Results, _=None) -> pd.DataFrame:
     chosen = cells[(cells["role"] == "multiple_choice") & (cells["tuned_on"] != "")]
     lines = []
     for cell in chosen.to_dict("records"):
+        if is_derived(cell["variant"]):  # averages have a table of their own
+            continue
         base = results.find(cell["checkpoint"], "", cell["task"], cell["format"], cell["shots"])
         moved = results.estimate(change, [base, cell])
         lines.append(

@@ -288,6 +288,7 @@ class StudyConfig:
     recipe: Recipe = Recipe()  # of every fine-tuning set, but for what its entry changes
     seeds: tuple[int, ...] = ()  # each training once for each; empty: once, with the recipe's seed
     averages: tuple[int, ...] = ()  # each checkpoint also as the average of the last n
+    average_seeds: bool = False  # also the average of each checkpoint's models over `seeds`
     noise: WeightNoise = WeightNoise()  # scores of base models with noise on their weights
     scoring: Scoring = Scoring()
     train_run: TrainRun = TrainRun()

@@ -26,6 +26,7 @@ from amuro_jax.models.config import ModelConfig
 from amuro_jax.planning.models import model_config
 from amuro_jax.planning.sets import ScoredRows, Sets, TrainingRows
 from amuro_jax.study import grid
+from amuro_jax.variants import seeds_of
 
 # The published study's own account (arXiv 2408.06663, section 3.5), in A100-hours; the rest of
 # 1,067 was preliminary work.
@@ -171,7 +172,7 @@ def _of_study(config, model, sets):
     recipes = collections.Counter(
         grid.recipe_of(config, grid.fine_tune_of(config, one), rate=rate)
         for one in models
-        if one.tuned_on
+        if one.tuned_on and seeds_of(one.variant) is None
         for rate in grid.rates_of(config, one) or (None,)
     )
     trainings = tuple(

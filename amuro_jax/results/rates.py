@@ -4,6 +4,7 @@ import pandas as pd
 
 from amuro_jax.config import StudyConfig, to_dict
 from amuro_jax.results.store import Store
+from amuro_jax.variants import average_of
 
 COLUMNS = ["checkpoint", "step", "tuned_on", "seed", "lora_rank", "learning_rate", "held_out_loss"]
 
@@ -19,6 +20,8 @@ def rates_of(store: Store, config: StudyConfig) -> pd.DataFrame:
     for record in store.records("train") if chosen else ():
         recipe, model = to_dict(record.recipe), record.model
         if recipe["task"] not in chosen or "held_out_loss" not in record.metrics:
+            continue
+        if average_of(model.variant):  # it starts from another model
             continue
         lines.append({name: getattr(model, name, None) for name in COLUMNS})
         lines[-1] |= {name: recipe[name] for name in ("seed", "lora_rank", "learning_rate")}

@@ -3,12 +3,14 @@ weights.
 """
 
 import functools
+from collections.abc import Sequence
 
 from amuro_jax import keys, variants
 from amuro_jax.averaged import averaged
 from amuro_jax.models.derived import with_noise
 from amuro_jax.opened import Checkpoint, open_checkpoint
 from amuro_jax.study.plan import Job
+from amuro_jax.train.run import TrainJob
 
 
 @functools.lru_cache(maxsize=8)  # several jobs of one checkpoint ask for the same; no parameters
@@ -27,8 +29,13 @@ def start_of(opened: Checkpoint, job: Job) -> Checkpoint:
     return averaged((*_opened(job.averaged_with), opened))
 
 
-def identity_of(start: Checkpoint, job: Job) -> str:
-    """Identity of a base model: of its checkpoint, of the average, or of them with noise."""
+def identity_of(start: Checkpoint, job: Job, trainings: Sequence[TrainJob] = ()) -> str:
+    """Identity of a job's model: of a base model that of its checkpoint, of the average, or of them
+    with noise; of a fine-tuned one that of its training, or of the average of several.
+    """
+    if trainings:
+        identities = [one.key() for one in trainings]
+        return keys.average_key(identities) if len(identities) > 1 else identities[0]
     noise = variants.noise_of(job.model.variant)
     return start.identity if noise is None else keys.noise_key(start.identity, noise)
 

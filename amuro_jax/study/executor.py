@@ -9,13 +9,24 @@ import uuid
 import jax
 import jax.numpy as jnp
 
-from amuro_jax import checkpoint, compiles, files, logs, peers, preemption, processes, sharding
+from amuro_jax import (
+    checkpoint,
+    compiles,
+    files,
+    logs,
+    peers,
+    preemption,
+    processes,
+    sharding,
+    variants,
+)
 from amuro_jax.claims import Claim, ClaimLostError
 from amuro_jax.config import StudyConfig, to_dict
 from amuro_jax.convert import adapters
 from amuro_jax.convert.prefetch import Prefetcher
 from amuro_jax.errors import AmuroError, ConfigError
 from amuro_jax.evals.run import Evaluator, ScoreJob
+from amuro_jax.models.derived import average
 from amuro_jax.models.parameters import axes_of
 from amuro_jax.opened import Checkpoint, read_checkpoint
 from amuro_jax.records import Cell
@@ -118,6 +129,9 @@ class LocalExecutor:
         self.reused = [Store.open(url) for url in config.reuse]
         self.plan: Plan = plan.make_plan(config, revisions)
         self.jobs: list[Job] = plan.jobs_of(config, revisions)
+        self._averaged_over_seeds = {
+            name for job in self.jobs if variants.seeds_of(job.model.variant) for name in job.needs
+        }
         self.evaluator, self.train_mesh, self.data = evaluator, train_mesh, TrainingData()
         self.failures: list[str] = []
         self._claim: Claim | None = None  # of the checkpoint that is worked on
@@ -292,6 +306,9 @@ class LocalExecutor:
             params = _lazily(lambda: derived.params_of(base(), job))
             self._score_all(_Model(opened, derived.identity_of(opened, job), params), job)
             return
+        if variants.seeds_of(job.model.variant):
+            self._average_of_seeds(opened, base, job, training)
+            return
         train_job = self._chosen(opened, base, job, training)
         key, folder = train_job.key(), train_job.out
         model = _Model(opened, key, _lazily(lambda: self._tuned(folder)))
@@ -301,8 +318,24 @@ class LocalExecutor:
             model.params = _lazily(lambda: params)
         self.bar.update(1)
         self._score_all(model, job)
-        if not self.config.keep_models and not self._todo(model, job):
+        awaited = job.needs[0] in self._averaged_over_seeds
+        if not self.config.keep_models and not self._todo(model, job) and not awaited:
             self._remove(folder)
+
+    def _average_of_seeds(self, opened, base, job: Job, training):
+        """Scores the average of models that were trained before; one that is gone is trained."""
+        trainings = [self._train_job(opened, training[name]) for name in job.needs]
+
+        def tuned(one):
+            stored = self.store.is_done(one.key()) and checkpoint.is_model(one.out)
+            return self._tuned(one.out) if processes.decide(stored) else self._train(one, base())
+
+        params = _lazily(lambda: average(map(tuned, trainings), len(trainings)))
+        model = _Model(opened, derived.identity_of(opened, job, trainings), params)
+        self._score_all(model, job)
+        if not self.config.keep_models and not self._todo(model, job):
+            for one in trainings:
+                self._remove(one.out)
 
     def _remove(self, folder):
         """Deletes a folder that no process reads any more."""
@@ -448,10 +481,13 @@ class LocalExecutor:
                 continue  # `_model` says so
             if job.kind == JobKind.TRAIN:
                 trainings[job.name] = self._train_job(start, job)
-            elif len(job.needs) < 2:  # else the identity is known when a rate is chosen
-                needed = [trainings[need].key() for need in job.needs]
-                identity = needed or [derived.identity_of(start, job)]
-                keys |= self._keys(start, job, *identity)
+                continue
+            needed = [trainings[need] for need in job.needs if need in trainings]
+            if len(needed) < len(job.needs):
+                continue  # of a checkpoint that could not be opened
+            if variants.seeds_of(job.model.variant) or len(needed) < 2:
+                keys |= self._keys(start, job, derived.identity_of(start, job, needed))
+            # Else the identity is known when a rate is chosen.
         weights = checkpoint.read_identity(opened.folder).parameters
         first = self._weights.setdefault(weights, name)
         if first != name and name not in self.said:

@@ -72,13 +72,19 @@ def models_of(config: StudyConfig, revisions) -> list[ModelRef]:
         for entry in config.fine_tunes:
             tuned = dataclasses.replace(base, tuned_on=_name(entry.task), variant=entry.variant)
             ways = [entry.variant] + [best_rate_variant(entry)] * bool(entry.learning_rates)
-            if recipe_of(config, entry).lora_rank is None:  # an adapter's base is a folder
+            whole = recipe_of(config, entry).lora_rank is None  # an adapter's base is a folder, and
+            if whole:  # the product of averaged adapters is not the average of their products
                 ways += [variants.average_variant(count, entry.variant) for count in averages]
-            models += [
-                dataclasses.replace(tuned, variant=way, seed=seed)
-                for way in ways
-                for seed in config.seeds or (None,)
-            ]
+            for way in ways:
+                models += [
+                    dataclasses.replace(tuned, variant=way, seed=seed)
+                    for seed in config.seeds or (None,)
+                ]
+                if (
+                    config.average_seeds and whole and way == entry.variant
+                ):  # while its models are there
+                    together = variants.seeds_variant(len(config.seeds), way)
+                    models.append(dataclasses.replace(tuned, variant=together))
     return models
 
 
@@ -204,6 +210,12 @@ def _validate_derived(config):
         len(set(config.averages)) == len(config.averages) and min(config.averages, default=2) > 1,
         f"expected different numbers of checkpoints, 2 or more, got {config.averages}",
         where="config.averages",
+    )
+    require(
+        not config.average_seeds or len(config.seeds) > 1,
+        "no average over fewer than two seeds",
+        where="config.average_seeds",
+        hint="name several in config.seeds",
     )
     noise = config.noise
     require(

@@ -66,7 +66,11 @@ def jobs_of(config: StudyConfig, revisions) -> list[Job]:
     for model in grid.models_of(config, revisions):
         place, needs = order.index(model.checkpoint), ()
         before = tuple(names[place + 1 - (variants.average_of(model.variant) or 1) : place])
-        if model.tuned_on:
+        if variants.seeds_of(model.variant):
+            way = variants.without_average(model.variant)
+            seeds = (dataclasses.replace(model, variant=way, seed=seed) for seed in config.seeds)
+            needs = tuple(Job(JobKind.TRAIN, names[place], one).name for one in seeds)
+        elif model.tuned_on:
             trainings = _trainings(config, names[place], model, before)
             jobs += trainings
             needs = tuple(job.name for job in trainings)
@@ -108,9 +112,12 @@ def describe(config: StudyConfig, revisions) -> str:
     lines, left = [], {kind: collections.Counter() for kind in JobKind}
     jobs = jobs_of(config, revisions)
     scores = [job for job in jobs if job.kind == JobKind.SCORE]
-    scored_by = {name: job for job in scores for name in (job.name, *job.needs)}
+    cells_by = collections.defaultdict(list)  # a training may be needed by several scores
+    for job in scores:
+        for name in (job.name, *job.needs):
+            cells_by[name] += job.cells
     for job in jobs:
-        todo = [cell for cell in scored_by[job.name].cells if cell.identity not in done]
+        todo = [cell for cell in cells_by[job.name] if cell.identity not in done]
         if job.kind == JobKind.TRAIN:
             left[JobKind.TRAIN].update([job.model.tuned_on] if todo else [])
             lines.append(f"  {'to do' if todo else 'done':<6} train  {job.model.label()}")

@@ -10,6 +10,7 @@ from amuro_jax.results.plan import Plan, read_plan
 from amuro_jax.results.store import Store
 from amuro_jax.storage import Storage
 from amuro_jax.study import queue
+from amuro_jax.variants import seeds_of
 
 NAMED = 10  # failures that are shown; cells.log has all
 
@@ -99,7 +100,8 @@ def read_status(workdir) -> Status:
         )
     log, done = store.read_log(), store.keys()
     scores_done = [cell for cell in plan.cells if cell.key in done]
-    models = {cell.model for cell in plan.cells if cell.model.tuned_on}
+    tuned = {cell.model for cell in plan.cells if cell.model.tuned_on}
+    models = {one for one in tuned if seeds_of(one.variant) is None}  # trained, each by itself
     trainings = {place_of(record.model) for record in store.records("train")}
     models_done = [one for one in models if place_of(one) in trainings]
     last = _last_events(log)

@@ -32,7 +32,7 @@ def results_of(single, average, spread=0.0):
 
 def test_each_average_stands_beside_its_last_checkpoint():
     table = averages.averages(results_of(0.5, 0.6))
-    assert list(table["tuned_on"]) == ["", "nli"] and set(table["averaged"]) == {3}
+    assert list(table["tuned_on"]) == ["", "nli"] and set(table["averaged"]) == {"3 checkpoints"}
     np.testing.assert_allclose(table["difference"], 0.1)
     np.testing.assert_allclose(table["single"], [0.5, 0.6])
     averages.show_averages(table)

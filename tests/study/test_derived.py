@@ -3,20 +3,24 @@ hand, and what is refused.
 """
 
 import dataclasses
+import types
 
 import jax
 import numpy as np
 import pytest
 
 from amuro_jax import averaged, keys, variants
-from amuro_jax.config import EvalSet, FineTune, Role, StudyConfig, WeightNoise
+from amuro_jax.checkpoint import load_params
+from amuro_jax.config import EvalSet, FineTune, Recipe, Role, StudyConfig, WeightNoise
 from amuro_jax.convert.revisions import list_revisions
 from amuro_jax.errors import CheckpointError, ConfigError
 from amuro_jax.evals.run import Evaluator, ScoreJob
 from amuro_jax.models.derived import with_noise
 from amuro_jax.models.parameters import flatten, unflatten
 from amuro_jax.opened import open_checkpoint
+from amuro_jax.records import ModelRef
 from amuro_jax.results import results
+from amuro_jax.results.rates import rates_of
 from amuro_jax.results.store import Store
 from amuro_jax.study import executor, grid
 from tests.study.conftest import study_of
@@ -26,12 +30,17 @@ NOISE = variants.Noise(0.5, 3)
 
 @pytest.fixture(scope="module")
 def done(series, tmp_path_factory):
-    """Two checkpoints, the average of both, one noise, one fine-tuning of each."""
+    """Two checkpoints, the average of both, one noise, fine-tunings of each with two seeds and
+    their average.
+    """
     config = study_of(
         series,
         tmp_path_factory.mktemp("study"),
         formats=("default",),
         averages=(2, 3),  # of three there is none
+        seeds=(42, 43),
+        average_seeds=True,
+        keep_models=True,
         noise=WeightNoise(sigmas=(0.5,), draws=1, seed=3),
         evals=(
             EvalSet("lab_nli", Role.IN_DOMAIN, ("lab_nli",)),
@@ -69,6 +78,7 @@ def test_the_store_has_a_cell_of_every_kind(done, frame):
     places = set(frame[["tuned_on", "variant", "task"]].itertuples(index=False, name=None))
     sets = ("lab_nli", "lab_attributes")
     ways = [("", ""), ("", "average of 2"), ("lab_nli", ""), ("lab_nli", "average of 2")]
+    ways.append(("lab_nli", "average of 2 seeds"))
     assert places == {(*way, task) for way in ways for task in sets} | {
         ("", NOISE.variant, "lab_attributes")
     }
@@ -84,6 +94,37 @@ def test_an_average_scores_as_the_average_made_by_hand(done, opened, frame):
     for ours, row in zip(scored(done, opened[1], mean), stored.to_dict("records"), strict=True):
         np.testing.assert_allclose(ours["choice_logprobs"], row["choice_logprobs"], atol=1e-4)
     assert cell["identity"] == keys.average_key([one.identity for one in opened])
+
+
+def test_an_average_of_seeds_scores_as_that_of_the_kept_models(done, opened, frame):
+    store = Store.open(done.workdir)
+    name = list_revisions(done.suite)[0].revision
+    trained = [
+        one
+        for one in store.records("train")
+        if (one.model.checkpoint, one.model.variant) == (name, "")
+    ]
+    trained.sort(key=lambda one: one.model.seed)
+    folders = [store.storage.child("models", one.key).epath() for one in trained]
+    flats = [flatten(load_params(folder, opened[0].config)) for folder in folders]
+    mean = unflatten({part: sum(flat[part] for flat in flats) / 2 for part in flats[0]})
+    cell = of(frame, variant="average of 2 seeds", checkpoint=name, task="lab_attributes")
+    rows = store.rows(cell["key"]).to_dict("records")
+    for ours, row in zip(scored(done, opened[0], mean), rows, strict=True):
+        np.testing.assert_allclose(ours["choice_logprobs"], row["choice_logprobs"], atol=1e-4)
+    assert cell["identity"] == keys.average_key([one.key for one in trained])
+
+
+def test_models_are_kept_until_their_average_is_scored(done, tmp_path):
+    """No training is done twice, and nothing stays on disk."""
+    config = dataclasses.replace(
+        done, workdir=str(tmp_path), keep_models=False, averages=(), noise=WeightNoise()
+    )
+    assert executor.run(config, list_revisions(done.suite)) == []
+    store = Store.open(tmp_path)
+    log = [line for line in store.read_log() if line["cell"].startswith("train ")]
+    assert sum(line["event"] == "started" for line in log) == 4
+    assert not list((tmp_path / "models").glob("*"))
 
 
 def test_noise_scores_as_the_noisy_model(done, opened, frame):
@@ -102,7 +143,7 @@ def test_noise_scores_as_the_noisy_model(done, opened, frame):
 def test_analyses_see_the_checkpoints_themselves(done):
     found = results.load(done.workdir, 50)
     assert set(found.cells["variant"]) == {""}
-    assert set(found.variants["variant"]) == {"", "average of 2"}
+    assert set(found.variants["variant"]) == {"", "average of 2", "average of 2 seeds"}
     assert len(found.noise) == 2 and set(found.noise["variant"]) == {NOISE.variant}
     assert len(found.missing) == 0 and found.draws[found.noise["key"].iloc[0]].shape == (50,)
 
@@ -135,6 +176,9 @@ def test_names_are_read_as_they_are_written():
     assert variants.average_of(variants.average_variant(12, "lora")) == 12
     assert variants.without_average("lora, average of 12") == "lora"
     assert variants.without_average("average of 12") == ""
+    several = variants.seeds_variant(3, "low rate")
+    assert variants.seeds_of(several) == 3 and variants.average_of(several) is None
+    assert variants.without_average(several) == "low rate" and variants.is_derived(several)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +186,7 @@ def test_names_are_read_as_they_are_written():
     [
         ({"averages": (1,)}, "2 or more, got"),
         ({"averages": (2, 2)}, "different numbers"),
+        ({"average_seeds": True}, "fewer than two seeds"),
         ({"noise": WeightNoise(sigmas=(0.1, -1.0))}, "positive sizes"),
         ({"noise": WeightNoise(sigmas=(0.1,), draws=0)}, "draws must be 1 or more"),
         ({"noise": WeightNoise(sigmas=(0.1,), tasks=("lab_events",))}, "not a set of config.evals"),
@@ -170,3 +215,18 @@ def test_adapters_start_from_checkpoints_alone():
         ("lab_nli", "average of 2"),
         ("lab_nli", "lora"),
     ]
+
+
+def test_trainings_from_averages_are_no_candidates_of_a_rate(done):
+    """They start from another model: their loss says nothing of the checkpoint's best rate."""
+    entry = dataclasses.replace(done.fine_tunes[0], learning_rates=(1e-2, 1e-3))
+    config = dataclasses.replace(done, fine_tunes=(entry,))
+    records = [record(variant, loss) for variant, loss in (("", 2.0), ("average of 2", 1.0))]
+    table = rates_of(types.SimpleNamespace(records=lambda kind: records), config)
+    assert list(table["held_out_loss"]) == [2.0] and table["best"].all()
+
+
+def record(variant, loss):
+    recipe = Recipe(task="lab_nli", learning_rate=1e-2)
+    model = ModelRef("s", "step1", 1, tuned_on="lab_nli", variant=variant)
+    return types.SimpleNamespace(model=model, recipe=recipe, metrics={"held_out_loss": loss})
