@@ -35,14 +35,19 @@ def is_chat(task: Task) -> bool:
     )
 
 
-def _check_pairs(task, examples):
-    """Raises a `DataError` that names the rows whose answers teach nothing."""
+def require_pairs(task: Task) -> None:
+    """Raises a `DataError` unless a set has pairs of answers."""
     if task.kind != Kind.PREFERENCE:
         raise DataError(
             f"{task.name} is a set of kind {task.kind}, dpo needs pairs of answers",
             where="config.recipe.loss",
             hint="use a set of kind preference, or loss=sft",
         )
+
+
+def _check_pairs(task, examples):
+    """Raises a `DataError` that names the rows whose answers teach nothing."""
+    require_pairs(task)
     faults = {
         "an empty answer": [e.row for e in examples if not all(map(str.strip, e.choices))],
         "two equal answers": [e.row for e in examples if len({*map(str.strip, e.choices)}) == 1],

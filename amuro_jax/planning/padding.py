@@ -7,12 +7,13 @@ import functools
 
 import numpy as np
 
-from amuro_jax.config import Recipe, TrainRun
+from amuro_jax.config import Loss, Recipe, TrainRun
 from amuro_jax.data.types import TrainExample
 from amuro_jax.models.cost import Amount, causal_row
 from amuro_jax.planning.sets import TrainingRows
 from amuro_jax.train.batches import PACKING_SAMPLE, Batches, steps_per_epoch
-from amuro_jax.train.fine_tune import objective_of, packs
+from amuro_jax.train.fine_tune import packs
+from amuro_jax.train.objective import LanguageModelling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,18 +38,23 @@ def computed(rows: TrainingRows, recipe: Recipe, run: TrainRun, multiple: int) -
     """What a step computes whose rows are a multiple of `multiple` (batch shards × micro-batches),
     over the first steps of an epoch.
     """
-    examples = _examples(rows)
-    objective = objective_of(recipe)
+    examples, objective = _examples(rows), LanguageModelling()
     steps = steps_per_epoch(rows.rows, recipe.batch_size) * recipe.epochs
-    packed = packs(examples, recipe, run, objective, multiple, steps)
+    packed = recipe.loss != Loss.DPO and packs(examples, recipe, run, objective, multiple, steps)
     collator = objective.collator(examples, packed=multiple if packed else None)
-    source = Batches(examples, recipe.batch_size, 1, recipe.seed, multiple, collator)
+    count = examples_of(recipe)
+    source = Batches(examples, count, 1, recipe.seed, multiple, collator)
     batches = [source[step] for step in range(min(source.total, PACKING_SAMPLE))]
     amounts = [_whole_rows(batch) for batch in batches]
     total = functools.reduce(Amount.__add__, amounts)
     real = sum(batch.amount.tokens for batch in batches)
     shapes = {(batch.tokens.shape, batch.target.shape) for batch in batches}
     return Computed(total.times(1 / len(batches)), total.tokens / real, packed, len(shapes))
+
+
+def examples_of(recipe: Recipe) -> int:
+    """Sequences of a step: of preference pairs two answers each."""
+    return recipe.batch_size * (2 if recipe.loss == Loss.DPO else 1)
 
 
 def _examples(rows):

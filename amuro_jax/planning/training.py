@@ -13,7 +13,7 @@ from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.cost import causal_row, training_flops
 from amuro_jax.planning.collectives import array_bytes, collective_bytes
 from amuro_jax.planning.cost import AGAIN, Roofline, roofline
-from amuro_jax.planning.padding import Computed, computed
+from amuro_jax.planning.padding import Computed, computed, examples_of
 from amuro_jax.planning.topology import Topology
 from amuro_jax.planning.workload import Training
 from amuro_jax.train import memory
@@ -243,7 +243,7 @@ def _micro(training):
 def _candidate(sizes, remat, members, training, model, topology):
     micro = _micro(training)
     multiple = sizes["fsdp"] * micro * (1 if members > 1 else sizes["data"])
-    rows = -(-training.recipe.batch_size // multiple) * multiple
+    rows = -(-examples_of(training.recipe) // multiple) * multiple
     step = computed(training.rows, training.recipe, training.run, multiple)
     sent = _estimated_bytes(sizes, members, step, training, model)
     one = Candidate(_name(sizes), remat, members, rows, step, 0.0, sent, Roofline(0, 0, 0))
@@ -272,7 +272,7 @@ def _candidate(sizes, remat, members, training, model, topology):
 def _flops(training, model):
     """Model FLOPs of a step of rows of mean length."""
     row = causal_row(training.rows.mean, training.rows.targets)
-    amount = row.times(training.recipe.batch_size)
+    amount = row.times(examples_of(training.recipe))
     return training_flops(model, amount, training.recipe.lora_rank is not None)
 
 

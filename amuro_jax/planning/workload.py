@@ -18,6 +18,7 @@ from amuro_jax.config import (
 from amuro_jax.convert import resolver
 from amuro_jax.convert.revisions import Revision, list_revisions
 from amuro_jax.convert.suites import find_suite
+from amuro_jax.data.preferences import require_pairs
 from amuro_jax.data.registry import get_task
 from amuro_jax.data.task import Kind
 from amuro_jax.data.tokenizer import Tokenizer
@@ -135,6 +136,8 @@ def _tokenizer(path, name):
 
 def _training(recipe, run, sets, count, stack=1):
     task = get_task(recipe.task)
+    if recipe.loss == Loss.DPO:
+        require_pairs(task)
     part = "instruction tuning" if task.kind == Kind.CHAT else "fine-tuning"
     return Training(part, task.name, recipe, run, sets.training(recipe), count, stack)
 

@@ -12,6 +12,7 @@ from amuro_jax.chips import CHIPS
 from amuro_jax.cli.configure import load_config
 from amuro_jax.config import (
     Dtype,
+    Loss,
     Recipe,
     Remat,
     ScoreConfig,
@@ -19,7 +20,7 @@ from amuro_jax.config import (
     TrainConfig,
     TrainRun,
 )
-from amuro_jax.errors import ConfigError
+from amuro_jax.errors import ConfigError, DataError
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.cost import Amount, causal_row, forward_flops, training_flops
 from amuro_jax.planning import topology, training
@@ -107,6 +108,18 @@ def test_padding_is_planned_as_the_run_has_it():
     lengths = [len(row.tokens) for row in _examples(one.rows)]
     real = one.recipe.batch_size * sum(lengths) / len(lengths)
     assert few.amount.tokens == pytest.approx(few.ratio * real, rel=0.1)
+
+
+def test_pairs_of_answers_are_two_sequences():
+    """Of a set without pairs nothing is planned; a step of pairs computes twice as many rows."""
+    with pytest.raises(DataError, match="tulu is a set of kind chat, dpo needs pairs"):
+        workload_of(train(loss=Loss.DPO))
+    (one,) = workload_of(train()).trainings
+    pairs = dataclasses.replace(one.recipe, loss=Loss.DPO)
+    padded = dataclasses.replace(one.run, packing=False)
+    single = computed(one.rows, one.recipe, padded, 8).amount
+    double = computed(one.rows, pairs, padded, 8).amount
+    assert double.tokens == pytest.approx(2 * single.tokens, rel=0.1)
 
 
 def test_trainings_of_a_study_in_one_program(study):
