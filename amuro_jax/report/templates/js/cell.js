@@ -61,7 +61,7 @@ function numbers(line, cell) {
   return make("div", {},
     make("p", { class: "figure" }, make("b", {}, fixed(cell.value)), ` ${line.about.metric}${interval}, ${rowsIn(cell)}, baseline ${fixed(cell.baseline)}`),
     ...studies.filter((study) => study !== line.study).map((study) => otherValue(study, line, cell)),
-    flags.length ? make("ul", { class: "flags" }, flags.map((flag) => make("li", {}, make("span", { class: `tag ${flag.severity}` }, flag.severity), `${flag.code.replaceAll("_", " ")}: ${flag.what}. ${flag.effect}.`))) : null);
+    flags.length ? make("ul", { class: "flags" }, flags.map((flag) => make("li", {}, make("span", { class: `tag ${flag.severity}` }, flag.severity), `${flag.code.replaceAll("_", " ")}: ${flag.what}. ${flag.effect[0].toUpperCase()}${flag.effect.slice(1)}.`))) : null);
 }
 
 // The same score in the other study, published values for example.
