@@ -60,6 +60,7 @@ def row_curves(one: Series) -> RowCurves | None:
 
 
 _KEPT, _ROWS = "rows of cells", "row"
+_NEEDED = ("row", "score", "gold", "choice_logprobs", "choice_chars", "reference")
 _MOST_BYTES = 1 << 28  # of rows that are kept, so that each table does not read them again
 
 
@@ -67,7 +68,7 @@ def _cell(results, key):
     """Row numbers [R] and metric → values [R] of one cell; None where it has no rows."""
     kept = results.derived.setdefault(_KEPT, {})
     if key not in kept:
-        frame = results.rows(key)
+        frame = results.rows(key, _NEEDED)
         if frame is None:
             return None
         frame = frame.drop_duplicates("row")

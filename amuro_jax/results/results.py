@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -82,8 +82,8 @@ class Results:
         published_averages: whether means over sets repeat quirk 19 (SciQ counts twice).
         scores: a cell's scores by row, from its key; gives None for a cell without rows (imported
             results).
-        rows: a cell's rows with all columns, from its key; likewise. Of a mean over seeds those of
-            the first seed.
+        rows: a cell's rows, from its key and, if some alone are wanted, columns; likewise. Of a
+            mean over seeds those of the first seed.
         suite: name of the series.
         suites: every series of the store by name, this one too; empty: this is the only one.
         variants: `cells` with the other ways in which sets are tuned on; None: there are no others.
@@ -103,7 +103,7 @@ class Results:
     duplicate_of: dict[str, str] = dataclasses.field(default_factory=dict)
     published_averages: bool = False
     scores: Callable[[str], pd.Series | None] = lambda key: None
-    rows: Callable[[str], pd.DataFrame | None] = lambda key: None
+    rows: Callable[..., pd.DataFrame | None] = lambda key, columns=(): None
     suite: str = ""
     suites: Mapping[str, "Results"] = dataclasses.field(default_factory=dict)
     variants: pd.DataFrame | None = None
@@ -395,9 +395,15 @@ class _Scores:
                 self._bytes -= self._made.popitem(last=False)[1].memory_usage()
         return self._made[key]
 
-    def rows(self, key: str) -> pd.DataFrame | None:
-        """All columns of a cell's rows; None for a cell without rows. They are not kept."""
-        return self._store.rows(key) if key in self._sha256 else None
+    def rows(self, key: str, columns: Sequence[str] = ()) -> pd.DataFrame | None:
+        """All columns of a cell's rows, or those of some that it has; None for a cell without rows.
+        They are not kept.
+        """
+        if key not in self._sha256:
+            return None
+        table = self._store.rows_table(key)
+        known = [name for name in columns or table.column_names if name in table.column_names]
+        return table.select(known).to_pandas()
 
 
 def _keys(planned):
@@ -435,7 +441,7 @@ def _planned(planned, store, frame, damaged, scores, resamples):
             planned.config.scoring.protocol, planned.config.scoring.quirks
         ),
         scores_of,
-        lambda key: scores.rows(pooled.members(key)[0]),
+        lambda key, columns=(): scores.rows(pooled.members(key)[0], columns),
         variants=variants,
         every=every,
         noise=noise,

@@ -29,7 +29,7 @@ def with_rows(right, tuned=None):
             cells.append(one | {"chance": 0.25})
     scores = {key: frame.set_index("row")["score"] for key, frame in frames.items()}
     study = made(cells, scores)
-    study.scores, study.rows = scores.get, frames.get
+    study.scores, study.rows = scores.get, lambda key, columns=(): frames.get(key)
     return study
 
 

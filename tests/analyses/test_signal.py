@@ -33,7 +33,7 @@ def with_rows():
     by_key = {one["key"]: frames[place] for place, one in enumerate(cells)}
     results = made(cells, {key: rows.set_index("row")["score"] for key, rows in by_key.items()})
     results.scores = {key: rows.set_index("row")["score"] for key, rows in by_key.items()}.get
-    results.rows = by_key.get
+    results.rows = lambda key, columns=(): by_key.get(key)
     return results
 
 
