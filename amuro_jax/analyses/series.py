@@ -156,6 +156,9 @@ def _cells(name, results):
         known = results.measurements
         members = {one for key in cells["key"] for one in pooled.members(key)}
         more = known[(known["suite"] == name) & ~known["key"].isin(members)]
+        # Of a metric that `cells` has it is the same score under another protocol.
+        own = pd.MultiIndex.from_frame(cells[["task", "metric"]])
+        more = more[~pd.MultiIndex.from_frame(more[["task", "metric"]]).isin(own)]
         cells = pd.concat([cells, more.dropna(axis=1, how="all")], ignore_index=True)
     cells = cells[~cells["checkpoint"].isin(list(results.duplicate_of))]
     cells = cells[cells["variant"].fillna("").map(noise_of).isna()] if "variant" in cells else cells

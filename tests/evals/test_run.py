@@ -4,10 +4,12 @@ import jax
 import numpy as np
 import pytest
 
+from amuro_jax.analyses.registry import tables_of
 from amuro_jax.config import Method, ScoreConfig, Scoring
 from amuro_jax.evals.run import Evaluator, ScoreJob, run
 from amuro_jax.opened import open_checkpoint
 from amuro_jax.records import ModelRef
+from amuro_jax.results import results
 from amuro_jax.results.store import Store
 from amuro_jax.scoring.requests import NonFiniteError
 from tests.study.conftest import series  # noqa: F401
@@ -52,3 +54,6 @@ def test_each_quirk_is_scored_by_itself_and_what_changes_nothing_is_not(series, 
     assert "under strict+sub_token_candidates: accuracy" in said[1]
     store = Store.open(tmp_path)
     assert set(store.frame()["protocol"]) == {"strict", "strict+sub_token_candidates"}
+    tables = tables_of(results.load(tmp_path, 50))
+    assert len(tables["quirk_effects"]) == 1 and len(tables["cells"]) == 1
+    assert len(tables["change_points"]) == 1  # curves are of the one protocol
