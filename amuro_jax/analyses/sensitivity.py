@@ -13,7 +13,7 @@ from amuro_jax.analyses.changes import PLACE_COLUMNS, change, uncertainty, uncer
 from amuro_jax.analyses.figures import FigureSpec, LinePanel, entries, one_range
 from amuro_jax.analyses.figures import Series as Drawn
 from amuro_jax.analyses.row_metrics import GOLD, row_values
-from amuro_jax.analyses.words import is_clear, plus_minus, with_interval
+from amuro_jax.analyses.words import count, plus_minus, with_interval
 from amuro_jax.curves.curve import make_curve
 from amuro_jax.curves.sensitivity import sensitivities
 from amuro_jax.evals.statistics import NORMAL_95
@@ -171,16 +171,19 @@ _OF_MODEL = ("checkpoint", "tuned_on", "variant", "task", "format", "shots")
 
 
 def say_forgetting(results: Results, tables):
-    """Per set and way of tuning, what the first and the last checkpoint lose."""
+    """How many models of the last checkpoint lose, and what loses most."""
     table = tables["forgetting"].dropna(subset=["low"])
-    for (tuned_on, variant, task), points in table.groupby(["tuned_on", "variant", "task"]):
-        first, last = points.iloc[0], points.iloc[-1]
-        way = f" ({variant})" if variant else ""
-        yield Sentence(
-            f"Tuning on {tuned_on}{way} changes {task} by {with_interval(first)} at "
-            f"{first['checkpoint']} and by {with_interval(last)} at {last['checkpoint']}.",
-            is_clear(last),
-        )
+    last = table[table["checkpoint"] == results.distinct[-1]]
+    if last.empty:
+        return
+    most = last.loc[last["change"].idxmin()]
+    lost = int((last["high"] < 0).sum())
+    yield Sentence(
+        f"Multiple choice at {most['checkpoint']} is clearly worse after fine-tuning in {lost} of "
+        f"{count(len(last), 'score')}; lowest change {with_interval(most)}, on {most['task']} "
+        f"after {most['tuned_on']}.",
+        lost > 0,
+    )
 
 
 def show_forgetting(table: pd.DataFrame) -> pd.DataFrame:

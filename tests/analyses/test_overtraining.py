@@ -124,7 +124,9 @@ def test_what_fine_tuning_costs_the_multiple_choice():
     table = tables["forgetting"]
     np.testing.assert_allclose(table["change"], -0.2)
     (said,) = sensitivity.say_forgetting(results, tables)
-    assert said.clear and "changes arc by −0.200" in said.text
+    assert (
+        said.clear and "worse after fine-tuning in 1 of 1 score; lowest change −0.200" in said.text
+    )
     sensitivity.show_forgetting(table)
 
 
