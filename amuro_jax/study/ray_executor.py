@@ -8,6 +8,7 @@ leaves the driver's own devices alone.
 
 import contextlib
 import os
+import socket
 
 from amuro_jax.config import RayTask, StudyConfig
 from amuro_jax.errors import AmuroError, ConfigError
@@ -15,6 +16,7 @@ from amuro_jax.logs import progress_bar
 from amuro_jax.preemption import Preempted
 from amuro_jax.study import preflight
 
+CONNECT_SECONDS = 10.0  # until a cluster's head has to answer
 WAIT_SECONDS = 60.0  # between two looks at a cluster that has no room for any task
 
 
@@ -133,7 +135,8 @@ def _connected(ray, address):
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
     try:
-        if address or os.environ.get("RAY_ADDRESS"):
+        if where := address or os.environ.get("RAY_ADDRESS", ""):
+            _reach(where)
             ray.init(address=address or None)
         else:
             ray.init(include_dashboard=False)
@@ -145,6 +148,17 @@ def _connected(ray, address):
         yield
     finally:
         ray.shutdown()
+
+
+def _reach(address):
+    """Raises a `ConnectionError` where nobody listens: Ray itself would try for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():  # `auto`, which Ray looks up on this machine
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError(f"nobody answers at {host}:{port}: {error}") from error
 
 
 def _has_room(ray, needed):

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -169,3 +170,14 @@ def test_what_fails_in_one_task_does_not_cost_the_others(tiny_study, monkeypatch
     fake = FakeRay([])
     monkeypatch.setattr(ray_executor, "_ray", lambda: fake)
     assert ray_executor.run(tiny_study, revisions, only=only) == [] and set(fake.asked) == only
+
+
+def test_an_address_where_nobody_listens_is_said_at_once():
+    """Ray itself goes on trying for more than five minutes."""
+    ray = pytest.importorskip("ray")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(AmuroError, match="no Ray cluster: nobody answers at 127.0.0.1"):
+            with ray_executor._connected(ray, address):
+                pass
