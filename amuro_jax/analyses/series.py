@@ -248,9 +248,10 @@ def x_of(curve: Curve) -> np.ndarray:
 
 def axis_of(unit: str, positions) -> figures.Axis:
     """The axis of figures over places of `x_of`."""
+    low, high = min(positions, default=0.0), max(positions, default=1.0)
     if unit == "order" or not positions:
-        return figures.Axis("checkpoint, in the order of training")
-    low, high = min(positions), max(positions)
+        margin = 0.05 * (high - low or 1)
+        return figures.Axis("checkpoint, in the order of training", low - margin, high + margin)
     exponents = range(int(np.ceil(low)), int(np.floor(high)) + 1)
     step = max(1, len(exponents) // figures.MOST_TICKS)
     ticks = tuple((float(one), figures.short_number(10.0**one)) for one in exponents[::step])
