@@ -94,8 +94,8 @@ def say_overtraining(results: Results, tables):
         yield Sentence(
             f"No fall of the fine-tuned score with more pre-training can be seen on "
             f"{listed(rest['task'].unique())} ({count(len(rest), 'curve')}, Holm's correction "
-            f"included; a fall of up to {most['fall_high']:.3f} on {most['task']} is not "
-            "excluded).",
+            f"included; the widest 95 % interval, of {most['task']}, excludes falls of more than "
+            f"{most['fall_high']:.3f}).",
             False,
         )
 

@@ -184,10 +184,11 @@ def say_counted(results: Results, tables):
             continue
         left = clear[clear["clear"].astype(bool)]
         lost = clear[~clear["clear"].astype(bool)]
+        verb, counted = "is" if len(clear) == 1 else "are", clear["counted"].iloc[0].split(", ")
         text = (
-            f"{finding}: of {count(len(clear), 'effect')} that {'is' if len(clear) == 1 else 'are'}"
-            f" clear over test rows, {len(left)} ({len(left) / len(clear):.0%}) are left when "
-            f"{clear['counted'].iloc[0]} are counted"
+            f"{finding[:1].upper()}{finding[1:]}: of {count(len(clear), 'effect')} that {verb} "
+            f"clear over test rows, {len(left)} ({len(left) / len(clear):.0%}) stay clear when "
+            f"{listed(counted)} are counted"
         )
         text += f"; no longer clear: {listed(dict.fromkeys(lost['task']))}." if len(lost) else "."
         yield Sentence(text, bool(len(left)))

@@ -23,6 +23,7 @@ CONFIGS = {
     "paper_olmo1b": 6,
     "prompt_sensitivity": 3,
     "pythia_160m": 3,
+    "quirks": 9,
     "seeds": 11,
     "tiny": 3,
 }
