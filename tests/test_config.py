@@ -42,6 +42,8 @@ CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").rglob("*.py")
         ({"recipe": Recipe(task="a", weight_decay=math.nan)}, "config.recipe.weight_decay"),
         ({"recipe": Recipe(task="a", max_length=-1)}, "config.recipe.max_length"),
         ({"recipe": Recipe(task="a", clip_norm=0.0)}, "config.recipe.clip_norm"),
+        ({"recipe": Recipe(task="a", seed=-1)}, "config.recipe.seed"),
+        ({"recipe": Recipe(task="a", data_seed=2**32)}, "config.recipe.data_seed"),
         ({"run": TrainRun(micro_batch_size=3)}, "config.run.micro_batch_size"),
         ({"run": TrainRun(log_every=0)}, "config.run.log_every"),
         ({"run": TrainRun(profile="3:2")}, "config.run.profile"),

@@ -39,6 +39,8 @@ from amuro_jax.config.blocks import (
 from amuro_jax.config.checks import (
     require,
     require_fields,
+    require_positive,
+    require_seeds,
     validate_recipe,
     validate_score,
     validate_score_run,
@@ -87,6 +89,8 @@ __all__ = [
     "override",
     "require",
     "require_fields",
+    "require_positive",
+    "require_seeds",
     "to_dict",
     "validate_recipe",
     "validate_score",

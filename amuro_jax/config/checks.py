@@ -14,6 +14,8 @@ from amuro_jax.config.blocks import (
 )
 from amuro_jax.errors import ConfigError
 
+SEEDS = 2**32  # of numpy's and jax's generators: 0 to one less
+
 # By which a saved state may be the best; whether more is better.
 BEST = {"held_out_loss": False, "loss": False, "accuracy": True}
 
@@ -41,11 +43,23 @@ def require_positive(value, names: list[str], where: str) -> None:
         require(valid, f"{name} must be positive, got {field}", where=f"{where}.{name}")
 
 
+def require_seeds(value, names: list[str], where: str) -> None:
+    """Raises a `ConfigError` on the first of these fields that is no seed, nor None, nor a tuple of
+    seeds.
+    """
+    for name in names:
+        field = getattr(value, name)
+        for seed in field if isinstance(field, tuple) else (field,):
+            valid = seed is None or 0 <= seed < SEEDS
+            require(valid, f"a seed is 0 to {SEEDS - 1}, got {seed}", where=f"{where}.{name}")
+
+
 def validate_recipe(recipe: Recipe, where: str = "config.recipe") -> None:
     """Raises a `ConfigError` on the first invalid field of a recipe."""
     names = "rows epochs batch_size max_length clip_norm learning_rate lora_rank lora_alpha "
     names += "dpo_beta held_out_rows adam_eps"
     require_positive(recipe, names.split(), where)
+    require_seeds(recipe, ["seed", "data_seed"], where)
     for name, most in {"adam_b1": 1.0, "adam_b2": 1.0, "weight_decay": math.inf}.items():
         value = getattr(recipe, name)
         where_field = f"{where}.{name}"
@@ -138,6 +152,7 @@ def validate_scoring(scoring: Scoring, where: str = "config.scoring") -> None:
         value = getattr(scoring, name)
         valid = value is None or value > 0
         require(valid, f"{name} must be positive, got {value}", where=f"{where}.{name}")
+    require_seeds(scoring, ["shot_seed", "bootstrap_seed"], where)
     require(
         scoring.bootstrap >= 0,
         f"bootstrap must not be negative, got {scoring.bootstrap}",

@@ -11,7 +11,7 @@ from etils import epath
 
 from amuro_jax import checkpoint, files, logs
 from amuro_jax import config as run_config
-from amuro_jax.config import LabConfig, require
+from amuro_jax.config import LabConfig, require, require_seeds
 from amuro_jax.errors import ConfigError
 from amuro_jax.lab import pretrain, sets, tokenizer, truth
 from amuro_jax.lab.corpus import make_corpus, make_documents
@@ -76,6 +76,7 @@ def validate(config: LabConfig) -> None:
             f"{name} must be positive, got {getattr(config, name)}",
             where=f"config.{name}",
         )
+    require_seeds(config, ["seed", "pretraining_seed"], "config")
     require(
         0 < config.first_checkpoint <= config.steps,
         "first_checkpoint must lie in [1, steps]",

@@ -189,6 +189,12 @@ def validate(config: StudyConfig) -> None:
     names = _validate_fine_tunes(config)
     for index, entry in enumerate(config.evals):
         _validate_entry(config, entry, f"config.evals[{index}]", names)
+    configuration.require_seeds(config, ["seeds"], "config")
+    require(
+        config.ray.max_retries >= -1,
+        f"max_retries must be -1 (without end) or more, got {config.ray.max_retries}",
+        where="config.ray.max_retries",
+    )
     require(
         len(set(config.seeds)) == len(config.seeds),
         f"a seed is named twice: {', '.join(map(str, config.seeds))}",
@@ -223,13 +229,8 @@ def _validate_derived(config):
         f"expected different positive sizes, got {noise.sigmas}",
         where="config.noise.sigmas",
     )
-    for name, least in (("draws", 1), ("seed", 0)):
-        value = getattr(noise, name)
-        require(
-            value >= least,
-            f"{name} must be {least} or more, got {value}",
-            where=f"config.noise.{name}",
-        )
+    configuration.require_positive(noise, ["draws"], "config.noise")
+    configuration.require_seeds(noise, ["seed"], "config.noise")
     scored = {entry.task for entry in config.evals}
     for task in noise.tasks:
         require(

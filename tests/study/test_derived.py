@@ -188,7 +188,7 @@ def test_names_are_read_as_they_are_written():
         ({"averages": (2, 2)}, "different numbers"),
         ({"average_seeds": True}, "fewer than two seeds"),
         ({"noise": WeightNoise(sigmas=(0.1, -1.0))}, "positive sizes"),
-        ({"noise": WeightNoise(sigmas=(0.1,), draws=0)}, "draws must be 1 or more"),
+        ({"noise": WeightNoise(sigmas=(0.1,), draws=0)}, "draws must be positive, got 0"),
         ({"noise": WeightNoise(sigmas=(0.1,), tasks=("lab_events",))}, "not a set of config.evals"),
         ({"noise": WeightNoise(sigmas=(0.1,))}, "no set is scored with noise"),
         ({"fine_tunes": (FineTune("lab_nli", variant="average of 4"),)}, "averages and noise"),

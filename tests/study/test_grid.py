@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from amuro_jax.config import EvalSet, FineTune, ProtocolName, Recipe, Role, Scoring
+from amuro_jax.config import EvalSet, FineTune, ProtocolName, RayTask, Recipe, Role, Scoring
 from amuro_jax.errors import ConfigError
 from amuro_jax.records import ModelRef, TrainRecord
 from amuro_jax.results.store import Store
@@ -128,6 +128,9 @@ def test_several_shots_multiply(tmp_path):
         ({"recipe": Recipe(format="nonsense")}, "config.recipe.format"),
         ({"recipe": Recipe(task="paws")}, "config.recipe.task"),
         ({"scoring": Scoring(rows=0)}, "config.scoring.rows"),
+        ({"scoring": Scoring(shot_seed=-1)}, "config.scoring.shot_seed"),
+        ({"seeds": (0, -1)}, "config.seeds"),
+        ({"ray": RayTask(max_retries=-5)}, "config.ray.max_retries"),
         ({"scoring": Scoring(protocol=ProtocolName.PAPER)}, "config.recipe.protocol"),
         (
             {"fine_tunes": (FineTune("lab_nli"), FineTune("lab_summary", epochs=-1))},
