@@ -77,7 +77,14 @@ def test_a_training_with_a_rank_writes_an_adapter(adapter, base):
     lora, of = adapters.read_settings(adapter)
     assert lora == Lora(2, 4.0) and of.identity == checkpoint.model_hash(base)
     assert opened.identity == opened.source["training"]["key"] != of.identity
-    assert folder_bytes(adapter / "params") < folder_bytes(base / "params") / 2
+    _, trained = adapters.read(adapter)
+    sizes = [
+        sum(leaf.size for leaf in flatten(t).values())
+        for t in (trained, checkpoint.load_params(base))
+    ]
+    assert sizes[0] < sizes[1] / 4
+    # The store's own files, of one size whatever is in it, are most of an adapter this small.
+    assert folder_bytes(adapter / "params") < 0.7 * folder_bytes(base / "params")
     assert has_adapters(opened.load_params())
     with pytest.raises(CheckpointError, match="(?s)an adapter, not a whole model.*--to=model"):
         checkpoint.load_params(adapter)
