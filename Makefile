@@ -32,14 +32,13 @@ $(VENV)/.installed: $(VENV)/.made setup.py constraints.txt
 	$(PIP) -c constraints.txt -e ".[cpu]"
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.installed
-	$(PIP) -c constraints.txt -e ".[cpu,test,lm-eval]"
-	# The native OLMo code, to make real native checkpoints with; its own pins (numpy < 2) are
-	# older than what it needs.
-	$(PIP) -c constraints.txt omegaconf cached_path importlib_resources torchmetrics boto3 \
-	  google-cloud-storage
+# The native OLMo code makes real native checkpoints; its own pins (numpy < 2) are older than what it
+# needs, so that its dependencies are named here. One call of pip: it resolves once.
+OLMO := omegaconf cached_path importlib_resources torchmetrics boto3 google-cloud-storage
+$(VENV)/.test: $(VENV)/.made setup.py constraints.txt
+	$(PIP) -c constraints.txt -e ".[cpu,test,lm-eval]" $(OLMO)
 	$(PIP) --no-deps ai2-olmo==0.6.0
-	@touch $@
+	@touch $(VENV)/.installed $@
 
 study: $(VENV)/.installed
 	$(BIN)/amuro lab --config=configs/lab/default.py --config.out=$(WORK)/lab

@@ -88,9 +88,9 @@ def test_a_short_run_of_the_paper_begins_at_the_full_rate(tmp_path, rounded_down
 def test_packing_changes_nothing_but_round_off(tmp_path):
     """The same steps on the same examples, in fewer rows."""
     params = init_params(MODEL, 0)
-    plain = fine_tune(params, MODEL, examples(), RECIPE, RUN, workdir=tmp_path / "plain")
+    plain = fine_tune(params, MODEL, examples(16), RECIPE, RUN, workdir=tmp_path / "plain")
     packing = dataclasses.replace(RUN, packing=True)
-    packed = fine_tune(params, MODEL, examples(), RECIPE, packing, workdir=tmp_path / "packed")
+    packed = fine_tune(params, MODEL, examples(16), RECIPE, packing, workdir=tmp_path / "packed")
     losses, padding = (
         [[row[name] for row in read_metrics(tmp_path / kind / "metrics.jsonl")] for kind in KINDS]
         for name in ("loss", "padding")
