@@ -25,6 +25,7 @@ from amuro_jax.report import svg
 from amuro_jax.results.results import Results
 
 EXAMPLES = 40  # cells listed under one kind of flag
+NAMED = 4  # sets that a line of flags names; more are counted
 FIRST_FINDINGS = 5  # shown before the others
 CURVES = "scores"  # the analysis whose figure the page's script draws itself
 LARGEST_EMBEDDED = 150_000  # bytes of a table's file that the page carries along
@@ -340,14 +341,15 @@ def _flag_line(code, examples):
         f"{group[0][0] if len(group) == 1 else f'{task} ({len(group)} scores)'} – {what}"
         for (task, what), group in examples.items()
     ]
-    sets = len({task for task, _ in examples})
+    sets = list(dict.fromkeys(task for task, _ in examples))
+    where = words.listed(sets) if len(sets) <= NAMED else words.count(len(sets), "set")
     effect = findings[0].effect
     return {
         "id": code,
         "code": code.replace("_", " "),
         "severity": audit.worst(findings),
         "count": len(findings),
-        "counted": f"{words.count(len(findings), 'score')} of {words.count(sets, 'set')}",
+        "counted": f"{words.count(len(findings), 'score')} of {where}",
         "effect": effect[0].upper() + effect[1:] + ".",
         "examples": texts[:EXAMPLES],
         "more": max(0, len(texts) - EXAMPLES),

@@ -37,7 +37,7 @@ def test_a_flag_of_every_score_of_a_set_is_given_once(three):
     assert not tuned["flag"]
     assert not any(one["flag"] for line in (base, tuned) for one in line["cells"])
     (line,) = page.flag_table(three, flags)
-    assert line["counted"] == "6 scores of 1 set"
+    assert line["counted"] == "6 scores of lab_nli"
     assert line["examples"] == ["lab_nli (6 scores) – 3 of 60 rows"]
 
 
@@ -218,7 +218,7 @@ def test_what_the_auditor_finds_is_a_question(three):
     flags = {key: [finding()] for key in three.cells["key"]}
     questions = page.findings(tables_of(three), page.flag_table(three, flags))
     (artefacts,) = [one for one in questions if one["question"] == page.ARTEFACTS]
-    assert artefacts["first"]["text"].startswith("Duplicate rows: 6 scores of 1 set.")
+    assert artefacts["first"]["text"].startswith("Duplicate rows: 6 scores of lab_nli.")
     assert artefacts["first"]["anchor"] == "flag-duplicate_rows"
 
 
