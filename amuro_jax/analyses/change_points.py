@@ -58,7 +58,7 @@ def say_change_points(results: Results, tables):
     table = tables["change_points"]
     if table.empty or not (table["shape"] != "").any():
         return  # the table says of each curve why
-    turns = table[table["shape"] == shapes.TURN]
+    turns = table.assign(task=series.named_sets(table))[table["shape"] == shapes.TURN]
     for model, members in turns.groupby("model", sort=False):
         shown = members.sort_values("p").head(6)
         texts = [
@@ -132,7 +132,7 @@ def show_change_points(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "series": table["suite"],
-            "set": table["task"],
+            "set": series.named_sets(table),
             "model": [
                 f"{row.model} {row.tuned_on}".strip()
                 for row in table[["model", "tuned_on"]].itertuples()

@@ -75,7 +75,7 @@ def say_falls(results: Results, tables):
     table = tables["late_falls"]
     if table.empty or table["p"].isna().all():
         return  # the table says of each curve why
-    falls = table[table["verdict"] == WORSE].sort_values("p")
+    falls = table.assign(task=series.named_sets(table))[table["verdict"] == WORSE].sort_values("p")
     if falls.empty:
         tested = int(table["p"].notna().sum())
         yield Sentence(

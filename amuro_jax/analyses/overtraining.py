@@ -78,7 +78,7 @@ def say_overtraining(results: Results, tables):
     tested = table[table["p"].notna() & (table["model"] == series.TUNED)]
     if tested.empty:
         return
-    falling = tested[tested["verdict"] == FALLS]
+    falling = tested.assign(task=series.named_sets(tested))[tested["verdict"] == FALLS]
     for row in falling.itertuples():
         way = f" ({row.variant})" if row.variant else ""
         yield Sentence(
@@ -91,11 +91,12 @@ def say_overtraining(results: Results, tables):
     rest = tested[tested["verdict"] == NONE]
     if len(rest):
         most = rest.loc[rest["fall_high"].idxmax()]
+        curves = count(len(rest), "other curve" if len(falling) else "curve")
+        where = "" if len(falling) else f", of {listed(rest['task'].unique())}"
         yield Sentence(
-            f"No fall of the fine-tuned score with more pre-training can be seen on "
-            f"{listed(rest['task'].unique())} ({count(len(rest), 'curve')}, Holm's correction "
-            f"included; the widest 95 % interval, of {most['task']}, excludes falls of more than "
-            f"{most['fall_high']:.3f}).",
+            f"No fall of the fine-tuned score with more pre-training can be seen in {curves}"
+            f"{where} (Holm's correction included; the widest 95 % interval, of {most['task']}, "
+            f"excludes falls of more than {most['fall_high']:.3f}).",
             False,
         )
 

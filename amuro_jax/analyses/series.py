@@ -89,8 +89,22 @@ def place_columns(table) -> dict:
     return {
         "series": table["suite"],
         "model": (table["model"] + " " + table["tuned_on"]).str.strip(),
-        "set": table["task"],
+        "set": named_sets(table),
     }
+
+
+def named_sets(table) -> pd.Series:
+    """The set of each line; with its format and number of shots where the table has several of
+    them for the set: `paws in io, 4-shot`.
+    """
+
+    def where_several(name, text):
+        several = table.groupby("task")[name].transform("nunique") > 1
+        return text.where(several, "")
+
+    formats = where_several("format", " in " + table["format"].astype(str))
+    shots = where_several("shots", ", " + table["shots"].astype(str) + "-shot")
+    return table["task"] + formats + shots
 
 
 def falls_when_learned(metric: str) -> bool:
