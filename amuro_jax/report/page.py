@@ -33,6 +33,7 @@ MOST_EMBEDDED = 700_000  # bytes of all of them, the smallest first
 # Of a large study the page shows a part of each table and says where the rest is.
 MOST_LINES = 400  # of a table
 MOST_DATA = 1_500  # lines of a figure's data
+MOST_DRAWN = 300_000  # characters of a figure's panels; the published study's largest has 136,000
 MOST_CHECKPOINTS = 30  # columns of the score table for readers without a script
 MOST_MODELS = 120  # lines of it
 
@@ -154,18 +155,26 @@ def _section(analysis, spec, rows):
     if spec is not None:
         titles = [panel.title for panel in spec.panels]
         tasks = [getattr(panel, "task", "") for panel in spec.panels]
-        data = figure_data(spec)
+        data, drawn = figure_data(spec), svg.draw(spec)
+        fit = _that_fit(drawn, MOST_DRAWN)
         section["figure"] = {
             "legend": [(svg.legend_key(entry), entry.label) for entry in spec.legend],
-            "panels": list(zip(titles, tasks, svg.draw(spec), strict=True)),
+            "panels": list(zip(titles, tasks, drawn, strict=True))[:fit],
             "width": svg.width(spec),
             "data": data[:MOST_DATA],
             "more": _rest(len(data) - MOST_DATA, "line", file),
         }
-        if spec.left_out:
+        left_out = spec.left_out + len(drawn) - fit
+        if left_out:
             where = f"`amuro plot --analysis={analysis.name} --where=…`"
-            section["caption"] += f" {_rest(spec.left_out, 'panel', where)}"
+            section["caption"] += f" {_rest(left_out, 'panel', where)}"
     return section
+
+
+def _that_fit(texts, most):
+    """How many of them, from the first on, have `most` characters together; 1 at least."""
+    ends = list(itertools.accumulate(map(len, texts)))
+    return max(1, sum(end <= most for end in ends))
 
 
 def _rest(number, what, where):

@@ -238,6 +238,20 @@ def test_a_large_study_shows_parts_and_says_where_the_rest_is(three, monkeypatch
     assert section["figure"]["more"] == "95 more lines: report/tables/scores.csv."
 
 
+def test_panels_beyond_a_size_are_left_out_and_counted(monkeypatch):
+    sets = (NLI, "lab_attributes", "lab_events")
+    tables = tables_of(made([cell(f"s{at}", "", task, 0.5) for at in (1, 2, 3) for task in sets]))
+    drawn = report.draw(tables)
+    whole = page.curves(tables, drawn)
+    assert len(whole["figure"]["panels"]) == 3 and "amuro plot" not in whole["caption"]
+    sizes = [len(svg) for _, _, svg in whole["figure"]["panels"]]
+    for most, kept in ((sum(sizes[:2]), 2), (sum(sizes[:2]) - 1, 1), (10, 1)):
+        monkeypatch.setattr(page, "MOST_DRAWN", most)
+        section = page.curves(tables, drawn)
+        assert len(section["figure"]["panels"]) == kept
+        assert f"{3 - kept} more panel" in section["caption"]
+
+
 def test_tables_travel_with_the_page_up_to_a_size(monkeypatch, three):
     files = {"small.csv": b"x" * 10, "middle.csv": b"x" * 60, "large.csv": b"x" * 61}
     monkeypatch.setattr(page, "MOST_EMBEDDED", 100)
