@@ -180,6 +180,7 @@ def test_from_a_score_to_a_row_and_the_same_row_elsewhere(visit):
     assert "lab_nli, after lab_nli" in dialog.locator("h2").inner_text()
     dialog.locator("#rows .row").nth(2).locator("summary").first.click()
     row = dialog.locator("#rows .row").nth(2)
+    row.get_by_text("chosen").first.wait_for()  # made when the row is opened
     assert "−1.000" in row.inner_text() and "chosen" in row.inner_text()
     row.locator(".elsewhere summary").click()
     marks = row.locator(".elsewhere td button")
@@ -206,6 +207,7 @@ def test_a_mean_over_seeds_shows_what_each_seed_answers(visit, tmp_path):
     row = dialog.locator("#rows .row").filter(has_text=re.compile("[12] of 3 seeds")).first
     assert "seed 5: label" in row.locator("summary").first.inner_text()
     row.locator("summary").first.click()
+    row.locator(".by-seed tbody tr").nth(2).wait_for()  # made when the row is opened
     assert row.locator(".by-seed tbody tr").count() == 3
     assert "seed 1" in row.locator("h4", has_text="Candidates").inner_text()
 
