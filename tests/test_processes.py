@@ -130,6 +130,7 @@ def test_two_processes_give_the_results_of_the_plain_path_in_order(root):
         assert first[name] == [[list(tokens), ended] for tokens, ended in texts]
 
 
+@pytest.mark.slow
 def test_the_command_line_over_two_processes(root, series, tmp_path):  # noqa: F811
     def command(name):
         fields = {

@@ -202,7 +202,9 @@ def start_script(workdir, root):
     )
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "how", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGTERM]
+)
 def test_a_signal_at_any_moment_and_go_on(tmp_path, root, how):
     workdir = tmp_path / "stopped"
     process, again = start_script(workdir, root)
