@@ -32,8 +32,8 @@ $(VENV)/.installed: $(VENV)/.made setup.py constraints.txt
 	$(PIP) -c constraints.txt -e ".[cpu]"
 	@touch $@
 
-# The native OLMo code makes real native checkpoints; its own pins (numpy < 2) are older than what it
-# needs, so that its dependencies are named here. One call of pip: it resolves once.
+# The native OLMo code makes real native checkpoints; its own pins (numpy < 2) are older than what
+# it needs, so that its dependencies are named here. One call of pip: it resolves once.
 OLMO := omegaconf cached_path importlib_resources torchmetrics boto3 google-cloud-storage
 $(VENV)/.test: $(VENV)/.made setup.py constraints.txt
 	$(PIP) -c constraints.txt -e ".[cpu,test,lm-eval]" $(OLMO)

@@ -8,12 +8,11 @@ from amuro_jax.analyses.analysis import Analysis, Sentence
 from amuro_jax.analyses.changes import (
     LEVEL,
     PLACE_COLUMNS,
-    change,
-    uncertainty,
+    beside,
+    corrected,
     uncertainty_columns,
 )
 from amuro_jax.analyses.words import count, effect, signed, with_interval
-from amuro_jax.evals.statistics import holm
 from amuro_jax.results.results import Results
 from amuro_jax.variants import average_of, seeds_of, without_average
 
@@ -36,21 +35,9 @@ def averages(results: Results, _=None) -> pd.DataFrame:
             cell["shots"],
             without_average(cell["variant"]),
         )
-        difference = results.estimate(change, [single, cell])
-        lines.append(
-            {
-                **{name: cell[name] for name in _PLACE},
-                "averaged": averaged,
-                "value": cell["value"],
-                "single": float("nan") if single is None else single["value"],
-                "difference": difference.value,
-                **uncertainty(difference),
-            }
-        )
-    table = pd.DataFrame(lines)
-    if len(table):
-        table["p_holm"] = table.groupby(["averaged", "tuned_on"])["p"].transform(holm)
-    return table
+        place = {name: cell[name] for name in _PLACE}
+        lines.append(place | {"averaged": averaged} | beside(results, cell, single, "single"))
+    return corrected(lines, ["averaged", "tuned_on"])
 
 
 def _averaged(variant):

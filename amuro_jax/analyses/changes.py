@@ -98,6 +98,27 @@ def uncertainty(estimate: Estimate, prefix: str = "") -> dict:
     return {f"{prefix}{name}": getattr(estimate, name) for name in names}
 
 
+def beside(results: Results, cell: dict, other: dict | None, name: str) -> dict:
+    """A score beside another one of the same set, in the column `name` (missing where there is
+    none), with their difference and its uncertainty.
+    """
+    difference = results.estimate(change, [other, cell])
+    return {
+        "value": cell["value"],
+        name: np.nan if other is None else other["value"],
+        "difference": difference.value,
+        **uncertainty(difference),
+    }
+
+
+def corrected(lines: Sequence[dict], by: Sequence[str]) -> pd.DataFrame:
+    """Lines of `beside` as a table; `p_holm` is over the lines that agree in the columns `by`."""
+    table = pd.DataFrame(lines)
+    if len(table):
+        table["p_holm"] = table.groupby(list(by))["p"].transform(holm)
+    return table
+
+
 def uncertainty_columns(prefix: str = "", of: str = "") -> dict[str, str]:
     """The data dictionary of `uncertainty`'s columns."""
     return {

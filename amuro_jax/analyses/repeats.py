@@ -7,12 +7,11 @@ from amuro_jax.analyses.analysis import Analysis, Sentence
 from amuro_jax.analyses.changes import (
     LEVEL,
     PLACE_COLUMNS,
-    change,
-    uncertainty,
+    beside,
+    corrected,
     uncertainty_columns,
 )
 from amuro_jax.analyses.words import count, effect, signed
-from amuro_jax.evals.statistics import holm
 from amuro_jax.results.pooled import IDENTITY
 from amuro_jax.results.results import Results
 
@@ -80,20 +79,9 @@ def variants(results: Results, _=None) -> pd.DataFrame:
         first = results.find(
             cell["checkpoint"], cell["tuned_on"], cell["task"], cell["format"], cell["shots"]
         )
-        difference = results.estimate(change, [first, cell])
-        lines.append(
-            {
-                **{name: cell[name] for name in (*IDENTITY, "role")},
-                "value": cell["value"],
-                "first": np.nan if first is None else first["value"],
-                "difference": difference.value,
-                **uncertainty(difference),
-            }
-        )
-    table = pd.DataFrame(lines)
-    if len(table):
-        table["p_holm"] = table.groupby(["variant", "tuned_on"])["p"].transform(holm)
-    return table
+        place = {name: cell[name] for name in (*IDENTITY, "role")}
+        lines.append(place | beside(results, cell, first, "first"))
+    return corrected(lines, ["variant", "tuned_on"])
 
 
 def _first(results):

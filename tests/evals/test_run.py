@@ -36,7 +36,7 @@ def test_a_broken_model_is_named_with_its_set_and_row(series, method):  # noqa: 
     assert raised.value.where.startswith(f"{name} base: lab_nli (default, 1 shots), row ")
 
 
-def test_each_quirk_is_scored_by_itself_and_what_changes_nothing_is_not(series, tmp_path):  # noqa: F811
+def test_each_quirk_is_scored_by_itself_unless_it_changes_nothing(series, tmp_path):  # noqa: F811
     config = ScoreConfig(
         checkpoint=str(series.checkpoints / "step10-tokens10K"),
         workdir=str(tmp_path),
