@@ -32,7 +32,6 @@ REQUIRES = [
     "numpy>=2.0",
     "scipy>=1.14",
     "pandas>=2.2,<4",
-    "statsmodels>=0.14.4",  # corrections for many comparisons, mixed models
     "pyarrow>=17",
     "matplotlib>=3.9",
     "jinja2>=3.1",
@@ -60,6 +59,7 @@ EXTRAS = {
         "hypothesis>=6.100",
         "torch==2.13.0",
         "transformers>=4.57,<6",  # reference models
+        "statsmodels>=0.14.4",  # mixed models, which our variance components are compared with
         "safetensors>=0.6",  # reference reader and writer
         "libtpu",
         "wandb>=0.19",  # an offline run is written and read again

@@ -8,7 +8,7 @@ import pytest
 from tests.analyses import published
 from tests.study import synthetic
 
-# Slow: each makes many of the analyses' tables, with 3,000 draws, and loads statsmodels.
+# Slow: each makes many of the analyses' tables, with 3,000 draws.
 pytestmark = pytest.mark.slow
 
 
