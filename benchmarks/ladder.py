@@ -15,7 +15,7 @@ import pandas as pd
 
 from amuro_jax.analyses import ladder
 from amuro_jax.interchange.columns import import_csv
-from amuro_jax.results import results
+from amuro_jax.results import loading
 
 FIT = [f"{size}-{length}xC" for size in ("190M", "370M", "760M", "1B") for length in (1, 2, 5, 10)]
 TARGETS = ["peteish7_eval_anneal", "peteish13_eval_final"]
@@ -42,7 +42,7 @@ def main():
     published = pathlib.Path(options.published)
     start = time.perf_counter()
     import_csv(options.table, options.scratch)
-    pairs = ladder.pairs_of(results.load(options.scratch))
+    pairs = ladder.pairs_of(loading.load(options.scratch))
     wanted = {f"{name}_rc_5shot" for name in NAMES.values()}
     pairs = [pair for pair in pairs if pair.task in wanted]
     print(f"import and {len(pairs)} sets: {time.perf_counter() - start:.1f} s")

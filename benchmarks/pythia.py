@@ -10,7 +10,7 @@ import time
 from amuro_jax.analyses.figures import short_number
 from amuro_jax.analyses.registry import tables_of
 from amuro_jax.interchange.columns import import_csv
-from amuro_jax.results import results
+from amuro_jax.results import loading
 
 TOKENS_PER_STEP = 2_097_152
 
@@ -23,7 +23,7 @@ def main():
     options = parser.parse_args()
     start, clock = time.perf_counter(), time.process_time()
     import_csv(options.table, options.scratch, tokens_per_step=TOKENS_PER_STEP)
-    tables = tables_of(results.load(options.scratch))
+    tables = tables_of(loading.load(options.scratch))
     names = ("change_points", "late_falls", "signal_and_noise", "rank_agreement", "score_and_bits")
     made = {name: tables[name] for name in names}
     spent = f"{time.perf_counter() - start:.1f} s, {time.process_time() - clock:.1f} s of processor"

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from amuro_jax.evals.statistics import benjamini_hochberg, effective_number, holm
-from amuro_jax.results.results import EQUIVALENCE_MARGIN, Estimate, Results
+from amuro_jax.results.estimate import EQUIVALENCE_MARGIN, Estimate
+from amuro_jax.results.results import Results
 
 RELATIVE = "relative_"  # prefix of ratios, to which the margin of equivalence does not apply
 LEVEL = 0.05  # p-values below it, after correction, are called clear

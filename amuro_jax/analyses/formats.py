@@ -9,7 +9,8 @@ from amuro_jax.analyses import figures
 from amuro_jax.analyses.analysis import Analysis, Sentence
 from amuro_jax.analyses.changes import PLACE_COLUMNS, uncertainty, uncertainty_columns
 from amuro_jax.analyses.figures import FigureSpec, LinePanel
-from amuro_jax.results.results import NOTHING, Results, estimate_from_draws
+from amuro_jax.results.estimate import NOTHING, estimate_from_draws
+from amuro_jax.results.results import Results
 
 
 def format_sensitivity(results: Results, _=None) -> pd.DataFrame:

@@ -13,7 +13,8 @@ from amuro_jax.analyses.words import count, listed, plus_minus, signed
 from amuro_jax.data import protocols
 from amuro_jax.evals.statistics import NORMAL_95
 from amuro_jax.results.draws import PairedDraws
-from amuro_jax.results.results import Results, estimate_from_draws
+from amuro_jax.results.estimate import estimate_from_draws
+from amuro_jax.results.results import Results
 
 ADDED, TAKEN, ALL = "added to strict", "taken from paper", "all quirks"
 DRAWS = 1000

@@ -15,7 +15,9 @@ from amuro_jax.analyses import figures
 from amuro_jax.analyses.changes import gain, in_views
 from amuro_jax.curves.curve import Curve, make_curve
 from amuro_jax.results import pooled
-from amuro_jax.results.results import LESS_IS_BETTER, NOTHING, Results
+from amuro_jax.results.estimate import NOTHING
+from amuro_jax.results.loading import LESS_IS_BETTER
+from amuro_jax.results.results import Results
 from amuro_jax.variants import average_of, average_variant, noise_of
 
 BASE, TUNED, GAIN = "base", "fine-tuned", "gain"

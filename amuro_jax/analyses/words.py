@@ -5,7 +5,7 @@
 
 import pandas as pd
 
-from amuro_jax.results.results import EQUIVALENCE_MARGIN
+from amuro_jax.results.estimate import EQUIVALENCE_MARGIN
 
 EQUIVALENT_LEVEL = 0.05  # p-value below which no change beyond the margin is said
 UNCLEAR = "not distinguishable from no change"

@@ -33,12 +33,12 @@ def main() -> None:
 
     from amuro_jax.analyses import ladder
     from amuro_jax.errors import ConfigError
-    from amuro_jax.results import results
+    from amuro_jax.results import loading
 
     args = flags.FLAGS
     if not args.workdir or not (args.target or args.variance):
         raise ConfigError("no store, or nothing to predict", where="--workdir, --target")
-    pairs = ladder.pairs_of(results.load(args.workdir), _counts(args.parameters))
+    pairs = ladder.pairs_of(loading.load(args.workdir), _counts(args.parameters))
     pairs = [pair for pair in pairs if re.fullmatch(args.task, pair.task)]
     names = sorted({name for pair in pairs for name in pair.runs})
     chosen = {

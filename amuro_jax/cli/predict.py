@@ -31,11 +31,11 @@ def main() -> None:
     """Prints both tables."""
     from amuro_jax.analyses import prediction
     from amuro_jax.errors import AmuroError
-    from amuro_jax.results import results
+    from amuro_jax.results import loading
 
     args = flags.FLAGS
     configure.require_flags("workdir")
-    loaded = results.load(args.workdir)
+    loaded = loading.load(args.workdir)
     if prediction.usable(loaded).empty:
         what = "no pair of sets with base and fine-tuned scores of four checkpoints"
         raise AmuroError(what, where=args.workdir, hint="score and fine-tune more of them first")

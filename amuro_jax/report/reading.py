@@ -14,8 +14,9 @@ from amuro_jax.analyses.figures import FigureSpec
 from amuro_jax.analyses.registry import tables_of
 from amuro_jax.errors import AmuroError
 from amuro_jax.report.training import with_training
-from amuro_jax.results import conditions, results
-from amuro_jax.results.results import Results, Suites
+from amuro_jax.results import conditions, loading
+from amuro_jax.results.loading import Suites
+from amuro_jax.results.results import Results
 from amuro_jax.results.store import Store
 
 
@@ -28,7 +29,7 @@ class StudyResults:
         tables: every analysis's table by name, made when it is first asked for.
     """
 
-    results: results.Results
+    results: Results
     tables: Tables
 
     @property
@@ -172,5 +173,5 @@ def load_results(workdir, resamples: int = 3000, suite: str = "") -> StudyResult
     Raises:
         AmuroError: nothing finished there, or no such series.
     """
-    loaded = results.load(workdir, resamples, suite)
+    loaded = loading.load(workdir, resamples, suite)
     return StudyResults(loaded, with_training(loaded, Store.open(workdir)))

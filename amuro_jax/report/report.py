@@ -15,7 +15,8 @@ from amuro_jax.analyses.scores import scores
 from amuro_jax.analyses.units import unit_of
 from amuro_jax.report import plots, render
 from amuro_jax.report.training import with_training
-from amuro_jax.results import results
+from amuro_jax.results import loading
+from amuro_jax.results.results import Results
 from amuro_jax.results.store import Store
 from amuro_jax.storage import Storage
 
@@ -33,7 +34,7 @@ def write_report(workdir, beside="", suite="") -> str:
     Raises:
         AmuroError: no study there, no finished cell, or no such series.
     """
-    loaded = results.load(workdir, suite=suite, check_rows=True)
+    loaded = loading.load(workdir, suite=suite, check_rows=True)
     storage = Storage.open(workdir)
     store, folder = Store(storage), storage.child("report")
     tables = with_training(loaded, store)
@@ -56,14 +57,14 @@ def served_page(workdir, beside="", suite="") -> str:
         AmuroError: no study there, or no finished cell.
     """
     store = Store.open(workdir)
-    tables = with_training(results.load(workdir, suite=suite, check_rows=True), store)
+    tables = with_training(loading.load(workdir, suite=suite, check_rows=True), store)
     files, figures = table_files(tables), draw(tables)
     return render.page(store, tables, figures, files, other=second(beside), served=True)
 
 
-def second(workdir) -> tuple[Store, results.Results] | None:
+def second(workdir) -> tuple[Store, Results] | None:
     """The study to show beside another one, from its work folder; None without a folder."""
-    return (Store.open(workdir), results.load(workdir)) if workdir else None
+    return (Store.open(workdir), loading.load(workdir)) if workdir else None
 
 
 def table_files(tables: Tables) -> dict[str, bytes]:
@@ -105,7 +106,7 @@ def summary(workdir, suite="") -> str:
     """Base and fine-tuned score by set and checkpoint as text, ± half the width of the 95 %
     interval.
     """
-    loaded = results.load(workdir, suite=suite)
+    loaded = loading.load(workdir, suite=suite)
     width = max(map(len, loaded.checkpoints)) + 2
     lines = [
         "± is half the width of the 95 % interval over test rows",

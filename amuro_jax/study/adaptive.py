@@ -12,7 +12,7 @@ from amuro_jax.config import StudyConfig
 from amuro_jax.convert.revisions import Revision
 from amuro_jax.curves import adaptive
 from amuro_jax.errors import ConfigError
-from amuro_jax.results import results
+from amuro_jax.results import loading
 from amuro_jax.study import executor
 
 FEWEST = 4  # checkpoints: first, last and half-way are always scored
@@ -87,7 +87,7 @@ def positions(revisions: list[Revision]) -> np.ndarray:
 
 def curves_of(config: StudyConfig, revisions: list[Revision]) -> list[Curve]:
     """Every curve of the study that has a finished score."""
-    cells = results.load(config.workdir, 2).cells
+    cells = loading.load(config.workdir, 2).cells
     place_of = {one.revision: position for position, one in enumerate(revisions)}
     curves = {}
     for cell in cells.to_dict("records"):

@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from amuro_jax.results.results import WANTED, PairedDraws, Results
+from amuro_jax.results.draws import PairedDraws
+from amuro_jax.results.results import WANTED, Results
 
 
 def cell(

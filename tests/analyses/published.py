@@ -3,7 +3,8 @@
 import pytest
 
 from amuro_jax.interchange import paper
-from amuro_jax.results import results
+from amuro_jax.results import loading
+from amuro_jax.results.results import Results
 
 OWNERS = ("mnli_matched", "paws", "xsum", "socialiqa", "mnli_mismatched", "xlsum")
 CHOICE = ("boolq", "sciq_choice", "hellaswag", "arc_challenge", "arc_easy", "openbookqa")
@@ -18,7 +19,7 @@ def tables(shared) -> list:
     return [folder / name for name in FILES]
 
 
-def imported(shared, workdir) -> results.Results:
+def imported(shared, workdir) -> Results:
     """The published tables as results."""
     paper.import_paper(tables(shared), workdir)
-    return results.load(workdir, 400)
+    return loading.load(workdir, 400)

@@ -7,7 +7,7 @@ import pytest
 from amuro_jax.analyses import dynamics
 from amuro_jax.analyses.registry import tables_of
 from amuro_jax.curves import examples
-from amuro_jax.results import results
+from amuro_jax.results import loading
 from tests.analyses.hand import made
 from tests.analyses.test_change_points import COUNT, curve_cells
 from tests.study import synthetic
@@ -81,7 +81,7 @@ def test_what_cannot_be_followed_says_why(count, note):
 
 def test_a_stored_study_is_followed(tmp_path):
     synthetic.make_store(tmp_path, rows=40)
-    tables = tables_of(results.load(tmp_path, 100))
+    tables = tables_of(loading.load(tmp_path, 100))
     lines = tables["example_dynamics"].set_index(["task", "tuned_on"])
     assert lines.loc[("lab_attributes", ""), "examples"] == 40
     assert "not right or wrong" in lines.loc[("lab_summary", ""), "notes"]

@@ -6,7 +6,7 @@ import pytest
 
 from amuro_jax.analyses.quirks import draw_quirks, quirk_effects, say_quirks
 from amuro_jax.analyses.registry import tables_of
-from amuro_jax.results.results import _one_protocol
+from amuro_jax.results.loading import _one_protocol
 from tests.analyses.hand import cell, made
 
 RIGHT = {

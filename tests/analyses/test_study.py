@@ -9,7 +9,7 @@ from scipy import stats
 
 from amuro_jax.analyses import changes, domains, formats, gains, learned, transfer, turning, words
 from amuro_jax.analyses.registry import tables_of
-from amuro_jax.results.results import NOTHING
+from amuro_jax.results.estimate import NOTHING
 from tests.analyses.hand import cell, made
 from tests.study import synthetic
 
@@ -235,10 +235,10 @@ def test_a_missing_cell_makes_an_undefined_estimate(two_tasks):
 
 def test_whole_store_gives_the_truth_back(tmp_path):
     """From rows drawn around known curves: groups as they were made, gains near the truth."""
-    from amuro_jax.results import results as loader
+    from amuro_jax.results import loading
 
     synthetic.make_store(tmp_path, rows=200)
-    results = loader.load(tmp_path, resamples=500)
+    results = loading.load(tmp_path, resamples=500)
     groups = tables_of(results)["learned"].set_index("task")["group"]
     assert groups["lab_attributes"] == learned.PRE and groups["lab_nli"] == learned.FINE
     table = (

@@ -5,7 +5,7 @@ import pytest
 from amuro_jax.analyses.registry import tables_of
 from amuro_jax.evals.audit import audit_store
 from amuro_jax.interchange import columns, paper
-from amuro_jax.results import results
+from amuro_jax.results import loading
 from tests.analyses import published
 
 
@@ -50,7 +50,7 @@ def test_sets_with_options_of_their_own_are_not_judged_by_it(tmp_path):
 
 def test_the_published_tables_are_flagged_unprompted(shared, tmp_path):
     paper.import_paper(published.tables(shared), tmp_path)
-    table = tables_of(results.load(tmp_path, 50))["audit"]
+    table = tables_of(loading.load(tmp_path, 50))["audit"]
     base = table[table["tuned_on"] == ""]
     perfect = base[base["code"] == "perfect_from_the_start"]
     assert set(perfect["task"]) == {"qqp", "stsb"} and set(perfect["severity"]) == {"error"}

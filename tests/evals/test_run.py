@@ -9,7 +9,7 @@ from amuro_jax.config import Method, ScoreConfig, Scoring
 from amuro_jax.evals.run import Evaluator, ScoreJob, run
 from amuro_jax.opened import open_checkpoint
 from amuro_jax.records import ModelRef
-from amuro_jax.results import results
+from amuro_jax.results import loading
 from amuro_jax.results.store import Store
 from amuro_jax.scoring.requests import NonFiniteError
 from tests.study.conftest import series  # noqa: F401
@@ -54,6 +54,6 @@ def test_each_quirk_is_scored_by_itself_unless_it_changes_nothing(series, tmp_pa
     assert "under strict+sub_token_candidates: accuracy" in said[1]
     store = Store.open(tmp_path)
     assert set(store.frame()["protocol"]) == {"strict", "strict+sub_token_candidates"}
-    tables = tables_of(results.load(tmp_path, 50))
+    tables = tables_of(loading.load(tmp_path, 50))
     assert len(tables["quirk_effects"]) == 1 and len(tables["cells"]) == 1
     assert len(tables["change_points"]) == 1  # curves are of the one protocol

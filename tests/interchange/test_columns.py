@@ -11,7 +11,7 @@ import pytest
 from amuro_jax.analyses.registry import tables_of
 from amuro_jax.errors import AmuroError, ConfigError, DataError
 from amuro_jax.interchange import columns
-from amuro_jax.results import results
+from amuro_jax.results import loading
 from amuro_jax.results.store import Store
 
 HEADER = "model,step,shots,task,metric,value,stderr"
@@ -32,7 +32,7 @@ def table(tmp_path, lines=LINES, header=HEADER, name="t.csv", end="\n"):
 def test_a_table_is_imported_with_provenance_and_series(tmp_path):
     done = columns.import_csv(table(tmp_path), tmp_path / "w", tokens_per_step=100)
     assert (done.cells, done.new, done.repeated, done.empty) == (18, 18, 0, 0)
-    found = results.load(tmp_path / "w", 200)
+    found = loading.load(tmp_path / "w", 200)
     assert list(found.suites) == ["m1", "m2"] and found.suite == "m1"
     assert found.checkpoints == ["step0", "step1000", "step4000"]
     assert len(found.cells) == 6 and len(found.measurements) == 18  # the headline metric, and all
@@ -224,7 +224,7 @@ def test_the_published_series_are_imported(shared, tmp_path):
         pytest.skip(f"no real data at {path}")
     done = columns.import_csv(path, tmp_path, tokens_per_step=2_097_152)
     assert done.cells == 9814
-    found = results.load(tmp_path, 50)
+    found = loading.load(tmp_path, 50)
     assert len(found.suites) == 18 and len(found.suites["pythia-12b"].checkpoints) == 27
     cell = found.suites["pythia-70m"].find("step143000", "", "lambada_openai")
     assert round(cell["value"], 3) == 0.185 and cell["imported"] == "pythia_evals.csv.gz"
@@ -232,20 +232,20 @@ def test_the_published_series_are_imported(shared, tmp_path):
 
 def test_a_table_is_over_every_series_and_a_series_can_be_chosen(tmp_path):
     columns.import_csv(table(tmp_path), tmp_path / "w")
-    tables = tables_of(results.load(tmp_path / "w", 50, "m2"))
+    tables = tables_of(loading.load(tmp_path / "w", 50, "m2"))
     assert set(tables["scores"]["checkpoint"]) == {"step0", "step1000", "step4000"}
     across = tables.across("scores")
     assert list(across.columns)[0] == "suite" and len(across) == 2 * len(tables["scores"])
     at = across.set_index(["suite", "task", "checkpoint"])["base"]
     assert (at["m1", "piqa", "step1000"], at["m2", "piqa", "step1000"]) == (0.2111, 0.3111)
     with pytest.raises(AmuroError, match=r"no series 'm3'[\s\S]*m1, m2"):
-        results.load(tmp_path / "w", 50, "m3")
+        loading.load(tmp_path / "w", 50, "m3")
 
 
 def test_scores_without_standard_errors_are_never_called_clear(tmp_path):
     lines = [f"m,{step},piqa,0.{step}" for step in (5, 6, 7, 8)]
     columns.import_csv(table(tmp_path, lines, "model,step,task,value"), tmp_path / "w")
-    tables = tables_of(results.load(tmp_path / "w", 50))
+    tables = tables_of(loading.load(tmp_path / "w", 50))
     (line,) = tables["learned"].to_dict("records")
     assert line["group"] == "unknown (no standard errors)" and math.isnan(line["rise_low"])
     assert line["rise"] == pytest.approx(0.3)

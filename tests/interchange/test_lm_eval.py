@@ -8,7 +8,7 @@ import pytest
 from amuro_jax.errors import AmuroError, DataError
 from amuro_jax.interchange.export import export_lm_eval
 from amuro_jax.interchange.lm_eval import import_lm_eval
-from amuro_jax.results import results
+from amuro_jax.results import loading
 from amuro_jax.results.store import Store
 from tests.study import synthetic
 
@@ -62,7 +62,7 @@ def test_scores_come_in_with_rows_where_there_are_samples(tmp_path):
     rows = store.rows(piqa["key"])
     assert list(rows["predicted"]) == [1, 1, 1, 0] and list(rows["gold"]) == [1] * 4
     assert list(rows["score"]) == [1, 1, 1, 0] and list(rows["choice_logprobs"][3]) == [-2.0, -3.0]
-    found = results.load(tmp_path / "w", 500)
+    found = loading.load(tmp_path / "w", 500)
     assert found.draws[piqa["key"]].std() == pytest.approx(0.75**0.5 * 0.25**0.5 / 2, rel=0.1)
 
 

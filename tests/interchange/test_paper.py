@@ -4,7 +4,7 @@ import pytest
 
 from amuro_jax.errors import DataError
 from amuro_jax.interchange import paper
-from amuro_jax.results import results
+from amuro_jax.results import loading
 from tests.analyses import published
 
 FIRST = ",model_id,eval dataset,Performance,std\n"
@@ -15,7 +15,7 @@ TUNED = "0,olmo1b_hf_ckpt1000_mnli_3epoch_2e-6_4shots,xsum_inputoutput,0.25,0.00
 def imported(tmp_path, text, name="all_perf_table.csv"):
     (tmp_path / name).write_text(text)
     paper.import_paper([tmp_path / name], tmp_path / "w")
-    return results.load(tmp_path / "w", 50).cells.set_index("tuned_on")
+    return loading.load(tmp_path / "w", 50).cells.set_index("tuned_on")
 
 
 def test_a_line_says_model_set_format_and_shots(tmp_path):
@@ -62,7 +62,7 @@ def test_a_line_that_is_no_score_of_the_study_is_named(tmp_path, old, new, why):
 def test_the_published_tables_are_imported_whole(shared, tmp_path):
     done = paper.import_paper(published.tables(shared), tmp_path)
     assert (done.cells, done.new, done.repeated) == (649 + 107, 756, 0)
-    found = results.load(tmp_path, 50)
+    found = loading.load(tmp_path, 50)
     assert found.checkpoints == [*(f"step{step}" for step in paper.STEPS), "main"]
     assert set(found.formats("mnli_matched")) == {"default", "instruct", "io"}
     assert found.cells["stderr"].notna().all()

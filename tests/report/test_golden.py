@@ -8,7 +8,7 @@ import pytest
 
 from amuro_jax.analyses.registry import tables_of
 from amuro_jax.report import page, report
-from amuro_jax.results import results
+from amuro_jax.results import loading
 from tests.study import synthetic
 
 STEPS, ROWS = (16, 160, 1600), 80
@@ -49,7 +49,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tables(folder):
-    return tables_of(results.load(folder))
+    return tables_of(loading.load(folder))
 
 
 @pytest.fixture(scope="module")

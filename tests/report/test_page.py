@@ -12,7 +12,7 @@ from amuro_jax.analyses.registry import tables_of
 from amuro_jax.config import FineTune
 from amuro_jax.evals.audit import Finding
 from amuro_jax.report import page, plots, report, svg
-from amuro_jax.results import plan, results
+from amuro_jax.results import loading, plan
 from amuro_jax.storage import Storage
 from tests.analyses.hand import cell, made
 from tests.study import synthetic
@@ -72,7 +72,7 @@ def test_two_checkpoints_with_one_weight_render_and_are_flagged(twins):
     text = pathlib.Path(report.write_report(folder)).read_text()
     assert "duplicate weights" in text
     assert "step160 and step1600 are one and the same weights" in text
-    found = results.load(folder, 100)
+    found = loading.load(folder, 100)
     assert found.duplicate_of == {"step160": "step1600"} and found.distinct == [
         "step16",
         "step1600",
@@ -86,7 +86,7 @@ def test_two_checkpoints_with_one_weight_render_and_are_flagged(twins):
 
 def test_duplicates_stay_out_of_turning_points_means_and_learned(twins):
     folder, _ = twins
-    found = results.load(folder, 300)
+    found = loading.load(folder, 300)
     tables = tables_of(found)
     points = tables["turning_point"]
     assert set(points["reached"]) <= {"", "step16", "step1600"}
@@ -100,7 +100,7 @@ def test_duplicates_stay_out_of_turning_points_means_and_learned(twins):
 def test_a_series_whose_first_checkpoint_serves_the_last_weights(tmp_path):
     """What is learned is then asked of the first checkpoint that is one of its own."""
     synthetic.make_store(tmp_path, rows=60, steps=STEPS, same_weights={"step16": "step1600"})
-    found = results.load(tmp_path, 100)
+    found = loading.load(tmp_path, 100)
     line = tables_of(found)["learned"].set_index("task").loc["lab_attributes"]
     values = [found.find(name, "", "lab_attributes")["value"] for name in ("step160", "step1600")]
     assert line["rise"] == pytest.approx(values[1] - values[0])

@@ -10,7 +10,7 @@ import pytest
 
 from amuro_jax.errors import AmuroError
 from amuro_jax.report import report
-from amuro_jax.results import plan, results
+from amuro_jax.results import loading, plan
 from amuro_jax.results.store import Store
 from tests.study import synthetic
 
@@ -122,7 +122,7 @@ def test_cells_of_another_configuration_stay_out(study, tmp_path):
     store = Store.open(tmp_path)
     foreign = dataclasses.replace(store.records()[0], key="f" * 16)
     store.commit(foreign, [{"row": 0, "score": 1.0}])
-    assert "f" * 16 not in set(results.load(tmp_path, 50).cells["key"])
+    assert "f" * 16 not in set(loading.load(tmp_path, 50).cells["key"])
 
 
 def test_no_study_is_a_readable_error(tmp_path):
@@ -143,7 +143,7 @@ def test_damaged_cells_are_missing_by_name(tmp_path):
     text = pathlib.Path(report.write_report(tmp_path)).read_text()
     for cell in damaged:
         assert f"{cell.label()} – damaged, run the study again" in text
-    missing = results.load(tmp_path, 50).missing
+    missing = loading.load(tmp_path, 50).missing
     assert set(missing["key"]) == {cell.key for cell in damaged}
     assert missing["why"].str.startswith("damaged").all()
 
@@ -153,4 +153,4 @@ def test_an_emptied_folder_of_a_cell_is_a_missing_cell(tmp_path):
     cell = plan.read_plan(Store.open(tmp_path).storage).cells[0]
     for path in (tmp_path / "cells" / cell.key).iterdir():
         path.unlink()
-    assert list(results.load(tmp_path, 50).missing["key"]) == [cell.key]
+    assert list(loading.load(tmp_path, 50).missing["key"]) == [cell.key]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from amuro_jax.report import rows
-from amuro_jax.results import pooled, results
+from amuro_jax.results import loading, pooled
 from amuro_jax.results.store import Store
 from tests.study import synthetic
 
@@ -14,7 +14,7 @@ def study(tmp_path_factory):
     """A study of three training seeds."""
     folder = tmp_path_factory.mktemp("seeds")
     synthetic.make_store(folder, rows=12, steps=(16, 160), seeds=(1, 2, 5))
-    return Store.open(folder), results.load(folder)
+    return Store.open(folder), loading.load(folder)
 
 
 def test_a_mean_over_seeds_has_the_rows_of_every_seed(study):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from amuro_jax.report import page, training
-from amuro_jax.results import results
+from amuro_jax.results import loading
 from amuro_jax.results.store import Store
 from tests.study import synthetic
 
@@ -25,7 +25,7 @@ def store(tmp_path_factory):
 
 
 def test_a_line_per_fine_tuned_model(store):
-    table = training.training(results.load(store.storage, 20), store)
+    table = training.training(loading.load(store.storage, 20), store)
     assert list(table["tuned_on"]) == ["lab_nli"] * 2 + ["lab_summary"] * 2
     assert list(table["checkpoint"]) == ["step16", "step1600"] * 2
     assert set(table["examples"]) == {100} and set(table["seconds"]) == {2.0}
@@ -33,7 +33,7 @@ def test_a_line_per_fine_tuned_model(store):
 
 
 def test_losses_are_those_of_the_log_and_a_cut_line_is_left_out(store):
-    found = results.load(store.storage, 20)
+    found = loading.load(store.storage, 20)
     spec = training.draw(found, training.training(found, store), store)
     drawn = [line for panel in spec.panels for line in panel.series]
     assert sorted((line.x, line.y) for line in drawn) == [
@@ -43,7 +43,7 @@ def test_losses_are_those_of_the_log_and_a_cut_line_is_left_out(store):
 
 
 def test_the_page_says_what_it_cost(store):
-    found = results.load(store.storage, 20)
+    found = loading.load(store.storage, 20)
     sections = page.sections(training.with_training(found, store), {})
     (part,) = [part for one in sections for part in one["parts"] if part["id"] == training.NAME]
     assert part["rows"][0][:3] == ["lab_nli", "2", "100 × 3"] and part["rows"][0][-1] == "0.1"
@@ -53,5 +53,5 @@ def test_the_page_says_what_it_cost(store):
 def test_without_logs_there_is_no_figure(tmp_path):
     synthetic.make_store(tmp_path, rows=5, steps=(16,), formats=("default",))
     bare = Store.open(tmp_path)
-    found = results.load(tmp_path, 20)
+    found = loading.load(tmp_path, 20)
     assert training.draw(found, training.training(found, bare), bare) is None

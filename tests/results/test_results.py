@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from amuro_jax.errors import DataError
-from amuro_jax.results import draws, results
+from amuro_jax.results import draws, loading
 from amuro_jax.results.draws import PairedDraws
 from amuro_jax.results.store import Store
 from tests.study import synthetic
@@ -49,18 +49,18 @@ def test_a_cell_without_rows_has_normal_draws_and_none_without_a_standard_error(
 
 def test_damaged_cells_are_missing_by_name_and_the_others_are_there(tmp_path):
     synthetic.make_store(tmp_path, rows=12, steps=(16, 1600))
-    whole, store = results.load(tmp_path, 20), Store.open(tmp_path)
+    whole, store = loading.load(tmp_path, 20), Store.open(tmp_path)
     emptied, cut, flipped = whole.cells["key"].drop_duplicates()[:3]
     store.cell(emptied).replace("cell.json", "")
     rows = store.cell(cut).read_bytes("rows.parquet")
     store.cell(cut).replace("rows.parquet", rows[:-9])
     rows = store.cell(flipped).read_bytes("rows.parquet")
     store.cell(flipped).replace("rows.parquet", rows[:40] + bytes([rows[40] ^ 1]) + rows[41:])
-    late = results.load(tmp_path, 20)  # reads no rows before they are needed
+    late = loading.load(tmp_path, 20)  # reads no rows before they are needed
     assert set(late.missing["key"]) == {emptied, cut}
     with pytest.raises(DataError, match="checksum"):
         late.draws[flipped]
-    found = results.load(tmp_path, 20, check_rows=True)
+    found = loading.load(tmp_path, 20, check_rows=True)
     lost = found.missing.set_index("key")["why"]
     assert set(lost.index) == {emptied, cut, flipped} and lost.str.startswith("damaged").all()
     assert "empty" in lost[emptied] and "bytes" in lost[cut] and "checksum" in lost[flipped]

@@ -19,7 +19,7 @@ from amuro_jax.models.derived import with_noise
 from amuro_jax.models.parameters import flatten, unflatten
 from amuro_jax.opened import open_checkpoint
 from amuro_jax.records import ModelRef
-from amuro_jax.results import results
+from amuro_jax.results import loading
 from amuro_jax.results.rates import rates_of
 from amuro_jax.results.store import Store
 from amuro_jax.study import executor, grid
@@ -141,7 +141,7 @@ def test_noise_scores_as_the_noisy_model(done, opened, frame):
 
 
 def test_analyses_see_the_checkpoints_themselves(done):
-    found = results.load(done.workdir, 50)
+    found = loading.load(done.workdir, 50)
     assert set(found.cells["variant"]) == {""}
     assert set(found.variants["variant"]) == {"", "average of 2", "average of 2 seeds"}
     assert len(found.noise) == 2 and set(found.noise["variant"]) == {NOISE.variant}

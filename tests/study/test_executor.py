@@ -23,7 +23,7 @@ from amuro_jax.convert.revisions import list_revisions
 from amuro_jax.errors import ConfigError, DataError
 from amuro_jax.evals import run as score_run
 from amuro_jax.report import report
-from amuro_jax.results import plan, results
+from amuro_jax.results import loading, plan
 from amuro_jax.results.store import Store
 from amuro_jax.storage import Storage
 from amuro_jax.study import executor
@@ -215,7 +215,7 @@ def test_the_report_of_a_real_run(whole):
         "None: every score that the configuration asks for is there."
         in pathlib.Path(page).read_text()
     )
-    assert len(results.load(whole, 50).cells) == 12
+    assert len(loading.load(whole, 50).cells) == 12
 
 
 def test_provenance_says_what_the_number_is(whole):
@@ -247,7 +247,7 @@ def test_one_failing_cell_does_not_cost_the_others(series, tmp_path):
     (failure,) = run(config)
     assert "lab_events" in failure and "not JSON" in failure
     assert [record.task for record in Store.open(config.workdir).records()] == ["lab_nli"]
-    (line,) = results.load(config.workdir, 50).missing.to_dict("records")
+    (line,) = loading.load(config.workdir, 50).missing.to_dict("records")
     assert line["task"] == "lab_events" and "not JSON" in line["why"]
 
 
@@ -368,7 +368,7 @@ def test_a_damaged_cell_is_said_and_computed_again(series, tmp_path, damage):
     name = "rows.parquet" if damage == "rows" else "cell.json"
     path = tmp_path / "study/cells" / key / name
     path.write_bytes(path.read_bytes()[:-10] if damage == "rows" else b"")
-    assert len(results.load(config.workdir, 50).missing) == 1
+    assert len(loading.load(config.workdir, 50).missing) == 1
     assert executor.run(config, list_revisions(config.suite, "log:1"), report=said.append) == []
     assert any("is damaged and computed again" in line for line in said)
     pd.testing.assert_frame_equal(store.rows(key), before, rtol=1e-5, atol=1e-6)

@@ -11,7 +11,7 @@ from amuro_jax.analyses.registry import tables_of
 from amuro_jax.config import EvalSet, FineTune, Role
 from amuro_jax.convert.revisions import list_revisions
 from amuro_jax.errors import ConfigError, TrainingError
-from amuro_jax.results import results
+from amuro_jax.results import loading
 from amuro_jax.results.store import Store
 from amuro_jax.study import executor, grid, plan
 from tests.study.conftest import study_of
@@ -71,7 +71,7 @@ def test_the_fixed_and_the_chosen_model_are_scored(done):
 
 
 def test_both_are_shown(done):
-    found = results.load(done.workdir, 50)
+    found = loading.load(done.workdir, 50)
     tables = tables_of(found)
     rates = tables["rates"].set_index("learning_rate")
     assert list(rates.index) == sorted(RATES) and rates["best"].sum() == 1
@@ -101,7 +101,7 @@ def test_a_rate_that_fails_is_left_out_by_name(series, tmp_path, monkeypatch):
     (failure,) = run(config)
     assert "rate 0.001" in failure and "loss is nan" in failure
     assert set(losses(config)) == {1e-6, 1e-2}
-    assert len(results.load(config.workdir, 50).variants) == 3
+    assert len(loading.load(config.workdir, 50).variants) == 3
 
 
 @pytest.mark.parametrize(

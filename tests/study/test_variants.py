@@ -17,7 +17,7 @@ from amuro_jax.config import EvalSet, FineTune, Role, StudyConfig
 from amuro_jax.convert.revisions import list_revisions
 from amuro_jax.errors import ConfigError
 from amuro_jax.report import report
-from amuro_jax.results import results
+from amuro_jax.results import loading
 from amuro_jax.results.store import Store
 from amuro_jax.study import executor, grid, plan
 
@@ -60,7 +60,7 @@ def test_adapters_are_kept_as_adapters(done):
 
 
 def test_analyses_see_the_mean_over_seeds(done):
-    found = results.load(done.workdir, 50)
+    found = loading.load(done.workdir, 50)
     assert len(found.every) == 5 and len(found.variants) == 3 and len(found.cells) == 2
     (tuned,) = found.cells[found.cells["tuned_on"] != ""].to_dict("records")
     alone = found.every[(found.every["tuned_on"] != "") & (found.every["variant"] == "")]
@@ -71,7 +71,7 @@ def test_analyses_see_the_mean_over_seeds(done):
 
 
 def test_seeds_and_variants_have_tables(done):
-    found = results.load(done.workdir, 50)
+    found = loading.load(done.workdir, 50)
     tables = tables_of(found)
     table = tables["seeds"].set_index("variant")
     for variant in ("", "lora"):
