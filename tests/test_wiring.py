@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from amuro_jax import compiles
 from amuro_jax.config import (
     AttentionName,
     Dtype,
@@ -26,6 +27,7 @@ from amuro_jax.models.parameters import init_params
 from amuro_jax.opened import open_checkpoint
 from amuro_jax.records import ModelRef
 from amuro_jax.study import executor, grid, plan
+from amuro_jax.study.scores import Model
 from amuro_jax.train import fine_tune as fine_tuning
 from amuro_jax.train import run as train_run
 from amuro_jax.train.meters import Logging
@@ -270,15 +272,15 @@ def test_a_study_hands_its_blocks_to_its_jobs(series, tmp_path):  # noqa: F811
         series, tmp_path / "study", scoring=SCORING, train_run=RUN, mixed_protocols=True
     )
     revisions = executor_revisions(config)
-    made = executor.LocalExecutor(config, revisions, None, None, None, print)
+    made = executor.LocalExecutor(config, revisions, compiles.Watch(), None, None, print)
     job = next(one for one in made.jobs if one.kind == plan.JobKind.TRAIN)
     opened = open_checkpoint(job.checkpoint)
-    training = made._train_job(opened, job)
+    training = made.trainings.job_of(opened, job)
     assert training.recipe == grid.recipe_of(config, config.fine_tunes[0])
     assert training.run == RUN and training.data_root == config.data_root
     assert training.workdir.startswith(config.workdir) and training.key() in training.out
     cell = made.jobs[-1].cells[-1]
-    score = made._score_job(executor._Model(opened, "identity", None), cell)
+    score = made.scores.job_of(Model(opened, "identity", None), cell)
     assert score.scoring == SCORING and score.data_root == config.data_root
     named = (score.task, score.format, score.shots, score.identity, score.model)
     assert named == (cell.task, cell.format, cell.shots, "identity", cell.model)

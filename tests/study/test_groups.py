@@ -13,7 +13,7 @@ from amuro_jax.errors import ConfigError, TrainingError
 from amuro_jax.logs import read_metrics
 from amuro_jax.records import ModelRef
 from amuro_jax.results.store import Store
-from amuro_jax.study import executor, groups
+from amuro_jax.study import executor, groups, trainings
 from amuro_jax.train import run as train_run
 from tests.study.conftest import study_of
 
@@ -63,10 +63,10 @@ def pair(series, tmp_path_factory):
         evals=(EvalSet("lab_nli", Role.IN_DOMAIN, ("lab_nli",)),),
         train_run=TrainRun(mesh="data:2,fsdp:4", stack=None, log_every=1),
     )
-    calls, stacked = [], executor.train_stacked
+    calls, stacked = [], trainings.train_stacked
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(executor, "train_stacked", lambda *a: calls.append(a[0]) or stacked(*a))
-        patch.setattr(executor, "train", None)
+        patch.setattr(trainings, "train_stacked", lambda *a: calls.append(a[0]) or stacked(*a))
+        patch.setattr(trainings, "train", None)
         failures = executor.run(config, list_revisions(config.suite))
     return config, calls, failures
 
@@ -128,8 +128,8 @@ def test_one_that_fails_is_named_and_the_other_goes_on(series, tmp_path, monkeyp
             jobs[1].key(): error,
         }
 
-    monkeypatch.setattr(executor, "train_stacked", stacked)
-    monkeypatch.setattr(executor, "train", None)
+    monkeypatch.setattr(trainings, "train_stacked", stacked)
+    monkeypatch.setattr(trainings, "train", None)
     (failure,) = executor.run(config, list_revisions(config.suite))
     assert "step10-tokens10K + lab_nli" in failure and "loss is nan at step 2" in failure
     store = Store.open(config.workdir)

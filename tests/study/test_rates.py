@@ -13,7 +13,7 @@ from amuro_jax.convert.revisions import list_revisions
 from amuro_jax.errors import ConfigError, TrainingError
 from amuro_jax.results import loading
 from amuro_jax.results.store import Store
-from amuro_jax.study import executor, grid, plan
+from amuro_jax.study import executor, grid, plan, trainings
 from tests.study.conftest import study_of
 
 RATES = (1e-6, 1e-2, 1e-3)  # 1e-6 learns nothing in a few steps; 1e-2 is the fixed one
@@ -89,14 +89,14 @@ def test_a_second_run_does_nothing(done):
 
 
 def test_a_rate_that_fails_is_left_out_by_name(series, tmp_path, monkeypatch):
-    train = executor.train
+    train = trainings.train
 
     def failing(job, *rest, **named):
         if job.recipe.learning_rate == 1e-3:
             raise TrainingError("loss is nan at step 2", where="training")
         return train(job, *rest, **named)
 
-    monkeypatch.setattr(executor, "train", failing)
+    monkeypatch.setattr(trainings, "train", failing)
     config = config_of(series, tmp_path)
     (failure,) = run(config)
     assert "rate 0.001" in failure and "loss is nan" in failure
