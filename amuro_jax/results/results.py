@@ -97,13 +97,18 @@ class Results:
 
     @functools.cached_property
     def _at(self):
+        """The cells in every way of tuning, by what they are scores of."""
+        cells = self.cells if self.variants is None else self.variants
         columns = ["checkpoint", "tuned_on", "task", "format", "shots", "variant"]
-        keys = self.cells[columns].itertuples(index=False, name=None)
-        return {key: row for row, key in enumerate(keys)}
+        keys = cells[columns].itertuples(index=False, name=None)
+        return dict(zip(keys, cells.to_dict("records"), strict=True))
 
     @functools.cached_property
-    def _records(self) -> list[dict]:
-        return self.cells.to_dict("records")
+    def _usual_variants(self):
+        """Fine-tuning set → the way of tuning that stands for it; "" where one has no name."""
+        unnamed = self.cells["variant"] == ""
+        first = pd.concat([self.cells[unnamed], self.cells]).drop_duplicates("tuned_on")
+        return dict(zip(first["tuned_on"], first["variant"], strict=True))
 
     def find(
         self,
@@ -112,24 +117,18 @@ class Results:
         task: str,
         format: str = "",
         shots: int | None = None,
-        variant: str = "",
+        variant: str | None = None,
     ) -> dict | None:
-        """The finished cell by column, in the set's main view where no format is given.
+        """The finished cell by column, in the set's main view where no format is given, of the
+        first way of tuning where no variant is.
 
         None where it is missing.
         """
         usual = self.main[task]
-        row = self._at.get(
-            (
-                checkpoint,
-                tuned_on,
-                task,
-                format or usual[0],
-                usual[1] if shots is None else shots,
-                variant,
-            )
-        )
-        return None if row is None else self._records[row]
+        if variant is None:
+            variant = self._usual_variants.get(tuned_on, "")
+        place = (format or usual[0], usual[1] if shots is None else shots, variant)
+        return self._at.get((checkpoint, tuned_on, task, *place))
 
     def estimate(self, statistic, cells: list) -> Estimate:
         """`statistic` of the cells' scores, a function of arrays [..., cells].

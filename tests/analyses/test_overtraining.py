@@ -6,6 +6,7 @@ import pytest
 
 from amuro_jax.analyses import overtraining, sensitivity
 from amuro_jax.analyses.registry import tables_of
+from amuro_jax.curves.turn import Turn
 from amuro_jax.variants import Noise
 from tests.analyses.hand import cell, made
 
@@ -59,7 +60,9 @@ def test_a_fall_is_said_with_where_it_may_begin():
         line = table.loc[model]
         assert line["verdict"] == "falls" and line["fall"] == pytest.approx(0.4)
         assert (line["turn_from"], line["turn_to"]) == ("s40", "s80")
+        assert line["peak_at"] in ("s40", "s80") and line["peak"] - line["end"] == line["fall"]
         assert 0.2 < line["fall_low"] < 0.4 < line["fall_high"]
+    assert (table.loc["fine-tuned", "peak"], table.loc["fine-tuned", "end"]) == (0.9, 0.5)
     (said, *_) = overtraining.say_overtraining(results, tables)
     assert said.clear and "between s40 and s80" in said.text
     overtraining.show_overtraining(tables["overtraining"])
@@ -74,6 +77,36 @@ def test_no_fall_is_claimed_of_a_curve_that_rises():
     (said,) = overtraining.say_overtraining(results, tables)
     assert not said.clear and said.text.startswith("No fall of the fine-tuned score")
     assert set(tables["overtraining"]["turn_to"]) == {"s320"}
+    assert tables["overtraining"].set_index("model").loc["fine-tuned", "end"] == 0.9
+
+
+def test_sets_out_of_the_domain_are_judged_and_losses_are_not():
+    results = results_of(FALLING)
+    results.cells.loc[results.cells["task"] == "arc", "role"] = "out_of_domain"
+    assert set(overtraining.overtraining(results)["task"]) == {"nli", "arc"}
+    results = results_of(FALLING)
+    results.cells["metric"] = "bits_per_byte"
+    assert overtraining.overtraining(results).empty
+
+
+def test_a_short_curve_says_why_it_is_not_judged():
+    results = results_of(FALLING)
+    results.checkpoints = ["s10", "s20"]
+    results.cells = results.cells[results.cells["checkpoint"].isin(results.checkpoints)]
+    table = overtraining.overtraining(results)
+    assert set(table["verdict"]) == {"2 checkpoints, 3 are needed"}
+    assert set(overtraining.show_overtraining(table)["fall"]) == {"–"}
+
+
+def test_a_fall_is_clear_beside_all_other_curves(monkeypatch):
+    found = Turn(best=2, first=1, last=3, fall=0.1, fall_low=0.01, fall_high=0.2, p=0.03)
+    monkeypatch.setattr(overtraining, "find_turn", lambda *_: found)
+    table = overtraining.overtraining(results_of(FALLING))
+    assert len(table) == 2 and set(table["p_holm"]) == {0.06}
+    assert set(table["verdict"]) == {overtraining.NONE}
+    tuned = table.iloc[[0, 0]].reset_index().assign(task=["nli", "rte"], fall_high=[0.2, 0.3])
+    (said,) = overtraining.say_overtraining(None, {"overtraining": tuned})
+    assert "of rte, excludes falls of more than 0.300" in said.text
 
 
 def test_the_spread_of_seeds_takes_the_claim_away():
@@ -85,10 +118,15 @@ def test_the_spread_of_seeds_takes_the_claim_away():
     spread = np.random.default_rng(0).normal(0, 0.1, (len(results.cells), 3))
     parts = []
     for place, line in enumerate(results.cells.to_dict("records")):
-        for seed in range(3):
+        parts += [] if line["tuned_on"] else [line]  # a base model has no seeds
+        for seed in range(3) if line["tuned_on"] else ():
             key = f"{line['key']}/{seed}"
             parts.append(line | {"key": key, "value": line["value"] + spread[place, seed]})
-    keys = {one: "+".join(f"{one}/{seed}" for seed in range(3)) for one in results.cells["key"]}
+    tuned = results.cells["tuned_on"] != ""
+    keys = {one: one for one in results.cells["key"][~tuned]}
+    keys |= {
+        one: "+".join(f"{one}/{seed}" for seed in range(3)) for one in results.cells["key"][tuned]
+    }
     draws = {keys.get(one, one): results.draws[one] for one in results.cells["key"]}
     scores = {key: results.scores(one) for one, key in keys.items()}
     results = results_of((0.5, 0.7, 0.72, 0.8, 0.72, 0.7))
@@ -96,13 +134,13 @@ def test_the_spread_of_seeds_takes_the_claim_away():
     results.draws, results.scores = draws, scores.get
     results.every = pd.DataFrame(parts)
     table = overtraining.overtraining(results).set_index("model")
-    assert table.loc["fine-tuned", "seeds"] == 3
+    assert set(table["seeds"]) == {3}
     assert table.loc["fine-tuned", "verdict"] == "no fall found"
 
 
 def test_growing_sensitivity_is_found_and_a_constant_one_is_not():
     growing = {0.3: [(0.8, 0.75, 0.7, 0.6, 0.5, 0.4), (0.78, 0.73, 0.7, 0.62, 0.5, 0.42)]}
-    constant = {0.3: [(0.7,) * 6, (0.72,) * 6]}
+    constant = {0.3: [(0.7, 0.7, 0.7, 0.7, 0.7, 0.69), (0.72,) * 6]}
     for noise, clear in ((growing, True), (constant, False)):
         results = results_of(RISING, noise)
         tables = tables_of(results)
@@ -115,7 +153,26 @@ def test_growing_sensitivity_is_found_and_a_constant_one_is_not():
         assert said.clear == clear and ("loses more" in said.text) == clear
         sensitivity.show_sensitivity(table)
         (panel,) = sensitivity.draw_sensitivity(results, tables).panels
-        assert panel.series[0].label == "σ 0.3" and len(panel.series[0].y) == len(STEPS)
+        (line,) = panel.series
+        assert line.label == "σ 0.3" and line.y == tuple(table["change"])
+        assert line.low == tuple(table["low"]) and line.high == tuple(table["high"])
+
+
+def test_the_largest_noise_is_said_and_what_the_right_answer_loses():
+    results = results_of(RISING, {0.1: [(0.8,) * 6] * 2, 0.3: [(0.6,) * 6] * 2})
+    levels = {key: -1.0 for key in results.cells["key"]}
+    for line in results.noise.itertuples():  # the draws of a size take 1 and 3 nats
+        levels[line.key] = -2.0 if line.variant.endswith("seed 0") else -4.0
+
+    def rows(key, columns=()):
+        logprobs = [[levels[key], -9.0]] * 3
+        return pd.DataFrame({"score": 1.0, "gold": 0, "choice_logprobs": logprobs})
+
+    results.rows = rows
+    tables = tables_of(results)
+    assert set(tables["sensitivity"]["gold_change"]) == {-2.0}
+    (said,) = sensitivity.say_sensitivity(results, tables)
+    assert said.text.startswith("Noise of 0.3 on the weights changes arc by")
 
 
 def test_what_fine_tuning_costs_the_multiple_choice():
@@ -128,6 +185,31 @@ def test_what_fine_tuning_costs_the_multiple_choice():
         said.clear and "worse after fine-tuning in 1 of 1 score; lowest change −0.200" in said.text
     )
     sensitivity.show_forgetting(table)
+
+
+def test_every_way_and_format_is_set_beside_its_own_base():
+    arc = {"role": "multiple_choice", "of": ()}
+    cells = [
+        cell("s10", "", "arc", 0.5, **arc),
+        cell("s10", "nli", "arc", 0.1, **arc),
+        cell("s30", "", "arc", 0.8, **arc),
+        cell("s30", "nli", "arc", 0.7, **arc),
+        cell("s30", "", "arc", 0.4, format="io", **arc),
+        cell("s30", "nli", "arc", 0.3, format="io", **arc),
+        cell("s30", "nli", "nli", 0.1),
+        cell("s30", "nli", "arc", 0.79, **arc) | {"variant": "lora", "key": "lora"},
+        cell("s30", "nli", "arc", 0.1, **arc) | {"variant": "average of 2", "key": "average"},
+    ]
+    results = made(cells)
+    results.variants, results.cells = results.cells, results.cells[:7]
+    results.draws["lora"] = np.linspace(0.69, 0.89, 200)  # within the noise
+    table = sensitivity.forgetting(results)
+    assert list(table["variant"]) == ["", "", "", "lora"]
+    np.testing.assert_allclose(table["base"], [0.5, 0.8, 0.4, 0.8])
+    np.testing.assert_allclose(table["change"], [-0.4, -0.1, -0.1, -0.01])
+    (said,) = sensitivity.say_forgetting(results, {"forgetting": table})
+    assert "at s30 is clearly worse after fine-tuning in 2 of 3 scores" in said.text
+    assert "lowest change −0.100" in said.text
 
 
 def test_a_study_without_noise_or_tuning_says_nothing():

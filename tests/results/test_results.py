@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from amuro_jax.config import EvalSet, FineTune, Role
 from amuro_jax.errors import DataError
 from amuro_jax.results import draws, loading
 from amuro_jax.results.draws import PairedDraws
@@ -67,3 +68,14 @@ def test_damaged_cells_are_missing_by_name_and_the_others_are_there(tmp_path):
     assert len(found.cells) == len(whole.cells) - 3
     same = whole.cells["key"].isin(found.cells["key"])
     assert list(found.cells["value"]) == list(whole.cells[same]["value"])
+
+
+def test_the_first_way_of_tuning_stands_for_its_set_whatever_it_is_called(tmp_path):
+    evals = (EvalSet("lab_nli", Role.IN_DOMAIN),)
+    ways = (FineTune("lab_nli", variant="full"), FineTune("lab_nli", variant="low"))
+    synthetic.make_store(tmp_path, rows=12, steps=(16, 1600), fine_tunes=ways, evals=evals)
+    found = results.load(tmp_path, 20)
+    assert found.find("step16", "lab_nli", "lab_nli")["variant"] == "full"
+    assert found.find("step16", "lab_nli", "lab_nli", variant="low")["variant"] == "low"
+    assert found.find("step16", "lab_nli", "lab_nli", variant="") is None
+    assert found.find("step16", "", "lab_nli")["tuned_on"] == ""
