@@ -29,7 +29,7 @@ def main(stores: list[str]) -> None:
 
     args = flags.FLAGS
     require(len(stores) == 2, f"two stores are compared, {len(stores)} given", where="command line")
-    difference = diff(Store.open(stores[0]), Store.open(stores[1]), args.resamples)
+    difference = diff(*map(Store.existing, stores), args.resamples)
     if args.out:
         files.write_text(args.out, difference.to_csv(index=False))
     for name, text in (("a", f"only in {stores[0]}"), ("b", f"only in {stores[1]}")):
@@ -37,7 +37,8 @@ def main(stores: list[str]) -> None:
     changed = difference[difference["found_in"] == "both"]
     print(f"{len(changed):,} scores have another value")
     if len(changed):
-        shown = changed[[*SHOWN]].copy()
+        several = changed["suite"].nunique() > 1
+        shown = changed[[*["suite"] * several, *SHOWN]].copy()
         shown["b − a"] = [
             f"{line.difference:+.4f}"
             + ("" if line.low != line.low else f" [{line.low:+.4f}, {line.high:+.4f}]")

@@ -32,7 +32,8 @@ def main(stores: list[str]) -> None:
     args = flags.FLAGS
     require(len(stores) == 2, f"two stores are merged, {len(stores)} given", where="command line")
     require_flags("into")
-    first, second, into = (Store.open(url) for url in (*stores, args.into))
+    first, second = map(Store.existing, stores)
+    into = Store.open(args.into)
     if args.conflicts:
         clash = merge.conflicts(first, second, into)
         files.write_text(args.conflicts, clash.to_csv(index=False))

@@ -50,7 +50,7 @@ def main() -> None:
 
     args = flags.FLAGS
     require_flags("workdir")
-    store = Store.open(args.workdir)
+    store = Store.existing(args.workdir)
     if args.write_views:
         print("\n".join(views.write(store)))
         return

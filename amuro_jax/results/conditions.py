@@ -26,6 +26,17 @@ _COMPARISONS = {
 _HINT = "for example: task == 'paws' and format in ('io', 'instruct') and value >= 0.5"
 _LONGEST = 10_000  # characters: no condition that a person writes is as long
 _DEEPEST = 100  # nodes within nodes
+_LONGEST_SAID = 80  # characters of a condition that an error repeats
+_TEXT, _NUMBER, _BOOLEAN = "text", "number", "boolean"
+
+
+def _kind(column: pa.DataType) -> str:
+    """Which values a column is compared with; of a column of lists its type's name."""
+    if pa.types.is_string(column) or pa.types.is_large_string(column):
+        return _TEXT
+    if pa.types.is_boolean(column):
+        return _BOOLEAN
+    return _NUMBER if pa.types.is_integer(column) or pa.types.is_floating(column) else str(column)
 
 
 def condition(text: str, schema: pa.Schema) -> pc.Expression:
@@ -82,17 +93,16 @@ class _Translator:
 
     def _comparison(self, node, left, sign, right):
         if isinstance(sign, ast.In | ast.NotIn):
-            values = self._values(right, self._column(left))
-            compared = pc.field(left.id).isin(values)
+            compared = self._membership(left, right)
             return ~compared if isinstance(sign, ast.NotIn) else compared
         if type(sign) not in _COMPARISONS:
             self._refuse(node)
         names = [side for side in (left, right) if isinstance(side, ast.Name)]
         if not names:
             self._refuse(node)
-        for name in names:
-            self._column(name)
         column = self._column(names[0])
+        for name in names[1:]:
+            self._require_alike(column, self._column(name))
         sides = [self._side(side, column) for side in (left, right)]
         if all(side is not None for side in sides):
             return _COMPARISONS[type(sign)](*sides)
@@ -117,27 +127,46 @@ class _Translator:
             )
         return node.id, self.schema.field(node.id).type
 
-    def _values(self, node, column):
-        if not isinstance(node, ast.Tuple | ast.List | ast.Set):
-            self._refuse(node)
-        values = [self._constant(value, column) for value in node.elts]
-        return pa.array([value.as_py() for value in values if value is not None], column[1])
+    def _require_alike(self, one, other):
+        """Two columns that are compared have values that can be."""
+        kinds = [_kind(kind) for _, kind in (one, other)]
+        if kinds[0] != kinds[1] or kinds[0] not in (_TEXT, _NUMBER, _BOOLEAN):
+            named = " and ".join(f"{name} ({kind})" for name, kind in (one, other))
+            what = f"columns that cannot be compared: {named}"
+            raise ConfigError(what, where="--where", hint=_HINT)
+
+    def _membership(self, left, right):
+        """Whether a column has one of the values; of a missing one not known, unless `None` is one
+        of them.
+        """
+        name, kind = self._column(left)
+        if not isinstance(right, ast.Tuple | ast.List | ast.Set):
+            self._refuse(right)
+        constants = [self._constant(value, (name, kind)) for value in right.elts]
+        values = [one.as_py() for one in constants if one is not None]
+        if pa.types.is_integer(kind):  # another number is in no such column
+            values = [int(one) for one in values if one == int(one)]
+        field = pc.field(name)
+        found = field.isin(pa.array(values, kind))
+        if any(one is None for one in constants):
+            return found | field.is_null()
+        return pc.if_else(field.is_valid(), found, pc.scalar(pa.scalar(None, pa.bool_())))
 
     def _constant(self, node, column):
         """A constant in the column's type; None for `None`."""
         sign = 1
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-            sign, node = -1, node.operand
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
+            sign, node = (-1 if isinstance(node.op, ast.USub) else 1), node.operand
         if not isinstance(node, ast.Constant):
             self._refuse(node)
         value, (name, kind) = node.value, column
         if value is None and sign == 1:
             return None
-        text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        fits = isinstance(value, bool) if pa.types.is_boolean(kind) else number
-        if not (isinstance(value, str) if text else fits) or (sign < 0 and not number):
-            what = f"column {name} is of {'text' if text else kind}, {ast.unparse(node)} is not"
+        fits = {_TEXT: isinstance(value, str), _BOOLEAN: isinstance(value, bool)}
+        of = _kind(kind)
+        if not fits.get(of, number) or (sign < 0 and not number):
+            what = f"column {name} is of {of if of == _TEXT else kind}, {ast.unparse(node)} is not"
             raise ConfigError(what, where="--where", hint=_HINT)
         if pa.types.is_integer(kind) and isinstance(value, float):
             return pa.scalar(sign * value, pa.float64())
@@ -149,5 +178,6 @@ class _Translator:
 
     def _refuse(self, node):
         part = ast.get_source_segment(self.text, node) or type(node).__name__
+        part = part if len(part) <= _LONGEST_SAID else f"{part[:_LONGEST_SAID]}…"
         what = f"{part!r} is no comparison of columns and constants"
         raise ConfigError(what, where="--where", hint=_HINT)

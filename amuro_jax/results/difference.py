@@ -20,39 +20,70 @@ COLUMNS = {
     "high": "upper end of that interval",
     "p": "two-sided p-value of no difference",
     "rows": "rows that both have, on which the difference is paired; 0: not paired",
-    "differs": "what the two were made with that is not the same: weights, data, tokenizer, "
-    "protocol, scoring, code, source",
+    "differs": "what the two were made with that is not the same: series, weights, data, "
+    "tokenizer, protocol, scoring, code, source",
 }
 
 
 def diff(first: Store, second: Store, resamples: int = 1000) -> pd.DataFrame:
-    """One line per score that is in one store only, or in both with another value: `IDENTITY` and
-    `COLUMNS`.
+    """One line per score that is in one store only, or in both with another value: `suite`,
+    `IDENTITY` and `COLUMNS`.
 
-    Cells are paired by key, those that are left by what they are a number of (another protocol or
-    other data make another key).
+    Cells are paired by key, those that are left by their series and what they are a number of
+    (another protocol or other data make another key). Where each store has one series left, they
+    are taken to be the same one in two places, and `differs` says `series`.
     """
-    columns = ["key", "value", "metric", *IDENTITY]
-    a, b = (store.frame()[columns] for store in (first, second))
+    a, b = (store.frame()[["key", "value", *_PLACE]] for store in (first, second))
     shared = a.merge(b[["key", "value"]], on="key", suffixes=("_a", "_b"))
     shared = shared.rename(columns={"key": "key_a"}).assign(key_b=shared["key"])
-    alone = [frame[~frame["key"].isin(set(shared["key_a"]))].copy() for frame in (a, b)]
-    by = [*IDENTITY, "metric"]
-    for frame in alone:  # several of one identity are paired in the order of their keys
-        frame["at"] = frame.sort_values("key").groupby(by, dropna=False).cumcount()
-    rest = alone[0].merge(alone[1], on=[*by, "at"], how="outer", suffixes=("_a", "_b"))
-    table = pd.concat([shared, rest.drop(columns="at")], ignore_index=True)
-    table["difference"] = table["value_b"] - table["value_a"]
-    table["found_in"] = "both"
-    table.loc[table["key_b"].isna(), "found_in"] = "a"
-    table.loc[table["key_a"].isna(), "found_in"] = "b"
-    same = (table["value_a"] == table["value_b"]) & (table["found_in"] == "both")
-    table = table[~same].sort_values(by, ignore_index=True)
+    parts, alone = [shared], _left(a, b, shared)
+    for by in (_PLACE, _PLACE[1:]):
+        if by == _PLACE or all(frame["suite"].nunique() == 1 for frame in alone):
+            parts.append(_paired(*alone, by))
+            alone = _left(*alone, parts[-1])
+    lost = [
+        frame.rename(columns={"key": f"key_{name}", "value": f"value_{name}"})
+        for name, frame in zip("ab", alone, strict=True)
+    ]
+    columns = ["key_a", "key_b", "value_a", "value_b", *_PLACE]
+    parts = [one.reindex(columns=columns) for one in (*parts, *lost) if len(one)]
+    table = pd.concat(parts, ignore_index=True) if parts else shared.reindex(columns=columns)
+    table["difference"] = (table["value_b"] - table["value_a"]).astype(float)
+    table["found_in"] = np.where(
+        table["key_a"].isna(), "b", np.where(table["key_b"].isna(), "a", "both")
+    )
+    same = (table["value_a"] == table["value_b"]) | (
+        table["value_a"].isna() & table["value_b"].isna()
+    )
+    table = table[~(same & (table["found_in"] == "both"))]
+    table = table.sort_values([*_PLACE[1:], "suite"], ignore_index=True)
     more = [_compare(first, second, line, resamples) for line in table.itertuples()]
     table[["stderr", "low", "high", "p", "rows", "differs"]] = pd.DataFrame(
         more, columns=["stderr", "low", "high", "p", "rows", "differs"], index=table.index
     )
-    return table[[*IDENTITY, "metric", *COLUMNS]]
+    return table[[*_PLACE, *COLUMNS]]
+
+
+_PLACE = ["suite", *IDENTITY, "metric"]
+
+
+def _left(a, b, pairs):
+    """What of two tables is in no pair yet."""
+    return [
+        frame[~frame["key"].isin(set(pairs[f"key_{name}"]))] for name, frame in (("a", a), ("b", b))
+    ]
+
+
+def _paired(a, b, by):
+    """Lines of two tables that agree in the columns `by`; several of one kind are paired in the
+    order of their keys. The series is that of the first.
+    """
+    numbered = [
+        frame.assign(at=frame.sort_values("key").groupby(by, dropna=False).cumcount())
+        for frame in (a, b)
+    ]
+    other = numbered[1][["key", "value", "at", *by]]
+    return numbered[0].merge(other, on=[*by, "at"], suffixes=("_a", "_b")).drop(columns="at")
 
 
 def _compare(first, second, line, resamples):
@@ -94,6 +125,7 @@ def _differing(one, other):
     """Parts of what determines a number that differ between two records."""
     origin = one.provenance, other.provenance
     parts = {
+        "series": [record.model.suite for record in (one, other)],
         "weights": [record.model for record in origin],
         "data": [record.data for record in origin],
         "tokenizer": [record.tokenizer for record in origin],

@@ -19,8 +19,9 @@ class Merged:
 
     Attributes:
         gained: cells that the third store did not have.
-        conflicts: one line per cell with two values: key, columns of `IDENTITY`, value_a, value_b
-            (of the two stores, or the third's and one of theirs), and `stores`, which they are.
+        conflicts: one line per cell with two values: key, suite, columns of `IDENTITY`,
+            value_a, value_b (of the two stores, or the third's and one of theirs), and `stores`,
+            which they are.
     """
 
     gained: int
@@ -38,7 +39,7 @@ def conflicts(first: Store, second: Store, into: Store) -> pd.DataFrame:
         )
         clashes.append(both[~same].assign(stores=f"{one} {other}"))
     table = pd.concat(clashes, ignore_index=True).drop_duplicates("key")
-    return table[["key", *IDENTITY, "value_a", "value_b", "stores"]]
+    return table[["key", "suite", *IDENTITY, "value_a", "value_b", "stores"]]
 
 
 def merge(first: Store, second: Store, into: Store, keep: str = "") -> Merged:
@@ -95,7 +96,7 @@ def _copy(source, into, key, rows_sha256):
 
 def _values(store):
     """Per finished cell the value it is: the score, or the loss of a training."""
-    frame = store.query(columns=["key", "value", "loss", *IDENTITY])
+    frame = store.query(columns=["key", "value", "loss", "suite", *IDENTITY])
     return frame.assign(value=frame["value"].fillna(frame["loss"]).astype(float))
 
 

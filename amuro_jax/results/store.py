@@ -18,6 +18,7 @@ from amuro_jax.claims import Claim
 from amuro_jax.errors import AmuroError, DataError
 from amuro_jax.records import ScoreRecord, TrainRecord, from_json, to_json
 from amuro_jax.results import imported, index, sealed
+from amuro_jax.results.plan import PLAN
 from amuro_jax.storage import Storage
 
 LOG = "cells.log"
@@ -45,6 +46,20 @@ class Store:
     def open(cls, url, claim: Claim | None = None) -> "Store":
         """The store of a work folder (path, URL or `Storage`); nothing is read or made yet."""
         return cls(Storage.open(url), claim)
+
+    @classmethod
+    def existing(cls, url) -> "Store":
+        """The store of a work folder that has one.
+
+        Raises:
+            AmuroError: the folder has neither a finished cell nor the plan of a study: its name is
+                probably misspelt.
+        """
+        store = cls.open(url)
+        if not store.keys() and store.storage.get(PLAN) is None:
+            hint = "run `amuro study` or `amuro import` with this workdir first"
+            raise AmuroError("no results here", where=store.storage.url, hint=hint)
+        return store
 
     def cell(self, key: str) -> Storage:
         """The folder of a cell."""

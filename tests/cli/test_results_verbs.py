@@ -64,6 +64,10 @@ def test_merge_names_conflicts_and_diff_says_by_how_much(stores, root):
     done = amuro(root, "diff", "a", "c", cwd=stores)
     assert "1 scores have another value" in done.stdout
     assert "+0.1250 [+0.0973, +0.1527]" in done.stdout and "source" in done.stdout
+    for verb in (("diff", "aa", "b"), ("merge", "a", "bb", "--into=d"), ("results", "aa")):
+        done = amuro(root, *verb, cwd=stores)
+        assert done.returncode == 2 and "no results here" in done.stderr
+        assert not (stores / "d").exists()
     done = amuro(root, "diff", "a", cwd=stores)
     assert done.returncode == 2 and "two stores are compared, 1 given" in done.stderr
 

@@ -12,6 +12,7 @@ TABLE = pa.table(
         "value": [0.5, 0.75, None, -0.25],
         "step": pa.array([1, 20, 300, None], pa.int64()),
         "done": [True, False, True, None],
+        "rows": [["a"], [], None, ["b"]],
     }
 )
 
@@ -33,6 +34,14 @@ TABLE = pa.table(
         ("step >= 1.5", [1, 2]),
         ("done == True", [0, 2]),
         ("value == value", [0, 1, 3]),
+        ("value < step", [0, 1]),
+        ("step in (1.5, 300.0)", [2]),
+        ("step not in (300,)", [0, 1]),  # a missing one fits neither
+        ("not step in (300,)", [0, 1]),
+        ("step in (None, 1)", [0, 3]),
+        ("step not in (None, 1)", [1, 2]),
+        ("done not in (True,)", [1]),
+        ("value < +0.6", [0, 3]),
     ],
 )
 def test_a_condition_selects_lines(text, places):
@@ -58,6 +67,11 @@ def test_a_condition_selects_lines(text, places):
         ("task = 'paws'", "no condition"),
         ("tsk == 'paws'", "no column 'tsk'"),
         ("task == 3", "column task is of text, 3 is not"),
+        ("task == value", r"cannot be compared: task \(string\) and value \(double\)"),
+        ("done == step", "cannot be compared"),
+        ("rows == rows", "cannot be compared"),
+        ("rows == 1", "does not fit|is of list"),
+        ("step" + "<=9" * 3000, "^.{0,160}is no comparison"),
         ("step == 'x'", "column step is of int64, 'x' is not"),
         ("step in (1, 'x')", "column step is of int64"),
         ("step == 99999999999999999999999", "does not fit"),

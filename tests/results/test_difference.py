@@ -56,3 +56,27 @@ def test_the_part_that_differs_is_named(cells, tmp_path, part, changes):
     other.commit(score("9" * 16, 0.75, 2, tuned_on="lab_nli", **changes), ROWS)
     (line,) = diff(cells, other, 20).query("found_in == 'both'").to_dict("records")
     assert line["differs"] == part
+
+
+def test_another_series_is_paired_where_it_is_the_only_one_and_named(tmp_path):
+    """The same series under another path is compared; of several, none is taken for another."""
+    scores = {"a": ("m1", "m2"), "b": ("m1", "m3"), "c": ("m1", "m4", "m5")}
+    stores = {name: Store.open(tmp_path / name) for name in scores}
+    values = {"m1": 0.5, "m2": 0.5, "m3": 0.75, "m4": 0.75, "m5": 1.0}
+    for name, suites in scores.items():
+        for suite in suites:
+            one = score(suite * 8, values[suite], 1)
+            moved = dataclasses.replace(one.model, suite=suite)
+            stores[name].commit(dataclasses.replace(one, model=moved), ROWS)
+    (line,) = diff(stores["a"], stores["b"], 20).to_dict("records")
+    assert (line["suite"], line["found_in"], line["difference"]) == ("m2", "both", 0.25)
+    assert line["differs"] == "series"
+    found = diff(stores["a"], stores["c"], 20)
+    assert dict(found.set_index("suite")["found_in"]) == {"m2": "a", "m4": "b", "m5": "b"}
+
+
+def test_scores_that_are_both_undefined_do_not_differ(cells, tmp_path):
+    stores = [Store.open(tmp_path / name) for name in "ab"]
+    for one, key in zip(stores, "12", strict=True):
+        one.commit(score(key * 16, float("nan"), 1), ROWS)
+    assert diff(*stores, 20).empty and diff(stores[0], cells, 20)["found_in"].tolist() != []

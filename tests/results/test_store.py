@@ -198,3 +198,13 @@ def test_the_examples_of_the_documentation_run(root, cells, tmp_path, monkeypatc
         exec(example.replace("gs://bucket/study", f"{cells.storage}-new"), {})
     assert len(examples) == 2 and len(Store.open("work/both").frame()) == 3
     assert Store.open(f"{cells.storage}-new").storage.read_text("notes/a.txt") == "text"
+
+
+def test_a_folder_without_results_is_no_store_to_read(cells, tmp_path):
+    assert Store.existing(cells.storage.url).keys()
+    with pytest.raises(AmuroError, match=r"no results here\n  where: .*nothing"):
+        Store.existing(tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "study.json").write_text("{}")
+    assert not Store.existing(tmp_path / "begun").keys()
