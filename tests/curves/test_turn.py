@@ -79,6 +79,13 @@ def test_what_cannot_be_said_is_said():
     assert turn.seed_deviations([np.array([0.5])] * 3, 10) is None
 
 
+def test_one_noisy_checkpoint_does_not_hide_a_fall():
+    """Differences are in units of their own errors."""
+    errors = np.random.default_rng(0).normal(0, [[0.001], [0.001], [0.001], [1.0]], (4, 400))
+    found = turn.find_turn(np.array([0.7, 0.8, 0.75, 0.4])[[0, 1, 3, 2]], errors[[0, 1, 3, 2]])
+    assert found.falls and 0.04 < found.fall_low < 0.05
+
+
 def test_exact_scores_are_taken_at_their_word():
     found = turn.find_turn(np.array([0.1, 0.9, 0.5]), np.zeros((3, 50)))
     assert found.falls and (found.first, found.last) == (1, 1) and found.fall_low == 0.4

@@ -74,7 +74,7 @@ def test_the_first_way_of_tuning_stands_for_its_set_whatever_it_is_called(tmp_pa
     evals = (EvalSet("lab_nli", Role.IN_DOMAIN),)
     ways = (FineTune("lab_nli", variant="full"), FineTune("lab_nli", variant="low"))
     synthetic.make_store(tmp_path, rows=12, steps=(16, 1600), fine_tunes=ways, evals=evals)
-    found = results.load(tmp_path, 20)
+    found = loading.load(tmp_path, 20)
     assert found.find("step16", "lab_nli", "lab_nli")["variant"] == "full"
     assert found.find("step16", "lab_nli", "lab_nli", variant="low")["variant"] == "low"
     assert found.find("step16", "lab_nli", "lab_nli", variant="") is None

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from amuro_jax import averaged, keys, variants
+from amuro_jax import averaged, keys, sharding, variants
 from amuro_jax.checkpoint import load_params
 from amuro_jax.config import EvalSet, FineTune, Recipe, Role, StudyConfig, WeightNoise
 from amuro_jax.convert.revisions import list_revisions
@@ -115,6 +115,23 @@ def test_an_average_of_seeds_scores_as_that_of_the_kept_models(done, opened, fra
     assert cell["identity"] == keys.average_key([one.key for one in trained])
 
 
+def test_what_is_tuned_from_an_average_starts_from_it(done, opened):
+    store, flats = Store.open(done.workdir), [flatten(one.load_params()) for one in opened]
+    (trained,) = [
+        one
+        for one in store.records("train")
+        if (one.model.variant, one.model.seed) == ("average of 2", 42)
+    ]
+    folder = store.storage.child("models", trained.key).epath()
+    tuned = flatten(load_params(folder, opened[1].config))
+
+    def distance(start):
+        return sum(float(np.square(tuned[name] - start(name)).sum()) for name in tuned)
+
+    from_average = distance(lambda name: (flats[0][name] + flats[1][name]) / 2)
+    assert from_average < 0.5 * min(distance(flat.__getitem__) for flat in flats)
+
+
 def test_models_are_kept_until_their_average_is_scored(done, tmp_path):
     """No training is done twice, and nothing stays on disk."""
     config = dataclasses.replace(
@@ -168,6 +185,36 @@ def test_models_of_two_shapes_have_no_average(opened):
     other = dataclasses.replace(opened[1], config=dataclasses.replace(opened[1].config, mlp_size=4))
     with pytest.raises(CheckpointError, match="(?s)two different models: model.json .*mlp_size=4"):
         averaged.averaged([opened[0], other])
+
+
+def test_tokenizers_of_two_kinds_have_no_average(opened):
+    other = dataclasses.replace(opened[1], tokenizer=types.SimpleNamespace(fingerprint="other"))
+    with pytest.raises(CheckpointError, match="(?s)two different models: tokenizer .*other"):
+        averaged.averaged([opened[0], other])
+
+
+def test_an_average_lies_on_the_mesh_in_the_dtype_that_is_asked_for(opened):
+    mesh = sharding.make_mesh("fsdp:8")
+    params = flatten(averaged.averaged(opened).load_params(mesh, dtype=jax.numpy.bfloat16))
+    assert {str(leaf.dtype) for leaf in params.values()} == {"bfloat16"}
+    assert params["embed/embedding"].sharding.mesh.shape["fsdp"] == 8
+
+
+def test_noise_meets_the_sets_that_are_named_in_their_main_view():
+    config = StudyConfig(
+        suite="s",
+        formats=("io", "default"),
+        shots=(2, 4),
+        evals=(EvalSet("lab_nli"), EvalSet("lab_attributes", Role.MULTIPLE_CHOICE)),
+        noise=WeightNoise(sigmas=(0.1, 0.2), draws=2, seed=5, tasks=("lab_nli",)),
+    )
+    revision = types.SimpleNamespace(revision="a", step=1, tokens=1)
+    base, *noisy = grid.models_of(config, [revision])
+    names = [f"noise {sigma} seed {seed}" for sigma in (0.1, 0.2) for seed in (5, 6)]
+    assert [one.variant for one in noisy] == names and base.variant == ""
+    for one in noisy:
+        cells = [(cell.task, cell.format, cell.shots) for cell in grid.cells_of(config, one)]
+        assert cells == [("lab_nli", "io", 2)]
 
 
 def test_names_are_read_as_they_are_written():
