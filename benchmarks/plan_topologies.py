@@ -12,8 +12,8 @@ import argparse
 import dataclasses
 import os
 
-from amuro_jax.cli.machine import quiet_without_tpu
 from amuro_jax.config import Recipe, Remat, TrainConfig, TrainRun
+from amuro_jax.libtpu import quiet_without_tpu
 from amuro_jax.planning.plan import make_plan
 
 MODELS = {

@@ -13,6 +13,7 @@ LEVELS = {
     "chips": 0,
     "spelling": 0,
     "parquet": 0,
+    "libtpu": 0,
     "files": 1,
     "claims": 1,
     "config": 1,

@@ -55,7 +55,8 @@ def usage() -> str:
         "usage: amuro VERB [--flags]",
         "",
     ]
-    lines += [f"  {verb:<10} {module_of(verb).DESCRIPTION}" for verb in VERBS]
+    width = max(map(len, VERBS))
+    lines += [f"  {verb:<{width}} {module_of(verb).DESCRIPTION}" for verb in VERBS]
     lines += [
         "",
         "amuro VERB --help shows the flags of a verb. New here? Start with: amuro lab --help",
@@ -106,7 +107,7 @@ def _run_verb(verb: str, flags: list[str]) -> None:
     from absl import flags as absl_flags
 
     from amuro_jax.cli import configure
-    from amuro_jax.cli.machine import quiet_without_tpu
+    from amuro_jax.libtpu import quiet_without_tpu
 
     quiet_without_tpu()
     module = module_of(verb)

@@ -10,6 +10,7 @@ import contextlib
 import os
 import socket
 
+from amuro_jax import libtpu
 from amuro_jax.config import RayTask, StudyConfig
 from amuro_jax.errors import AmuroError, ConfigError
 from amuro_jax.logs import progress_bar
@@ -77,6 +78,7 @@ def work(config: StudyConfig, revisions, name: str, said: set[str]) -> list[str]
     Raises:
         StoppedError: SIGTERM came.
     """
+    libtpu.quiet_without_tpu()
     from amuro_jax.study import executor
 
     def report(line):

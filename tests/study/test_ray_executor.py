@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from amuro_jax import libtpu
 from amuro_jax.config import RayTask
 from amuro_jax.convert.revisions import list_revisions
 from amuro_jax.errors import AmuroError, ConfigError
@@ -101,6 +102,16 @@ def test_a_task_takes_one_checkpoint_and_repeats_no_line(tiny_study, monkeypatch
     monkeypatch.setattr(executor, "run", run)
     assert ray_executor.work(tiny_study, [], "step1", {"said before"}) == ["{'step1'}"]
     assert capsys.readouterr().out == "step1: new\n"
+
+
+def test_a_worker_looks_for_no_tpu_where_none_is(tiny_study, monkeypatch):
+    """Ray's workers do not come through the command line, which keeps libtpu quiet."""
+    for name in (*libtpu.NO_TPU, "JAX_PLATFORMS"):
+        monkeypatch.setenv(name, "")  # so that it is what it was after the test
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(executor, "run", lambda *_: [dict(os.environ)])
+    (seen,) = ray_executor.work(tiny_study, [], "step1", set())
+    assert libtpu.NO_TPU.items() <= seen.items()
 
 
 def test_resources_of_a_task():

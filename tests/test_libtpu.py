@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from amuro_jax.cli import main
-from amuro_jax.cli.machine import GOOGLE, NO_TPU, quiet_without_tpu
+from amuro_jax.libtpu import GOOGLE, NO_TPU, quiet_without_tpu
 
 DEVICES = "import jax; print(jax.devices()[0].platform)"
 

@@ -1,4 +1,4 @@
-"""What the command line settles about the machine before jax looks for devices. Imports no jax."""
+"""Keeps libtpu quiet where no TPU is, before jax looks for devices. Imports no jax."""
 
 import glob
 import os
