@@ -1,6 +1,7 @@
 """One interface over a folder and an object store: whole files, units with a marker, logs."""
 
 import concurrent.futures
+import logging
 import os
 import pickle
 import time
@@ -237,6 +238,21 @@ def test_whatever_an_object_store_raises_is_our_error(monkeypatch):
         storage.replace("name", "")
     with pytest.raises(AmuroError, match="403"):
         storage.get_many(["name"])
+
+
+def test_what_a_store_logs_of_its_faults_is_not_shown(monkeypatch, caplog):
+    """gcsfs logs the calls that led to a fault, and raises it: it is told once."""
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    def fail(*_, **__):
+        logging.getLogger("noisy").error("a screen of calls")
+        raise OSError("no network")
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", fail)
+    monkeypatch.setattr(MemoryFileSystem, "__module__", "noisy.core")
+    with pytest.raises(AmuroError, match="no network"):
+        Storage.open("memory://bucket/x").get("name")
+    assert caplog.text == ""
 
 
 def test_units_are_listed_with_their_files(storage):

@@ -18,7 +18,8 @@ _AGAIN = "try again: the download goes on where it stopped"
 
 
 @contextlib.contextmanager
-def _hub_errors(where):
+def _hub_errors(where, away=_AGAIN):
+    """Faults of the Hub as ours; `away` is what to do where it cannot be reached."""
     import httpx
     from huggingface_hub import errors
 
@@ -48,7 +49,7 @@ def _hub_errors(where):
         ) from error
     except (httpx.HTTPError, errors.HfHubHTTPError) as error:
         raise CheckpointError(
-            f"the Hub cannot be reached: {str(error)[:300]}", where=where, hint=_AGAIN
+            f"the Hub cannot be reached: {str(error)[:300]}", where=where, hint=away
         ) from error
     except errors.HFValidationError as error:
         raise CheckpointError(f"not a name on the Hub: {error}", where=where) from error
@@ -92,7 +93,8 @@ def reach(seconds: float) -> tuple[str, str | None]:
 
     address = _endpoint() or constants.ENDPOINT
     token = huggingface_hub.get_token()
-    with _hub_errors(address):
+    away = "see to the network or its proxy; HF_HUB_OFFLINE=1 works with what is here already"
+    with _hub_errors(address, away):
         httpx.head(address, timeout=seconds)
         if token is None:
             return address, None

@@ -1,8 +1,10 @@
 """This machine: packages, devices, mesh, memory, disk."""
 
+import collections
 import glob
 import importlib.metadata
 import platform
+import re
 import shutil
 from pathlib import Path
 
@@ -18,6 +20,7 @@ GB = 1e9
 ACCELERATORS = {"dev/nvidia0": "cuda", "dev/accel*": "tpu", "dev/vfio/[0-9]*": "tpu"}
 # Below it, reading a shard of a checkpoint or tokenising a set already swaps.
 LEAST_MEMORY_GB = 2.0
+_EXTRA = re.compile(r'extra == "([^"]+)"')
 
 
 def versions(requirements: list[str] | None = None, installed=importlib.metadata.version):
@@ -28,19 +31,25 @@ def versions(requirements: list[str] | None = None, installed=importlib.metadata
     """
     if requirements is None:
         requirements = importlib.metadata.requires("amuro_jax") or []
-    wrong = []
+    wrong, without = [], set()
+    optional: dict[str, list[str]] = collections.defaultdict(list)  # by extra
     for requirement in map(Requirement, requirements):
-        optional = requirement.marker is not None and "extra" in str(requirement.marker)
-        if requirement.marker is not None and not optional and not requirement.marker.evaluate():
+        extra = _EXTRA.search(str(requirement.marker or ""))
+        if requirement.marker is not None and not extra and not requirement.marker.evaluate():
             continue
         try:
             version = installed(requirement.name)
         except importlib.metadata.PackageNotFoundError:
-            if not optional:
+            if extra:
+                without.add(extra[1])
+            else:
                 wrong.append(f"{requirement.name} is missing")
             continue
         if not requirement.specifier.contains(version, prereleases=True):
-            wrong.append(f"{requirement.name} {version} is not {requirement.specifier}")
+            faults = optional[extra[1]] if extra else wrong
+            faults.append(f"{requirement.name} {version} is not {requirement.specifier}")
+    # An extra of which a package is missing was not asked for: the rest is there for others.
+    wrong += [one for extra in sorted(optional.keys() - without) for one in optional[extra]]
     named = {"amuro_jax": __version__, "python": platform.python_version()}
     named |= {name: installed(name) for name in ("jax", "jaxlib")}
     text = ", ".join(f"{name} {version}" for name, version in named.items())

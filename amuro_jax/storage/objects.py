@@ -1,6 +1,7 @@
 """A prefix of an object store as a storage, through fsspec."""
 
 import contextlib
+import logging
 import os
 import time
 import typing
@@ -166,6 +167,8 @@ def _file_system(url):
         ) from error
     except ValueError as error:
         raise AmuroError(f"not a URL that fsspec opens: {error}", where=url) from error
+    # What it raises is told once, by us: gcsfs also logs it, with a screen of its own calls.
+    logging.getLogger(type(fs).__module__.partition(".")[0]).setLevel(logging.CRITICAL)
     return fs, root.rstrip("/")
 
 

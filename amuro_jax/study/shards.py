@@ -33,12 +33,12 @@ def parse(text: str, environ=os.environ) -> tuple[int, int]:
 
 
 def _from_environment(environ):
-    if index := environ.get("SLURM_ARRAY_TASK_ID"):
-        first, step = (int(environ.get(f"SLURM_ARRAY_TASK_{name}", default))
-                       for name, default in (("MIN", 0), ("STEP", 1)))  # fmt: skip
-        count = environ.get("SLURM_ARRAY_TASK_COUNT")
-        number, rest = divmod(int(index) - first, step)
-        if count and not rest:
+    defaults = {"ID": "", "MIN": "0", "STEP": "1", "COUNT": ""}
+    array = [environ.get(f"SLURM_ARRAY_TASK_{name}", text) for name, text in defaults.items()]
+    if all(map(str.isdigit, array)):
+        index, first, step, count = map(int, array)
+        number, rest = divmod(index - first, step or 1)
+        if not rest:
             return f"{number}/{count}"
     if (index := environ.get("JOB_COMPLETION_INDEX")) and environ.get("JOB_COMPLETIONS"):
         return f"{index}/{environ['JOB_COMPLETIONS']}"

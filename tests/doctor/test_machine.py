@@ -26,10 +26,14 @@ def installed(**versions):
         ({"flax": "0.13.0"}, "flax 0.13.0 is not <0.13,>=0.12.8"),
         ({}, "flax is missing"),
         ({"flax": "0.12.9", "ray": "2.1"}, "ray 2.1 is not >=2.50"),
+        # Of every fresh environment of Python 3.11; nobody asked for the extra.
+        ({"flax": "0.12.9", "setuptools": "65.5"}, None),
+        ({"flax": "0.12.9", "setuptools": "65.5", "pytest": "8"}, "setuptools 65.5 is not >=77"),
     ],
 )
 def test_versions_outside_the_ranges_are_named(found, wrong):
     ranges = ["flax>=0.12.8,<0.13", 'ray>=2.50; extra == "ray"', 'never; python_version < "3"']
+    ranges += ['setuptools>=77; extra == "test"', 'pytest>=8; extra == "test"']
     finding = machine.versions(ranges, installed(jax="1", jaxlib="1", **found))
     assert finding.ok == (wrong is None) and "jax 1" in finding.text
     if wrong:

@@ -61,8 +61,9 @@ def test_a_token_that_the_hub_does_not_know_is_not_shown(endpoint, monkeypatch):
 
 def test_a_hub_that_does_not_answer(monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(CheckpointError, match="cannot be reached"):
+    with pytest.raises(CheckpointError, match="cannot be reached") as caught:
         outside.hub_reach()
+    assert "HF_HUB_OFFLINE" in caught.value.hint  # nothing was being downloaded
 
 
 def test_a_storage_that_keeps_its_word(storage_url):

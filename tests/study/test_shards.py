@@ -26,6 +26,15 @@ def test_of_a_scheduler(environment, part):
     assert shards.parse("auto", environment) == part
 
 
+@pytest.mark.parametrize("name", ["ID", "MIN", "STEP", "COUNT"])
+def test_a_scheduler_that_tells_no_number(name):
+    """As in a shell where somebody set one of its variables by hand."""
+    told = dict.fromkeys(("ID", "MIN", "STEP", "COUNT"), "1") | {name: "x"}
+    environment = {f"SLURM_ARRAY_TASK_{name}": text for name, text in told.items()}
+    with pytest.raises(ConfigError, match="which part this is"):
+        shards.parse("auto", environment)
+
+
 @pytest.mark.parametrize("text", ["", "1", "2/2", "-1/2", "a/b", "0/0", "auto"])
 def test_what_is_no_part(text):
     with pytest.raises(ConfigError, match="part"):
