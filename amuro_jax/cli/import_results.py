@@ -33,8 +33,10 @@ def define_flags() -> None:
     flags.DEFINE_string("constants", "", "csv: part of a score = value in every line.")
     flags.DEFINE_string("ignore", "", "csv: columns that say nothing of use, comma-separated.")
     flags.DEFINE_integer(
-        "tokens_per_step", None, "csv: tokens per step, where no column has tokens."
+        "tokens_per_step", None, "csv: tokens per step, where no column has tokens.", lower_bound=1
     )
+    flags.DEFINE_string("suite", "", "lm-eval: the series, in place of the model's name.")
+    flags.DEFINE_string("checkpoint", "", "lm-eval: in place of the model's revision.")
     flags.DEFINE_bool("replace", False, "Take a score that is there with another value from here.")
 
 
@@ -52,6 +54,12 @@ def main(files: list[str]) -> None:
         args.format == "csv" or not csv_only,
         "--columns, --constants, --ignore and --tokens_per_step are for --format=csv",
         where="command line",
+    )
+    require(
+        args.format == "lm-eval" or not (args.suite or args.checkpoint),
+        "--suite and --checkpoint are for --format=lm-eval",
+        where="command line",
+        hint="of a CSV file --constants=suite=NAME,checkpoint=NAME",
     )
     if args.format == "amuro-paper":
         done = [paper.import_paper(files, args.workdir, replace=args.replace)]

@@ -75,14 +75,25 @@ def _shown(view, parts, args):
 
     from amuro_jax.config import misspelt, require
 
-    group, columns = split_names(args.group), split_names(args.columns)
+    group, columns = (dict.fromkeys(split_names(text)) for text in (args.group, args.columns))
     table = pd.concat([part.to_pandas() for part in parts], ignore_index=True)
-    for name in (*group, *columns):
-        if name not in table:
-            raise misspelt(name, table.columns, where="--columns", what=f"no column {name!r}")
+    for where, names in (("--group", group), ("--columns", columns)):
+        for name in names:
+            if name not in table:
+                raise misspelt(name, table.columns, where=where, what=f"no column {name!r}")
     if group:
         require(view == "cells", "only cells are grouped", where="--group")
-        grouped = table.groupby(list(group), dropna=False, sort=False)["value"]
+        require(not columns, "a grouped table has columns of its own", where="--columns")
+        grouped = table.groupby(list(group), dropna=False, sort=False)
+        metrics = sorted(table["metric"].unique())
+        several = grouped["metric"].nunique() > 1
+        require(
+            not several.any(),
+            f"scores of several metrics have no mean: {', '.join(metrics)}",
+            where="--group",
+            hint="add metric to --group, or choose one with --where",
+        )
+        grouped = grouped["value"]
         return grouped.agg(scores="size", mean="mean", lowest="min", highest="max").reset_index()
     if not columns and view == "cells" and args.format in ("table", "markdown"):
         several = table["suite"].nunique() > 1

@@ -37,6 +37,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "n": ("n", "rows", "samples"),
 }
 _ACCURACY = re.compile(r"^(acc|accuracy|acc_norm|exact_match|downstream)$|(^|_)acc(uracy)?($|_)")
+_MOST_TOKENS = 2**63 - 1
+_LARGEST_STDERR = 0.5  # of a share: that of one right and one wrong row
 _ACCURACIES = ("acc", "exact_match")  # names of the harness for this project's `accuracy`
 
 
@@ -93,8 +95,8 @@ def _lines(table: TextTable, at, constants, tokens_per_step) -> pd.DataFrame:
     lines = lines.assign(**_typed(constants))
     lines["value"] = table.numbers(at["value"])
     lines["stderr"] = table.numbers(at["stderr"], low=0.0) if "stderr" in at else np.nan
-    lines = _defaults(lines, table, tokens_per_step)
-    _check_range(table, at["value"], lines)
+    lines = _defaults(lines, table, tokens_per_step, at.get("step"))
+    _check_range(table, at, lines)
     return with_interval(lines)
 
 
@@ -156,7 +158,7 @@ def _typed(constants):
     return typed
 
 
-def _defaults(lines, table, tokens_per_step):
+def _defaults(lines, table, tokens_per_step, step_column):
     """What the file does not say, as it is called elsewhere."""
     lines["suite"] = lines.get("suite", table.source.partition(".")[0])
     lines["format"] = lines.get("format", "default")
@@ -168,6 +170,10 @@ def _defaults(lines, table, tokens_per_step):
     if "checkpoint" not in lines:
         lines["checkpoint"] = _checkpoints(lines, table)
     if tokens_per_step and "tokens" not in lines and "step" in lines:
+        large = lines["step"] > _MOST_TOKENS // tokens_per_step
+        if large.any():
+            what = f"× {tokens_per_step} tokens a step is out of range"
+            table.fail(int(np.argmax(large)), step_column or "step", what)
         lines["tokens"] = lines["step"] * tokens_per_step
     return with_known_sets(lines)
 
@@ -209,17 +215,20 @@ def _role(task, is_accuracy):
     return str(next(of_set, Role.IN_DOMAIN))
 
 
-def _check_range(table, column, lines):
-    shares = {name for name in lines["metric"].unique() if _ACCURACY.search(name)}
-    if not shares:
-        return
-    value = lines["value"]
-    wrong = lines["metric"].isin(shares) & ((value < 0) | (value > 1))
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        metric = lines["metric"].iloc[row]
-        hint = "scores are shares, not percentages" if value.iloc[row] > 1 else None
-        table.fail(row, column, f"{metric} {value.iloc[row]:g} is not between 0 and 1", hint)
+def _check_range(table, at, lines):
+    """Shares lie between 0 and 1, and their standard errors below that of two rows."""
+    metrics = lines["metric"].unique()
+    shares = {name for name in metrics if _ACCURACY.search(name) or name in set(Metric)}
+    limits = (("value", 1.0), ("stderr", _LARGEST_STDERR))
+    for part, high in limits if shares else ():
+        value = lines[part]
+        wrong = lines["metric"].isin(shares) & ((value < 0) | (value > high))
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            what = "standard error of " * (part == "stderr") + lines["metric"].iloc[row]
+            hint = "scores are shares, not percentages" if value.iloc[row] > high else None
+            said = f"{what} {value.iloc[row]:g} is not between 0 and {high:g}"
+            table.fail(row, at[part], said, hint)
 
 
 NORMAL_95 = 1.959964  # standard errors to either end of a 95 % interval

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from amuro_jax.results.store import Store
+from tests.interchange.test_lm_eval import written
 from tests.study import synthetic
 
 SCORES = "model,step,task,value,stderr\nm,1,piqa,0.5,0.01\nm,2,piqa,0.75,0.01\n"
@@ -39,6 +40,14 @@ def test_results_are_selected_grouped_and_written(stores, root):
     done = amuro(root, "results", "a", "--group=task", "--format=json", cwd=stores)
     (line,) = json.loads(done.stdout)
     assert (line["task"], line["scores"], line["mean"]) == ("piqa", 2, 0.625)
+    done = amuro(root, "results", "a", "--columns=task,task", "--format=json", cwd=stores)
+    assert json.loads(done.stdout) == [{"task": "piqa"}] * 2
+    for flags, why in (
+        (["--group=task,tsk"], "no column 'tsk'\n  where: --group"),
+        (["--group=task", "--columns=value"], "a grouped table has columns of its own"),
+    ):
+        done = amuro(root, "results", "a", *flags, cwd=stores)
+        assert done.returncode == 2 and why in done.stderr
     where = "--where=task=='lab_nli' and tuned_on==''"
     out = ("--rows", "--format=parquet", "--out=rows.parquet")
     done = amuro(root, "results", "--workdir=study", where, *out, cwd=stores)
@@ -70,6 +79,33 @@ def test_merge_names_conflicts_and_diff_says_by_how_much(stores, root):
         assert not (stores / "d").exists()
     done = amuro(root, "diff", "a", cwd=stores)
     assert done.returncode == 2 and "two stores are compared, 1 given" in done.stderr
+
+
+def test_metrics_are_not_averaged_with_each_other(tmp_path, root):
+    lines = "model,step,task,metric,value\nm,1,piqa,acc,0.5\nm,1,piqa,ppl,20\nm,2,piqa,acc,0.75\n"
+    (tmp_path / "t.csv").write_text(lines)
+    amuro(root, "import", "--format=csv", "--workdir=w", "t.csv", cwd=tmp_path)
+    done = amuro(root, "results", "w", "--group=task", cwd=tmp_path)
+    assert done.returncode == 2 and "no mean: accuracy, ppl" in done.stderr
+    grouped = ("--group=task,metric,task", "--format=json")
+    done = amuro(root, "results", "w", *grouped, cwd=tmp_path)
+    assert {one["metric"]: one["mean"] for one in json.loads(done.stdout)} == {
+        "accuracy": 0.625,
+        "ppl": 20,
+    }
+
+
+def test_files_of_the_harness_come_in_by_the_verb(tmp_path, root):
+    found = written(tmp_path)
+    command = ("import", "--format=lm-eval", "--workdir=w", *(path.name for path in found))
+    done = amuro(root, *command, "--suite=own", "--checkpoint=step7", cwd=tmp_path)
+    assert done.returncode == 0 and "2 scores imported, 2 of them new" in done.stdout, done
+    frame = Store.open(tmp_path / "w").frame()
+    assert set(frame["suite"]) == {"own"} and set(frame["checkpoint"]) == {"step7"}
+    done = amuro(root, "import", "--format=csv", "--workdir=w", "--suite=x", "t.csv", cwd=tmp_path)
+    assert (
+        done.returncode == 2 and "--suite and --checkpoint are for --format=lm-eval" in done.stderr
+    )
 
 
 def test_status_and_gc(stores, root):

@@ -46,6 +46,13 @@ def test_a_table_is_imported_with_provenance_and_series(tmp_path):
         store.rows(cell["key"])
 
 
+def test_tokens_that_are_out_of_range_are_refused(tmp_path):
+    path = table(tmp_path, [*LINES, "m1,9000000000000,0,piqa,acc,0.7,0.01"])
+    columns.import_csv(path, tmp_path / "w", tokens_per_step=10**6)
+    with pytest.raises(DataError, match="line 20, column step: × 2000000 tokens a step is out of"):
+        columns.import_csv(path, tmp_path / "w", tokens_per_step=2 * 10**6)
+
+
 def test_the_same_file_again_changes_nothing_and_another_value_is_a_conflict(tmp_path):
     columns.import_csv(table(tmp_path), tmp_path / "w")
     again = columns.import_csv(table(tmp_path), tmp_path / "w")
@@ -94,6 +101,8 @@ def test_columns_are_named_and_constant(tmp_path):
         ("m1,5000,0,piqa,acc,0.7l,0.01", "line 20, column value: '0.7l' is not a finite number"),
         ("m1,5000,0,piqa,acc,inf,0.01", "line 20, column value: 'inf' is not a finite"),
         ("m1,5000,0,piqa,acc,1e999,0.01", "line 20, column value"),
+        ("m1,5000,0,piqa,acc,0.7,1.2", "line 20, column stderr: standard error of accuracy 1.2 is"),
+        ("m1,5000,0,odd,rougeL,45.2,0.8", "line 20, column value: rougeL 45.2 is not between"),
         ("m1,5000,0,piqa,acc,0.7,-0.01", "line 20, column stderr: -0.01 is not at least 0"),
         ("m1,5e3,0,piqa,acc,0.7,0.01", "line 20, column step: '5e3' is not a whole number"),
         ("m1,5000,,piqa,acc,0.7,0.01", "line 20, column shots: is empty"),
