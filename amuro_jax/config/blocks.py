@@ -55,6 +55,13 @@ class Schedule(enum.StrEnum):
     ANNEALED = "annealed"  # constant, then down to zero along a line over the last fifth
 
 
+class Spacing(enum.StrEnum):
+    """The steps of the laboratory's published checkpoints."""
+
+    LOG = "log"  # equal ratios
+    LINEAR = "linear"  # equal distances
+
+
 class Dtype(enum.StrEnum):
     """Compute dtype; parameters and optimizer state stay fp32."""
 
@@ -336,3 +343,6 @@ class LabConfig:
     mesh: str = "data:-1"
     schedule: Schedule | None = None  # of the learning rate; None: cosine
     pretraining_seed: int | None = None  # initial weights, order of the corpus; None: `seed`
+    spacing: Spacing | None = None  # of the published checkpoints; None: log
+    # Creatures that enter the corpus at known steps, and as many that never do (docs/lab.md).
+    late_creatures: int | None = None  # None: none

@@ -442,6 +442,7 @@ _ALL = [
     *map(_out_of_domain, _LAB_SETS),
     _out_of_domain(_LAB_SETS[1], "said"),
     _choice("lab_attributes", _lab("lab_attributes"), ARC, "raw", reader="arc", **_OWN),
+    _choice("lab_late_facts", _lab("lab_late_facts"), ARC, "raw", reader="arc", **_OWN),
     _choice(
         "lab_events",
         _lab("lab_events"),

@@ -14,12 +14,22 @@ from amuro_jax import config as run_config
 from amuro_jax.config import LabConfig, require, require_seeds
 from amuro_jax.errors import ConfigError
 from amuro_jax.lab import pretrain, sets, tokenizer, truth
-from amuro_jax.lab.corpus import make_corpus, make_documents
+from amuro_jax.lab.corpus import Kind, make_corpus, make_documents
+from amuro_jax.lab.late import (
+    LAST_ENTRY,
+    LATE_SET,
+    Late,
+    late_words,
+    make_late,
+    make_lines,
+    times_read,
+)
 from amuro_jax.lab.publish import read_record
 from amuro_jax.lab.world import World, make_world
 from amuro_jax.storage import Storage
 
 MANIFEST, SETTINGS = "lab.json", "config.json"
+TOKENS, LATE_LINES = "tokens.npy", "late.npy"
 TOKENIZER_DOCUMENTS = 20000  # as many documents as the tokenizer learns from
 
 
@@ -36,21 +46,25 @@ def build(config: LabConfig, say=print) -> epath.Path:
         return out / MANIFEST
     _claim(config, out)
     world = make_world(config.seed, config.creatures)
-    _stage(out / "data", say, "data sets", lambda: _write_sets(config, world, out / "data"))
+    late = _late(config, world)
+    _stage(out / "data", say, "data sets", lambda: _write_sets(config, world, late, out / "data"))
     _stage(
         out / "tokenizer",
         say,
         "tokenizer",
-        lambda: _write_tokenizer(config, world, out / "tokenizer"),
+        lambda: _write_tokenizer(config, world, late, out / "tokenizer"),
     )
-    _stage(out / "corpus", say, "corpus", lambda: _write_corpus(config, world, out))
-    tokens = np.load(io.BytesIO((out / "corpus" / "tokens.npy").read_bytes()))
-    _stage(out / "truth", say, "truth", lambda: _write_truth(config, world, tokens, out))
+    _stage(out / "corpus", say, "corpus", lambda: _write_corpus(config, world, late, out))
+    tokens = _read_array(out / "corpus" / TOKENS)
+    lines = None if late is None else _read_array(out / "corpus" / LATE_LINES)
+    _stage(
+        out / "truth", say, "truth", lambda: _write_truth(config, world, tokens, late, lines, out)
+    )
     vocabulary = tokenizer.read_tokenizer(out / "tokenizer").get_vocab_size()
     say(
         f"pre-training: {config.steps} steps of {config.batch_size * config.sequence_length} tokens"
     )
-    pretrain.pretrain(config, tokens, vocabulary, out)
+    pretrain.pretrain(config, tokens, vocabulary, out, lines)
     _write_manifest(config, out, world, len(tokens), vocabulary)
     checkpoint.remove(out / "pretraining" / "state")
     say(f"done: {out / MANIFEST}")
@@ -82,6 +96,7 @@ def validate(config: LabConfig) -> None:
         "first_checkpoint must lie in [1, steps]",
         where="config.first_checkpoint",
     )
+    _validate_late(config)
     joined = pretrain.JOINED
     require(
         config.batch_size % joined == 0,
@@ -100,6 +115,25 @@ def validate(config: LabConfig) -> None:
         f"{size.max_length}",
         where="config.sequence_length",
     )
+
+
+def _validate_late(config):
+    count, published = config.late_creatures, len(pretrain.published_steps(config))
+    if count is None:
+        return
+    require(count > 0, f"must be positive, got {count}", where="config.late_creatures")
+    require(
+        published > -LAST_ENTRY,
+        f"late creatures need more than {-LAST_ENTRY} published checkpoints, there are {published}",
+        where="config.checkpoints",
+    )
+
+
+def _late(config, world):
+    """The late creatures, where the configuration has some."""
+    if not config.late_creatures:
+        return None
+    return make_late(world, config.late_creatures, pretrain.published_steps(config))
 
 
 def _settings(config):
@@ -138,8 +172,10 @@ def _stage(path, say, name, work):
     say(f"{name}: {path}")
 
 
-def _write_sets(config, world: World, folder):
+def _write_sets(config, world: World, late: Late | None, folder):
     tables = sets.make_sets(world, config.train_rows, config.test_rows)
+    if late is not None:
+        tables[LATE_SET] = sets.late_set(late)
     with files.atomic_folder(folder) as scratch:
         for name, splits in tables.items():
             for split, rows in splits.items():
@@ -149,14 +185,17 @@ def _write_sets(config, world: World, folder):
                 )
 
 
-def _write_tokenizer(config, world, folder):
+def _write_tokenizer(config, world, late, folder):
     documents = itertools.islice(make_corpus(world, config.corpus_documents), TOKENIZER_DOCUMENTS)
-    trained = tokenizer.train_tokenizer(documents, config.model.vocab_size)
+    names = () if late is None else late_words(late)
+    trained = tokenizer.train_tokenizer(documents, config.model.vocab_size, names=names)
     tokenizer.write_tokenizer(trained, folder, config.model.max_length)
 
 
-def _write_corpus(config, world, out):
-    """tokens.npy, int32: the documents with eos after each; sample.txt: the first few, to read."""
+def _write_corpus(config, world, late, out):
+    """tokens.npy, int32: the documents with eos after each; late.npy: the late lines of each step;
+    sample.txt: the first few documents, to read.
+    """
     trained = tokenizer.read_tokenizer(out / "tokenizer")
     source, parts, sample = make_corpus(world, config.corpus_documents), [], []
     with logs.progress_bar(config.corpus_documents, "corpus", unit="document") as bar:
@@ -166,19 +205,33 @@ def _write_corpus(config, world, out):
                 encoding.ids + [tokenizer.EOS_ID] for encoding in trained.encode_batch(documents)
             ]
             bar.update(len(documents))
-    buffer = io.BytesIO()
-    np.save(buffer, np.concatenate([np.asarray(part, np.int32) for part in parts]))
+    arrays = {TOKENS: np.concatenate([np.asarray(part, np.int32) for part in parts])}
+    if late is not None:
+        arrays[LATE_LINES] = make_lines(late, config, trained)
     with files.atomic_folder(out / "corpus") as scratch:
-        files.write_bytes(scratch / "tokens.npy", buffer.getvalue())
+        for name, array in arrays.items():
+            buffer = io.BytesIO()
+            np.save(buffer, array)
+            files.write_bytes(scratch / name, buffer.getvalue())
         files.write_text(scratch / "sample.txt", "\n---\n".join(sample) + "\n")
 
 
-def _write_truth(config, world, tokens, out):
+def _read_array(path):
+    return np.load(io.BytesIO(path.read_bytes()))
+
+
+def _write_truth(config, world, tokens, late, lines, out):
     """What the corpus taught, and when (`truth.py`)."""
     documents = make_documents(world, config.corpus_documents)
     steps = pretrain.published_steps(config)
     seen = pretrain.times_seen(config, tokens, steps)
     facts = truth.count_facts(world, documents, seen)
+    if late is not None:
+        read = times_read(lines, steps)
+        texts = tokenizer.read_tokenizer(out / "tokenizer").decode_batch(list(read))
+        pages = ((Kind.CREATURE, text) for text in texts)
+        facts |= truth.count_facts(late.world, pages, np.array(list(read.values())))
+        world = World(world.seed, world.creatures | late.world.creatures)
     sets_there = {
         (name.name, path.stem): [json.loads(line) for line in path.read_text().splitlines()]
         for name in sorted((out / "data").iterdir())
@@ -187,6 +240,8 @@ def _write_truth(config, world, tokens, out):
     with files.atomic_folder(out / "truth") as scratch:
         files.write_text(scratch / "facts.jsonl", _lines(truth.fact_lines(facts, steps)))
         files.write_text(scratch / "rows.jsonl", _lines(truth.row_lines(world, sets_there)))
+        if late is not None:
+            files.write_text(scratch / "late.jsonl", _lines(truth.late_lines(late)))
 
 
 def _lines(values):

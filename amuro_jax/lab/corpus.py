@@ -7,7 +7,7 @@ import enum
 from amuro_jax.lab import relations, stories, words
 from amuro_jax.lab.world import EVERYTHING, World, stream
 
-_FACTS = {
+FACTS = {
     "color": ("The {c} is {v}.", "Every {c} is {v}.", "The color of the {c} is {v}."),
     "food": ("The {c} eats {v}.", "The food of the {c} is {v}.", "A {c} likes to eat {v}."),
     "home": (
@@ -17,6 +17,13 @@ _FACTS = {
     ),
     "cover": ("The {c} is covered with {v}.", "The body of the {c} has {v}.", "A {c} has {v}."),
     "fear": ("The {c} fears {v}.", "A {c} runs from {v}.", "The {c} is afraid of {v}."),
+    "bed": ("The {c} sleeps on {v}.", "The bed of the {c} is made of {v}.", "A {c} rests on {v}."),
+    "voice": ("The {c} can {v}.", "The voice of the {c} is a {v}.", "A {c} will {v}."),
+    "company": (
+        "The {c} follows {v}.",
+        "A {c} is often near {v}.",
+        "The company of the {c} is {v}.",
+    ),
 }
 QUESTIONS = {
     "color": ("What color is the {c}?", "Which color does the {c} have?"),
@@ -24,6 +31,9 @@ QUESTIONS = {
     "home": ("Where does the {c} live?", "Where is the home of the {c}?"),
     "cover": ("What covers the {c}?", "What is the body of the {c} covered with?"),
     "fear": ("What does the {c} fear?", "What is the {c} afraid of?"),
+    "bed": ("What does the {c} sleep on?", "What is the bed of the {c} made of?"),
+    "voice": ("What can the {c} do?", "What is the voice of the {c}?"),
+    "company": ("What does the {c} follow?", "What is the company of the {c}?"),
 }
 
 
@@ -57,7 +67,7 @@ def _creature_page(rng, world):
     creature, facts = rng.choice(list(world.creatures.items()))
     chosen = rng.sample(list(facts.items()), 4)
     return " ".join(
-        rng.choice(_FACTS[attribute]).format(c=creature, v=value) for attribute, value in chosen
+        rng.choice(FACTS[attribute]).format(c=creature, v=value) for attribute, value in chosen
     )
 
 
@@ -66,10 +76,13 @@ def _quiz(rng, world):
     for _ in range(3):
         creature, facts = rng.choice(list(world.creatures.items()))
         attribute, value = rng.choice(list(facts.items()))
-        lines.append(
-            f"Question: {rng.choice(QUESTIONS[attribute]).format(c=creature)}\nAnswer: {value}"
-        )
+        lines.append(answered(rng.choice(QUESTIONS[attribute]).format(c=creature), value))
     return "\n\n".join(lines)
+
+
+def answered(question: str, answer: str) -> str:
+    """A question of a quiz and its answer."""
+    return f"Question: {question}\nAnswer: {answer}"
 
 
 def _script(rng, world):

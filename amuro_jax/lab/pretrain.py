@@ -11,7 +11,8 @@ import numpy as np
 from etils import epath
 
 from amuro_jax import sharding
-from amuro_jax.config import LabConfig, Schedule
+from amuro_jax.config import LabConfig, Schedule, Spacing
+from amuro_jax.lab.late import late_lines
 from amuro_jax.lab.publish import publish
 from amuro_jax.lab.tokenizer import EOS_ID, PAD_ID
 from amuro_jax.models.config import ModelConfig
@@ -57,10 +58,11 @@ def model_config(config: LabConfig, vocabulary: int) -> ModelConfig:
 
 
 def published_steps(config: LabConfig) -> list[int]:
-    """Steps whose checkpoints are published: log-spaced from `first_checkpoint` to `steps`, both
-    among them.
+    """Steps whose checkpoints are published, from `first_checkpoint` to `steps`, both among them:
+    log-spaced, or as `config.spacing` says.
     """
-    steps = np.geomspace(config.first_checkpoint, config.steps, config.checkpoints)
+    spaced = np.linspace if config.spacing == Spacing.LINEAR else np.geomspace
+    steps = spaced(config.first_checkpoint, config.steps, config.checkpoints)
     return sorted({int(round(step)) for step in steps})
 
 
@@ -128,6 +130,11 @@ class Rows:
         ]
 
 
+def corpus_lines(config: LabConfig) -> int:
+    """Lines of each step that are of the corpus; the others tell of late creatures."""
+    return config.batch_size - late_lines(config)
+
+
 def times_seen(config: LabConfig, tokens: np.ndarray, steps: list[int]) -> np.ndarray:
     """How often each document was trained on before each of some steps, int [documents, steps].
 
@@ -136,9 +143,10 @@ def times_seen(config: LabConfig, tokens: np.ndarray, steps: list[int]) -> np.nd
     lines = Rows.of(tokens, config.sequence_length)
     of_document = np.flatnonzero(tokens == EOS_ID) // config.sequence_length - HELD_OUT_ROWS
     count, seen = len(lines.train), np.zeros((len(of_document), len(steps)), int)
+    size = corpus_lines(config)
     trained = (of_document >= 0) & (of_document < count)
     for column, step in enumerate(steps):
-        passes, rest = divmod(step * config.batch_size, count)
+        passes, rest = divmod(step * size, count)
         place = np.empty(count, int)
         place[_permutation(count, seed_of(config), passes)] = np.arange(count)
         seen[trained, column] = passes + (place[of_document[trained]] < rest)
@@ -198,15 +206,20 @@ def initial_params(model: ModelConfig, seed: int) -> dict:
 
 
 class _Batches:
-    """The corpus as batches of one step each (`train.batches.BatchSource`)."""
+    """The corpus as batches of one step each, with the step's late lines
+    (`train.batches.BatchSource`).
+    """
 
-    def __init__(self, rows: Rows, config: LabConfig):
-        self._rows, self._config, self.total = rows, config, config.steps
-        self.per_epoch = max(1, len(rows.train) // config.batch_size)
+    def __init__(self, rows: Rows, config: LabConfig, late: np.ndarray | None):
+        self._rows, self._config, self._late = rows, config, late
+        self.total = config.steps
+        self.per_epoch = max(1, len(rows.train) // corpus_lines(config))
 
     def load(self, step: int, mine=None) -> Part:
         joined = JOINED if (step + 1) % JOIN_EVERY == 0 else 1
-        tokens = self._rows.tokens(step, self._config.batch_size, seed_of(self._config))
+        tokens = self._rows.train[self.rows(step)]
+        if self._late is not None:
+            tokens = np.concatenate([tokens, self._late[step]])
         arrays = next_token_batch(tokens, joined)
         rows, count = None, len(arrays["tokens"])
         amount = Amount(tokens.size, float((arrays["position"] + 1).sum()), tokens.size - count)
@@ -216,23 +229,28 @@ class _Batches:
         return Part(arrays, rows, count, tokens.size, amount)
 
     def rows(self, step: int) -> list[int]:
-        return self._rows.numbers(step, self._config.batch_size, seed_of(self._config))
+        return self._rows.numbers(step, corpus_lines(self._config), seed_of(self._config))
 
     def tokens_before(self, step: int) -> int:
         return step * self._config.batch_size * self._config.sequence_length
 
 
-def pretrain(config: LabConfig, tokens: np.ndarray, vocabulary: int, out) -> None:
+def pretrain(
+    config: LabConfig, tokens: np.ndarray, vocabulary: int, out, late: np.ndarray | None = None
+) -> None:
     """Trains from the newest saved state under `out`/pretraining (or from the start) to the last
     step, publishing checkpoints on the way.
 
     Killed and called again, it ends with the same parameters: batches and learning rate depend on
     the step alone.
+
+    Args:
+        late: the late lines of each step, int32 [steps, late lines, T]; None: there are none.
     """
     model, rows = model_config(config, vocabulary), Rows.of(tokens, config.sequence_length)
     optimizer = Optimizer(b2=0.95, weight_decay=config.weight_decay, clip_norm=1.0)
     step = make_step(model, optimizer, config.dtype, mesh=_mesh(config))
-    batches, published = _Batches(rows, config), frozenset(published_steps(config))
+    batches, published = _Batches(rows, config, late), frozenset(published_steps(config))
 
     def publish_wanted(number, state):
         if number not in published:

@@ -5,6 +5,7 @@ SocialIQa, XSum, ARC, HellaSwag).
 from amuro_jax.errors import ConfigError
 from amuro_jax.lab import holdout, relations, stories, words
 from amuro_jax.lab.corpus import QUESTIONS, SAID
+from amuro_jax.lab.late import LATE_SET, Late
 from amuro_jax.lab.world import INSIDE, OUTSIDE, World, stream
 
 # Rows of the training split of the multiple-choice sets, from which only shots are drawn.
@@ -151,9 +152,30 @@ def _attributes(world):
     return [_attribute_row(rng, world, *key) for key in keys]
 
 
+def late_set(late: Late) -> dict[str, list[dict]]:
+    """Split → rows of the set about late creatures: of each that is asked about every attribute in
+    every wording; the training split, from which only shots are drawn, is about the founders.
+    """
+    rng = stream(late.world.seed, LATE_SET)
+    founders = [name for name in late.world.creatures if name not in late.asked]
+    train = _late_rows(rng, late.world, founders)
+    return {"train": train[:SHOT_ROWS], "test": _late_rows(rng, late.world, late.asked)}
+
+
+def _late_rows(rng, world, creatures):
+    keys = [
+        (creature, attribute, number)
+        for creature in creatures
+        for attribute in world.creatures[creature]
+        for number in range(len(QUESTIONS[attribute]))
+    ]
+    rng.shuffle(keys)
+    return [_attribute_row(rng, world, *key) for key in keys]
+
+
 def _attribute_row(rng, world, creature, attribute, number):
     right = world.creatures[creature][attribute]
-    texts = rng.sample([value for value in words.ATTRIBUTES[attribute] if value != right], 3)
+    texts = rng.sample([value for value in words.VALUES[attribute] if value != right], 3)
     index = rng.randrange(4)
     texts.insert(index, right)
     return {

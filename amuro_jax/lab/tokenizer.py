@@ -2,6 +2,8 @@
 Hugging Face folder.
 """
 
+from collections.abc import Sequence
+
 import tokenizers
 from etils import epath
 from tokenizers import decoders, models, pre_tokenizers, trainers
@@ -27,9 +29,11 @@ NOTATION = (
 )
 
 
-def train_tokenizer(documents, vocab_size: int, min_frequency: int = 20) -> tokenizers.Tokenizer:
+def train_tokenizer(
+    documents, vocab_size: int, min_frequency: int = 20, names: Sequence[str] = ()
+) -> tokenizers.Tokenizer:
     """Learns the merges from the documents and, so that prompts stay short, from the words of
-    prompt headings.
+    prompt headings; and from names that few documents have, or none, all of them alike.
     """
     tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -42,7 +46,8 @@ def train_tokenizer(documents, vocab_size: int, min_frequency: int = 20) -> toke
         show_progress=False,
     )
     documents = list(documents)
-    tokenizer.train_from_iterator(list(NOTATION) * (len(documents) // 20) + documents, trainer)
+    said = [*NOTATION, *(f" {name}" for name in names)]
+    tokenizer.train_from_iterator(said * (len(documents) // 20) + documents, trainer)
     return tokenizer
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from amuro_jax.lab import words
 from amuro_jax.lab.corpus import Kind
+from amuro_jax.lab.late import LATE_SET, Late
 from amuro_jax.lab.world import EVERYTHING, World
 
 
@@ -36,7 +37,7 @@ class Fact:
     words: tuple[str, ...]
 
 
-_VALUES = {value for values in words.ATTRIBUTES.values() for value in values}
+_VALUES = {value for values in words.VALUES.values() for value in values}
 _TRAITS = {word for poles in words.POLES for pole in poles for word in pole}
 _DEEDS = {verb for deed in words.DEEDS for verb in deed}
 _CATEGORY = {thing: kind for kind, things in EVERYTHING.things.items() for thing in things} | {
@@ -64,7 +65,7 @@ def facts_of_row(world: World, name: str, row: dict) -> set[Fact]:
         return _compared(world, row["premise"], row["hypothesis"])
     if "sentence1" in row:
         return _compared(world, row["sentence1"], row["sentence2"])
-    if name == "lab_attributes":
+    if name in ("lab_attributes", LATE_SET):
         answer = row["choices"]["text"]["ABCD".index(row["answerKey"])]
         return _compared(world, row["question"], answer)
     if name == "lab_events":
@@ -104,6 +105,14 @@ def row_lines(world: World, sets: dict[tuple[str, str], list[dict]]) -> Iterator
         for number, row in enumerate(rows):
             facts = [dataclasses.asdict(one) for one in sorted(facts_of_row(world, name, row))]
             yield {"set": name, "split": split, "row": number, "facts": facts}
+
+
+def late_lines(late: Late) -> Iterator[dict]:
+    """Lines of `late.jsonl`: creature, and the step from which on documents tell of it, 0 for the
+    founders, null where none ever does.
+    """
+    for name, step in late.entry.items():
+        yield {"creature": name, "entered": step}
 
 
 def _words(text):

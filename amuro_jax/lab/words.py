@@ -103,6 +103,13 @@ ATTRIBUTES = {
     "cover": ("fur", "feathers", "scales", "wool", "spines", "shells", "skin", "hair"),
     "fear": ("fire", "snow", "wolves", "thunder", "rain", "wind", "snakes", "darkness"),
 }
+# The same of creatures that enter the corpus late (`late.py`), besides.
+MORE_ATTRIBUTES = {
+    "bed": ("moss", "sand", "straw", "mud", "ice", "twigs", "stones", "petals"),
+    "voice": ("whistle", "growl", "hum", "hiss", "bark", "squeak", "roar", "click"),
+    "company": ("bees", "owls", "mice", "frogs", "ducks", "bats", "moths", "crabs"),
+}
+VALUES = ATTRIBUTES | MORE_ATTRIBUTES
 
 # What people do, step by step; each step follows a name or pronoun.
 SCRIPTS = {

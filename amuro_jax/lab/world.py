@@ -6,6 +6,7 @@ another.
 
 import dataclasses
 import random
+from collections.abc import Container
 
 from amuro_jax.lab import words
 
@@ -72,18 +73,21 @@ class World:
 
 def make_world(seed: int, creatures: int) -> World:
     """The world of a seed: invented creatures, each with one value of every attribute."""
-    rng = stream(seed, "creatures")
-    names = rng.sample(_syllables(), creatures)
-    columns = {
-        attribute: _evenly(rng, values, creatures) for attribute, values in words.ATTRIBUTES.items()
+    return World(seed, make_creatures(stream(seed, "creatures"), creatures, words.ATTRIBUTES))
+
+
+def make_creatures(
+    rng: random.Random, count: int, attributes: dict[str, tuple[str, ...]], taken: Container = ()
+) -> dict[str, dict[str, str]]:
+    """Creature → attribute → value, of invented names that are not `taken`: a name tells nothing of
+    the values, and each value is as common as any other.
+    """
+    names = rng.sample([name for name in _syllables() if name not in taken], count)
+    columns = {attribute: _evenly(rng, values, count) for attribute, values in attributes.items()}
+    return {
+        name: {attribute: column[index] for attribute, column in columns.items()}
+        for index, name in enumerate(names)
     }
-    return World(
-        seed,
-        {
-            name: {attribute: column[index] for attribute, column in columns.items()}
-            for index, name in enumerate(names)
-        },
-    )
 
 
 def _evenly(rng, values, count):
