@@ -118,10 +118,10 @@ def _axis(steps, tokens, finite, notes):
 
 
 def _contradict(steps, tokens):
-    """Whether tokens fall where steps rise."""
+    """Whether tokens fall where steps rise, or stay: names of revisions round them."""
     order = np.argsort(steps, kind="stable")
     risen = np.diff(steps[order]) > 0
-    return bool(np.any(np.diff(tokens[order])[risen] < 0))
+    return bool(np.any(np.diff(tokens[order])[risen] <= 0))
 
 
 def _merged(x, value, stderr, indices, unit, notes):

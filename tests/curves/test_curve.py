@@ -58,6 +58,12 @@ def test_tokens_that_contradict_the_steps_are_not_used():
     assert made.unit == STEPS and "do not increase" in made.notes[0]
 
 
+def test_tokens_rounded_to_the_same_of_several_steps_are_not_used():
+    made = curve(tokens=[10, 20, 20, 40])
+    assert made.unit == STEPS and made.names == ("a", "b", "c", "d")
+    assert made.notes == ("tokens do not increase with the steps: steps are used",)
+
+
 def test_missing_standard_errors_are_said():
     assert "standard errors are missing" in curve(stderrs=()).notes[0]
     assert "of 1 of 4 scores" in curve(stderrs=(0.01, None, 0.01, 0.01)).notes[0]
