@@ -8,7 +8,7 @@ facts, scored at every checkpoint.
 
 A creature counts as found where the verdict names a checkpoint at most one away from the first that
 was published after documents had told of all its attributes, and as a false discovery where it is
-called learned and no document tells of it, or earlier than any did.
+called learned and no document tells of it, or at a checkpoint published before any did.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from scipy import stats
 
 from amuro_jax import load_results
 from amuro_jax.curves import adaptive, examples
-from amuro_jax.evals.statistics import holm
+from amuro_jax.evals.statistics import benjamini_hochberg
 
 LEVEL = 0.05
 
@@ -53,7 +53,7 @@ def read_truth(lab, steps):
 
 
 def curves_of(rows, clustered):
-    """Creature → (scores, standard errors) by checkpoint.
+    """Creature → (scores, standard errors) by checkpoint; and the design effect.
 
     Args:
         clustered: whether questions about one attribute count as one cluster: a model that does not
@@ -88,8 +88,9 @@ def design_effect(right):
 
 
 def of_search(x, curves):
-    """Creature → place at which the adaptive search says that it is learned, if at all; p-value of
-    the rise; and the share of the scores that was looked at, its mean over the curves.
+    """Creature → place at which the adaptive search says that it is learned, if at all; the same of
+    those whose rise is clear with the false discovery rate over all curves held at LEVEL; and the
+    share of the scores that was looked at, its mean over the curves.
     """
     found, p_values, shares = {}, [], []
     for name, (values, stderrs) in curves.items():
@@ -98,7 +99,7 @@ def of_search(x, curves):
         rise = (values[-1] - values[0]) / np.hypot(stderrs[0], stderrs[-1])
         p_values.append(2 * stats.norm.sf(abs(rise)))
         shares.append(len(order) / len(x))
-    clear = dict(zip(found, holm(p_values) < LEVEL, strict=True))
+    clear = dict(zip(found, benjamini_hochberg(p_values) < LEVEL, strict=True))
     corrected = {name: place if clear[name] else None for name, place in found.items()}
     return found, corrected, float(np.mean(shares))
 
@@ -123,8 +124,10 @@ def of_examples(rows, names):
     return by_row, middle
 
 
-def say(name, found, truth, share):
-    """A line of the table, and how many checkpoints later than possible what is found was found."""
+def say(name, found, share, truth):
+    """Prints a line of the table; gives back how many checkpoints later than possible what is found
+    was found, −2 and 2 for all beyond.
+    """
     entering = {one: truth[one.split("-")[0]] for one in found}
     lags = [
         found[one] - places[1]
@@ -144,7 +147,7 @@ def say(name, found, truth, share):
         f"{wrong} of {len(never)} ({wrong / len(never):.1%}) | "
         f"{(wrong + early) / max(1, wrong + len(lags)):.1%} | {share:.1%} |"
     )
-    return collections.Counter(lags)
+    return collections.Counter(np.clip(lags, -2, 2).tolist())
 
 
 def main():
@@ -170,18 +173,21 @@ def main():
         "of those never entered | false of all discoveries | scores |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    lags = {}
-    found, _, share = of_search(x, independent)
-    lags["rows"] = say("search, rows independent", found, truth, share)
-    found, corrected, share = of_search(x, clustered)
-    lags["clusters"] = say("search, questions in clusters", found, truth, share)
-    lags["Holm"] = say("the same, Holm over all curves", corrected, truth, share)
+    alone, _, first = of_search(x, independent)
+    found, corrected, second = of_search(x, clustered)
     by_row, middle = of_examples(rows, [one["name"] for one in published])
-    lags["examples"] = say("examples, row by row", by_row, truth, 1.0)
-    lags["most rows"] = say("examples, most rows of a creature", middle, truth, 1.0)
+    judged = {
+        "search, rows independent": (alone, first),
+        "search, questions in clusters": (found, second),
+        "the same, corrected for all curves": (corrected, second),
+        "examples, row by row": (by_row, 1.0),
+        "examples, most rows of a creature": (middle, 1.0),
+    }
+    lags = {name: say(name, *of, truth) for name, of in judged.items()}
+    print("| checkpoints later than possible | −2 or less | −1 | 0 | 1 | 2 or more |")
+    print("|---|---|---|---|---|---|")
     for name, counts in lags.items():
-        told = ", ".join(f"{lag:+d}: {count}" for lag, count in sorted(counts.items()))
-        print(f"checkpoints later than possible, {name}: {told}")
+        print(f"| {name} | {' | '.join(str(counts[lag]) for lag in range(-2, 3))} |")
 
 
 if __name__ == "__main__":
