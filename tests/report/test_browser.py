@@ -147,6 +147,31 @@ def test_a_point_tells_its_value_and_marks_its_checkpoint_everywhere(visit):
     assert visible == "visible"
 
 
+SCALES = """[...document.querySelectorAll('.panel')].map((panel) => {
+  const svg = panel.querySelector('svg');
+  const points = svg.points.map((one) => [one.cell.value, one.sy]);
+  const [low, high] = [points.reduce((a, b) => (b[0] < a[0] ? b : a)),
+                       points.reduce((a, b) => (b[0] > a[0] ? b : a))];
+  const slope = (high[1] - low[1]) / (high[0] - low[0]);
+  const ticks = [...svg.querySelectorAll('text[text-anchor=end]')]
+    .map((one) => [Number(one.textContent.replace('−', '-')), Number(one.getAttribute('y')) - 4]);
+  return {metric: panel.querySelector('small').textContent, zero: low[1] - slope * low[0], slope,
+          ticks, off: points.filter((one) => one[1] < 12 || one[1] > 210).length};
+})"""
+
+
+def test_panels_of_one_metric_have_one_vertical_range_unless_it_is_chosen_otherwise(visit):
+    common, own = visit().evaluate(SCALES), visit("#range=own").evaluate(SCALES)
+    for panels, ranges in ((common, 2), (own, 4)):  # accuracy of three sets, ROUGE-L of one
+        assert sorted(one["metric"] for one in panels) == ["ROUGE-L"] + ["accuracy"] * 3
+        scales = {(one["metric"], round(one["slope"]), round(one["zero"])) for one in panels}
+        assert len(scales) == ranges, scales
+        for one in panels:
+            assert not one["off"] and len(one["ticks"]) > 1
+            for value, place in one["ticks"]:  # a label stands at its value
+                assert abs(one["zero"] + one["slope"] * value - place) < 0.6
+
+
 def test_the_keyboard_reads_and_opens_points(visit):
     tab = visit()
     tab.locator(".panel svg").first.focus()

@@ -238,6 +238,23 @@ def test_a_large_study_shows_parts_and_says_where_the_rest_is(three, monkeypatch
     assert section["figure"]["more"] == "95 more lines: report/tables/scores.csv."
 
 
+def test_a_long_table_is_cut_and_says_where_the_rest_is(monkeypatch):
+    cells = [cell(f"s{at}", on, NLI, 0.5 + at / 100) for at in range(1, 8) for on in ("", NLI)]
+    tables = tables_of(made(cells))
+
+    def part(most):
+        monkeypatch.setattr(page, "MOST_LINES", most)
+        found = page.sections(tables, {})
+        return next(one for group in found for one in group["parts"] if one["id"] == "prediction")
+
+    whole = part(400)
+    assert len(whole["rows"]) == 8 and whole["more"] == ""
+    assert part(8) == whole
+    cut = part(5)
+    assert cut["rows"] == whole["rows"][:5]
+    assert cut["more"] == "3 more lines: report/tables/prediction.csv."
+
+
 def test_panels_beyond_a_size_are_left_out_and_counted(monkeypatch):
     sets = (NLI, "lab_attributes", "lab_events")
     tables = tables_of(made([cell(f"s{at}", "", task, 0.5) for at in (1, 2, 3) for task in sets]))
