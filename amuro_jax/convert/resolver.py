@@ -11,7 +11,7 @@ from pathlib import Path
 from amuro_jax import checkpoint, files
 from amuro_jax.convert import containers, importer
 from amuro_jax.convert.token_ids import check_token_ids
-from amuro_jax.errors import CheckpointError, ConfigError
+from amuro_jax.errors import AmuroError, CheckpointError, ConfigError
 
 # Bytes of a converted folder besides the parameters: index and versions of the store, tokenizer.
 BESIDE = 512 << 10
@@ -240,8 +240,13 @@ def _hashes(folder, tokenizer, cache):
 @contextlib.contextmanager
 def _lock(path):
     """One conversion of a checkpoint at a time; the others wait and find it done."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as stream:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = open(path, "w")
+    except OSError as error:
+        hint = "set AMURO_CACHE (or --cache) to a folder that can be written"
+        raise AmuroError(f"cannot write the cache: {error}", where=path, hint=hint) from error
+    with stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 

@@ -122,8 +122,9 @@ def program_cache(where: Storage, number: int) -> Finding:
     if number > 0:
         return Finding("programs", True, "process 0 writes them")
     folder, before = _probe(where, number), jax.config.jax_compilation_cache_dir
+    folder.replace("written", b"")  # an error of ours where jax could not write there
     try:
-        cache = folder.epath()  # an error of ours where jax could not write there
+        cache = folder.epath()
         keep_programs(cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         compilation_cache.reset_cache()

@@ -7,7 +7,7 @@ everything that they depend on.
 import dataclasses
 import time
 
-from amuro_jax import keys, processes, sharding
+from amuro_jax import files, keys, processes, sharding
 from amuro_jax.config import (
     Dtype,
     Method,
@@ -191,13 +191,14 @@ def run(config: ScoreConfig, report=lambda line: None) -> list[ScoreRecord]:
     """`amuro score`: scores everything that `config` names; finished scores are not recomputed.
 
     Several processes (`processes.join`) do it together; the first one writes. The workdir is a
-    store like a study's: `cells/<key>/{cell.json, rows.parquet}`.
+    store like a study's: `cells/<key>/{cell.json, rows.parquet}`, `configs/<key>.json`.
 
     Returns:
         A record per set, format and number of shots, in this order.
 
     Raises:
         ConfigError: an invalid field, or a format that a set does not have.
+        AmuroError: the workdir cannot be written; nothing was computed.
     """
     validate_score(config)
     cells, scorings = _wanted(config), _scorings(config)
@@ -219,6 +220,9 @@ def run(config: ScoreConfig, report=lambda line: None) -> list[ScoreRecord]:
             report(f"{job.label()}{_under(asked, job)}: finished before")
             continue
         if params is None:
+            if processes.is_writer():  # a folder that cannot be written costs no scores
+                values = to_dict(config)
+                store.storage.write_json(f"configs/{files.content_key(values)}.json", values)
             placed = opened.load_params(evaluator.mesh)
             params = evaluator.scorer(opened, config.scoring).place(placed)
         record, rows = evaluator.score(job, params)

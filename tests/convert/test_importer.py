@@ -524,3 +524,10 @@ def test_several_eos_ids_are_kept_and_exported(folder, tmp_path):
         (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": stated}))
         with pytest.raises(CheckpointError, match=message):
             convert.open_checkpoint(folder, tmp_path / "cache")
+
+
+def test_a_cache_that_cannot_be_written_says_what_to_set(olmo_hf, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(AmuroError, match="cannot write the cache") as caught:
+        convert.open_checkpoint(olmo_hf, tmp_path / "file" / "cache")
+    assert "AMURO_CACHE" in caught.value.hint

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from amuro_jax.doctor import outside
+from amuro_jax.doctor.finding import look
 from amuro_jax.errors import CheckpointError
 from amuro_jax.storage import Storage
 
@@ -98,6 +99,13 @@ def test_clocks(storage_url, monkeypatch, ahead, ok):
     finding = outside.clock(place, 0)
     assert finding.ok == ok and finding.values["ahead_seconds"] == pytest.approx(ahead, abs=2)
     assert place.names() == []
+
+
+def test_programs_that_cannot_be_kept_are_an_error_of_ours(tmp_path):
+    """jax itself only warns, once for each program."""
+    (tmp_path / "file").touch()
+    finding = look("programs", outside.program_cache, Storage.open(str(tmp_path / "file/x")), 0)
+    assert not finding.ok and "cannot write" in finding.text
 
 
 def test_a_storage_tells_when_a_file_was_written(storage_url):

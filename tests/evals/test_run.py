@@ -1,11 +1,15 @@
 """Scoring a checkpoint on a set: what an error says about where it came from."""
 
+import dataclasses
+import json
+
 import jax
 import numpy as np
 import pytest
 
 from amuro_jax.analyses.registry import tables_of
-from amuro_jax.config import Method, ScoreConfig, Scoring
+from amuro_jax.config import Method, ScoreConfig, Scoring, from_dict
+from amuro_jax.errors import AmuroError
 from amuro_jax.evals.run import Evaluator, ScoreJob, run
 from amuro_jax.opened import open_checkpoint
 from amuro_jax.records import ModelRef
@@ -36,18 +40,31 @@ def test_a_broken_model_is_named_with_its_set_and_row(series, method):  # noqa: 
     assert raised.value.where.startswith(f"{name} base: lab_nli (default, 1 shots), row ")
 
 
-def test_each_quirk_is_scored_by_itself_unless_it_changes_nothing(series, tmp_path):  # noqa: F811
-    config = ScoreConfig(
-        checkpoint=str(series.checkpoints / "step10-tokens10K"),
-        workdir=str(tmp_path),
-        data_root=str(series.data),
-        tasks=("lab_nli",),
-        shots=(1,),
-        scoring=Scoring(rows=3, bootstrap=10),
-        protocols=("strict", "strict+sub_token_candidates", "strict+rte_neutral"),
+def score_of(series, workdir, **changes):  # noqa: F811
+    checkpoint = str(series.checkpoints / "step10-tokens10K")
+    made = ScoreConfig(
+        checkpoint=checkpoint, data_root=str(series.data), tasks=("lab_nli",), shots=(1,)
     )
-    said = []
+    scoring = Scoring(rows=3, bootstrap=10)
+    return dataclasses.replace(made, workdir=str(workdir), scoring=scoring, **changes)
+
+
+def test_a_folder_that_cannot_be_written_costs_no_scores(series, tmp_path, monkeypatch):  # noqa: F811
+    def computed(*_):
+        raise AssertionError("it was scored before it was written")
+
+    monkeypatch.setattr(Evaluator, "score", computed)
+    (tmp_path / "file").touch()
+    with pytest.raises(AmuroError, match="cannot write"):
+        run(score_of(series, tmp_path / "file" / "scores"))
+
+
+def test_each_quirk_is_scored_by_itself_unless_it_changes_nothing(series, tmp_path):  # noqa: F811
+    protocols = ("strict", "strict+sub_token_candidates", "strict+rte_neutral")
+    config, said = score_of(series, tmp_path, protocols=protocols), []
     records = run(config, said.append)
+    (resolved,) = (tmp_path / "configs").iterdir()
+    assert from_dict(ScoreConfig, json.loads(resolved.read_text())) == config
     assert [record.protocol for record in records] == ["strict", "strict+sub_token_candidates"]
     assert len({record.key for record in records}) == 2
     assert said[-1].endswith("nothing changes under strict+rte_neutral: not scored")
