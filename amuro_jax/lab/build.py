@@ -16,7 +16,7 @@ from amuro_jax.errors import ConfigError
 from amuro_jax.lab import pretrain, sets, tokenizer, truth
 from amuro_jax.lab.corpus import Kind, make_corpus, make_documents
 from amuro_jax.lab.late import (
-    LAST_ENTRY,
+    FEWEST,
     LATE_SET,
     Late,
     late_words,
@@ -123,8 +123,8 @@ def _validate_late(config):
         return
     require(count > 0, f"must be positive, got {count}", where="config.late_creatures")
     require(
-        published > -LAST_ENTRY,
-        f"late creatures need more than {-LAST_ENTRY} published checkpoints, there are {published}",
+        published >= FEWEST,
+        f"late creatures need {FEWEST} published checkpoints, there are {published}",
         where="config.checkpoints",
     )
 

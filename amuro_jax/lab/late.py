@@ -23,7 +23,7 @@ FOUNDERS = (
 # The creatures that entered last are told of as often as all together.
 RECENT = 12
 RECENT_SHARE = 0.5
-LAST_ENTRY = -4  # published checkpoint before which the last creature enters
+FEWEST = 4  # published checkpoints that entries are spread over three quarters of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Late:
 
 
 def make_late(world: World, count: int, published: list[int]) -> Late:
-    """`count` creatures that enter at steps evenly spread from the first published checkpoint on,
-    and as many that never enter.
+    """`count` creatures that enter at steps evenly spread over the first three quarters of the
+    published checkpoints, and as many that never enter.
 
     Args:
         world: whose creatures have other names.
@@ -55,7 +55,7 @@ def make_late(world: World, count: int, published: list[int]) -> Late:
     """
     rng = stream(world.seed, "late")
     creatures = make_creatures(rng, FOUNDERS + 2 * count, words.VALUES, world.creatures)
-    first, span = published[0], published[LAST_ENTRY] - published[0]
+    first, span = published[0], published[len(published) * 3 // 4] - published[0]
     steps = [0] * FOUNDERS + [first + span * index // count for index in range(count)]
     entry = dict(zip(creatures, steps + [None] * count, strict=True))
     return Late(World(world.seed, creatures), entry)

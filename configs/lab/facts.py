@@ -2,6 +2,9 @@
 something is learned (docs/lab.md).
 
   amuro lab --config=configs/lab/facts.py --config.out=work/facts/lab
+
+Expect of the last checkpoint on `lab_late_facts`: 0.999 on creatures that entered, chance (0.25) on
+those that never do. Five minutes of processor time.
 """
 
 from amuro_jax.config import LabConfig, LabModel, Schedule, Spacing
@@ -19,5 +22,5 @@ def get_config() -> LabConfig:
         checkpoints=28,
         first_checkpoint=800,
         spacing=Spacing.LINEAR,
-        schedule=Schedule.CONSTANT,
+        schedule=Schedule.ANNEALED,
     )
