@@ -15,6 +15,7 @@ from amuro_jax.doctor.outside import judge_clock
 
 SENT_BYTES = 16 << 20  # of each device, in one all-reduce
 RUNS = 3  # of which the fastest counts
+CLOCKS = "clocks"  # of all processes against each other
 FINDINGS_BYTES = 1 << 16  # of one process's findings, as text
 
 
@@ -61,7 +62,10 @@ def merged(own: list[Finding]) -> list[Finding]:
     """
     if processes.alone():
         return own
-    return merge(_all(own))
+    for _ in range(2):  # the first time the barrier itself is compiled
+        processes.meet("clocks of the doctor")
+    now = Finding(CLOCKS, True, "", values={"now": time.time()})
+    return merge(_all([*own, now]))
 
 
 def merge(of_processes: list[list[Finding]]) -> list[Finding]:
@@ -74,13 +78,18 @@ def merge(of_processes: list[list[Finding]]) -> list[Finding]:
             for process, one in enumerate(same)
             if not one.ok
         ]
-        together += faults or [finding]
-        ahead = [one.values.get("ahead_seconds") for one in same]
-        if len(same) > 1 and None not in ahead:
-            first, last = int(np.argmin(ahead)), int(np.argmax(ahead))
-            whose, other = f"the clock of process {last}", f"that of process {first}"
-            together.append(judge_clock(ahead[last] - ahead[first], whose, other))
+        if finding.name == CLOCKS:
+            together.append(_clocks([one.values["now"] for one in same]))
+        else:
+            together += faults or [finding]
     return together
+
+
+def _clocks(now):
+    """A finding about the times that all processes have when they leave a barrier."""
+    first, last = int(np.argmin(now)), len(now) - 1 - int(np.argmax(now[::-1]))
+    found = judge_clock(now[last] - now[first], f"that of process {last}", f"process {first}'s")
+    return dataclasses.replace(found, name=CLOCKS)
 
 
 def _all(own):
