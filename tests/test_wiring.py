@@ -13,6 +13,7 @@ from amuro_jax import compiles
 from amuro_jax.config import (
     AttentionName,
     Dtype,
+    Loss,
     Method,
     ProtocolName,
     Recipe,
@@ -125,6 +126,10 @@ def test_what_is_encoded(train_job, monkeypatch, series):  # noqa: F811
         "chat_template": False,
         "pairs": False,
     }
+    own = dataclasses.replace(RECIPE, chat_template=True, loss=Loss.DPO)
+    with pytest.raises(Recorded):
+        train_run.TrainingData().of(dataclasses.replace(train_job, recipe=own))
+    assert (calls[1][1]["chat_template"], calls[1][1]["pairs"]) == (True, True)
 
 
 @pytest.mark.parametrize("protocol,on", [(ProtocolName.PAPER, True), (ProtocolName.STRICT, False)])

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from amuro_jax.config import EvalSet, FineTune, Role
+from amuro_jax.config import EvalSet, FineTune, ProtocolName, Role, Scoring
 from amuro_jax.errors import DataError
 from amuro_jax.results import draws, loading
 from amuro_jax.results.draws import PairedDraws
@@ -79,3 +79,19 @@ def test_the_first_way_of_tuning_stands_for_its_set_whatever_it_is_called(tmp_pa
     assert found.find("step16", "lab_nli", "lab_nli", variant="low")["variant"] == "low"
     assert found.find("step16", "lab_nli", "lab_nli", variant="") is None
     assert found.find("step16", "", "lab_nli")["tuned_on"] == ""
+
+
+@pytest.mark.parametrize(
+    "scoring,on",
+    [
+        ({"protocol": ProtocolName.PAPER}, True),
+        ({"protocol": ProtocolName.PAPER, "quirks": ("-published_averages",)}, False),
+        ({"quirks": ("+published_averages",)}, True),
+        ({}, False),
+    ],
+)
+def test_a_study_says_whether_means_are_as_published(tmp_path, scoring, on):
+    synthetic.make_store(tmp_path, rows=6, steps=(16,), scoring=Scoring(**scoring))
+    found = loading.load(tmp_path, 20)
+    assert found.published_averages is on
+    assert (found.weight("sciq_choice"), found.weight("lab_nli")) == (1 + on, 1)

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from amuro_jax.config import EvalSet, FineTune, ProtocolName, RayTask, Recipe, Role, Scoring
+from amuro_jax.config import EvalSet, FineTune, Loss, ProtocolName, RayTask, Recipe, Role, Scoring
 from amuro_jax.errors import ConfigError
 from amuro_jax.records import ModelRef, TrainRecord
 from amuro_jax.results.store import Store
@@ -278,3 +278,31 @@ def test_all_rows_of_one_set(tmp_path):
     entry = FineTune("lab_nli", all_rows=True)
     assert grid.recipe_of(synthetic.config(tmp_path), entry).rows is None
     assert grid.recipe_of(synthetic.config(tmp_path), FineTune("lab_nli")).rows == 100
+
+
+def test_every_field_of_an_entry_reaches_its_recipe(tmp_path):
+    entry = FineTune(
+        "lab_nli",
+        format="io",
+        quirks=("+loss_mean_per_example",),
+        rows=7,
+        epochs=9,
+        batch_size=3,
+        learning_rate=0.5,
+        max_length=64,
+        lora_rank=2,
+        lora_alpha=3.0,
+        lora_targets=("up",),
+        lora_rank_stabilised=True,
+        loss=Loss.DPO,
+        dpo_beta=0.5,
+        dpo_length_normalised=True,
+        dpo_label_smoothing=0.1,
+        chat_template=True,
+        held_out_rows=5,
+    )
+    elsewhere = ("variant", "all_rows", "learning_rates")  # in tests of their own
+    given = {name: value for name, value in vars(entry).items() if name not in elsewhere}
+    assert None not in given.values(), "a new field has a value here"
+    recipe = grid.recipe_of(synthetic.config(tmp_path), entry)
+    assert {name: getattr(recipe, name) for name in given} == given

@@ -115,10 +115,11 @@ def test_a_worker_looks_for_no_tpu_where_none_is(tiny_study, monkeypatch):
 
 
 def test_resources_of_a_task():
-    task = RayTask(num_cpus=4, resources=("TPU-v5litepod-8-head:1", "TPU:8"), max_retries=2)
+    task = RayTask(4, 2, ("TPU-v5litepod-8-head:1", "TPU:8"), max_retries=3)
     made = ray_executor.options(task)
     assert made["resources"] == {"TPU-v5litepod-8-head": 1.0, "TPU": 8.0}
-    assert (made["num_cpus"], made["max_retries"], made["max_calls"]) == (4, 2, 1)
+    assert (made["num_cpus"], made["num_gpus"], made["max_retries"]) == (4, 2, 3)
+    assert made["max_calls"] == 1
     assert "max_calls" not in ray_executor.options(RayTask())
     with pytest.raises(ConfigError, match="not a resource: TPU"):
         ray_executor.options(RayTask(resources=("TPU",)))

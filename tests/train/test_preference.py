@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from amuro_jax import checkpoint
-from amuro_jax.config import Recipe, ScoreRun, TrainConfig
+from amuro_jax.config import Loss, Recipe, ScoreRun, TrainConfig
 from amuro_jax.data.types import Pair, TrainExample
 from amuro_jax.errors import ConfigError, DataError
 from amuro_jax.evals.reference import with_reference
@@ -25,7 +25,7 @@ from amuro_jax.scoring.scorer import Scorer
 from amuro_jax.train import run
 from amuro_jax.train.batches import Batches
 from amuro_jax.train.compute import Compute
-from amuro_jax.train.fine_tune import fine_tune
+from amuro_jax.train.fine_tune import fine_tune, objective_of
 from amuro_jax.train.optimizer import Optimizer
 from amuro_jax.train.preference import Preference
 from amuro_jax.train.step import make_step
@@ -83,6 +83,14 @@ def torch_loss(torch, model, reference, pair, form):
 
 
 @pytest.mark.torch
+def test_a_recipe_says_how_pairs_are_judged():
+    recipe = Recipe(task="t", loss=Loss.DPO)
+    assert objective_of(recipe) == Preference(0.1, 0.0, False)
+    own = {"dpo_beta": 2.0, "dpo_label_smoothing": 0.2, "dpo_length_normalised": True}
+    made = objective_of(dataclasses.replace(recipe, **own))
+    assert made == Preference(beta=2.0, label_smoothing=0.2, length_normalised=True)
+
+
 @pytest.mark.parametrize("form", FORMS, ids=["sigmoid", "normalised", "smoothed"])
 def test_three_steps_equal_torch(params, ready, form):
     torch = pytest.importorskip("torch")
