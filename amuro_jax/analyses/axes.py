@@ -36,11 +36,13 @@ def track_on(results: Results, axis: str) -> Track:
         labels = {name: short_number(steps[name]) if steps[name] else name for name in at}
         return _track(at, labels, "pre-training step (evenly spaced)")
     tokens = checkpoint_values(results, "tokens")
-    if any(not value for value in tokens.values()):
-        missing = next(name for name, value in tokens.items() if not value)
-        hint = "--axis=steps"
-        raise AmuroError(f"the number of tokens is not known of {missing}", "axis", hint=hint)
-    at = {name: math.log10(value) for name, value in tokens.items()}
+    missing = next((name for name, value in tokens.items() if value is None), None)
+    if missing is not None:
+        what = f"the number of tokens is not known of {missing}"
+        raise AmuroError(what, where="axis", hint="--axis=steps")
+    first = min((value for value in tokens.values() if value > 0), default=10.0)
+    # The untrained model has no place on a log scale: a decade before the first other one.
+    at = {name: math.log10(value or first / 10) for name, value in tokens.items()}
     labels = {name: short_number(value) for name, value in tokens.items()}
     return _track(at, labels, "pre-training tokens (log scale)")
 

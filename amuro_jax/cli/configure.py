@@ -5,6 +5,7 @@
 import dataclasses
 import importlib.util
 import re
+import sys
 import typing
 
 from absl import flags
@@ -64,6 +65,20 @@ def require_flags(*names: str, hint: str | None = None) -> None:
     for name in names:
         if not flags.FLAGS[name].value:
             raise ConfigError(f"{name} is empty", where=f"--{name}", hint=hint)
+
+
+def say_damaged(*stores) -> None:
+    """Says on the standard error which finished cells of stores cannot be used, after their index
+    was read.
+    """
+    for store in stores:
+        if store.damaged:
+            key, why = min(store.damaged.items())
+            print(
+                f"{store.storage.url}: {len(store.damaged):,} damaged cells are left out; the "
+                f"first: {key}: {why}",
+                file=sys.stderr,
+            )
 
 
 def config_from_flags(kind, default=None):

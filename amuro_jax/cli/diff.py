@@ -9,6 +9,8 @@ names what differs of weights, data, tokenizer, protocol, scoring, code and sour
 
 from absl import flags
 
+from amuro_jax.cli.configure import say_damaged
+
 DESCRIPTION = "say which scores of two stores differ, by how much, and in what"
 FILES = "stores"
 SHOWN = ("checkpoint", "tuned_on", "task", "format", "shots", "value_a", "value_b")
@@ -29,7 +31,9 @@ def main(stores: list[str]) -> None:
 
     args = flags.FLAGS
     require(len(stores) == 2, f"two stores are compared, {len(stores)} given", where="command line")
-    difference = diff(*map(Store.existing, stores), args.resamples)
+    opened = [Store.existing(url) for url in stores]
+    difference = diff(*opened, args.resamples)
+    say_damaged(*opened)
     if args.out:
         files.write_text(args.out, difference.to_csv(index=False))
     for name, text in (("a", f"only in {stores[0]}"), ("b", f"only in {stores[1]}")):

@@ -9,7 +9,7 @@ logs are not merged.
 
 from absl import flags
 
-from amuro_jax.cli.configure import require_flags
+from amuro_jax.cli.configure import require_flags, say_damaged
 
 DESCRIPTION = "put the finished cells of two stores into one"
 FILES = "stores"
@@ -33,6 +33,7 @@ def main(stores: list[str]) -> None:
     require(len(stores) == 2, f"two stores are merged, {len(stores)} given", where="command line")
     require_flags("into")
     first, second = map(Store.existing, stores)
+    say_damaged(first, second)
     into = Store.open(args.into)
     if args.conflicts:
         clash = merge.conflicts(first, second, into)

@@ -16,7 +16,7 @@ import sys
 
 from absl import flags
 
-from amuro_jax.cli.configure import require_flags, split_names
+from amuro_jax.cli.configure import require_flags, say_damaged, split_names
 
 DESCRIPTION = "ask a store for its scores: select, group, export"
 FIRST = "workdir"
@@ -51,6 +51,7 @@ def main() -> None:
     args = flags.FLAGS
     require_flags("workdir")
     store = Store.existing(args.workdir)
+    say_damaged(store)
     if args.write_views:
         print("\n".join(views.write(store)))
         return

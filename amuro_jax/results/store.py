@@ -56,7 +56,7 @@ class Store:
                 probably misspelt.
         """
         store = cls.open(url)
-        if not store.keys() and store.storage.get(PLAN) is None:
+        if not store.keys() and not store.damaged and store.storage.get(PLAN) is None:
             hint = "run `amuro study` or `amuro import` with this workdir first"
             raise AmuroError("no results here", where=store.storage.url, hint=hint)
         return store

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -106,6 +107,18 @@ def test_files_of_the_harness_come_in_by_the_verb(tmp_path, root):
     assert (
         done.returncode == 2 and "--suite and --checkpoint are for --format=lm-eval" in done.stderr
     )
+
+
+def test_damaged_cells_are_said(stores, root, tmp_path):
+    shutil.copytree(stores / "study", tmp_path / "study")
+    cell = min((tmp_path / "study" / "cells").glob("*/cell.json"))
+    cell.write_text("")
+    for verb in (("results", "study"), ("merge", "study", "study", "--into=d")):
+        done = amuro(root, *verb, cwd=tmp_path)
+        assert done.returncode == 0 and "study: 1 damaged cells are left out" in done.stderr
+        assert cell.parent.name in done.stderr
+    done = amuro(root, "diff", "study", stores / "study", cwd=tmp_path)
+    assert "1 damaged cells" in done.stderr and done.stdout.splitlines()[1].startswith("1 scores")
 
 
 def test_status_and_gc(stores, root):

@@ -7,7 +7,8 @@ import pytest
 
 from amuro_jax import load_results
 from amuro_jax.errors import AmuroError, ConfigError
-from amuro_jax.report import plots
+from amuro_jax.interchange import columns
+from amuro_jax.report import plots, reading
 from tests.study import synthetic
 
 
@@ -53,6 +54,17 @@ def test_tokens_and_even_axes_have_the_same_values(study):
     assert even.series[0].x == (0, 1, 2)
     with pytest.raises(AmuroError, match="no axis 'days'"):
         study.figure("scores", axis="days")
+
+
+def test_a_model_without_tokens_lies_before_the_others_and_unknown_ones_are_named(tmp_path):
+    lines = [f"m,{step},piqa,0.{5 + place}" for place, step in enumerate((0, 10, 1000))]
+    (tmp_path / "t.csv").write_text("\n".join(["model,step,task,value", *lines]))
+    columns.import_csv(tmp_path / "t.csv", tmp_path / "w", tokens_per_step=10)
+    panel = reading.load_results(tmp_path / "w").figure("scores", axis="tokens").panels[0]
+    assert panel.series[0].x == (1, 2, 4) and panel.x.low < 1
+    columns.import_csv(tmp_path / "t.csv", tmp_path / "v")
+    with pytest.raises(AmuroError, match=r"not known of step0\n  where: axis\n"):
+        reading.load_results(tmp_path / "v").figure("scores", axis="tokens")
 
 
 def test_a_condition_chooses_the_scores(study):
