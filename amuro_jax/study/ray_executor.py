@@ -15,6 +15,7 @@ from amuro_jax.config import RayTask, StudyConfig
 from amuro_jax.errors import AmuroError, ConfigError
 from amuro_jax.logs import progress_bar
 from amuro_jax.preemption import Preempted
+from amuro_jax.storage import Storage
 from amuro_jax.study import preflight
 
 CONNECT_SECONDS = 10.0  # until a cluster's head has to answer
@@ -53,7 +54,9 @@ def run(
     failures = []
     with _connected(ray, address), progress_bar(len(names), config.name, unit="checkpoint") as bar:
         task = ray.remote(**needed)(work)
-        left = {task.remote(config, revisions, name, set(lines)): name for name in names}
+        left = {
+            task.remote(config, revisions, name, set(lines), os.getcwd()): name for name in names
+        }
         while left:
             done, _ = ray.wait(list(left), num_returns=1, timeout=WAIT_SECONDS)
             if not done and not _has_room(ray, needed):
@@ -69,15 +72,18 @@ def run(
     return failures
 
 
-def work(config: StudyConfig, revisions, name: str, said: set[str]) -> list[str]:
+def work(config: StudyConfig, revisions, name: str, said: set[str], folder: str) -> list[str]:
     """The task of one checkpoint, in a worker; returns a line for each cell that failed.
 
     Args:
         said: lines that the driver has printed already.
+        folder: in which the driver runs; Ray's workers run where their node was started.
 
     Raises:
         StoppedError: SIGTERM came.
+        AmuroError: a workdir within the driver's folder, which this node has not.
     """
+    _enter(folder, config.workdir)
     libtpu.quiet_without_tpu()
     from amuro_jax.study import executor
 
@@ -118,6 +124,21 @@ def options(task: RayTask) -> dict:
         "scheduling_strategy": "SPREAD",
         **alone,
     }
+
+
+def _enter(folder, workdir):
+    """Relative paths mean what they mean to the driver."""
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        local = Storage.open(workdir).local
+        if local is None or local.is_absolute():
+            return
+        raise AmuroError(
+            f"{socket.gethostname()} has no folder {folder}, where the driver runs",
+            where=f"config.workdir={workdir}",
+            hint="give a workdir that all nodes share: an absolute path, or gs://…",
+        ) from error
 
 
 def _ray():

@@ -89,7 +89,7 @@ def test_a_task_that_is_stopped_is_to_run_again(tiny_study, monkeypatch):
 
     monkeypatch.setattr(executor, "run", stopped)
     with pytest.raises(ray_executor.StoppedError, match="step1"):
-        ray_executor.work(tiny_study, [], "step1", set())
+        ray_executor.work(tiny_study, [], "step1", set(), os.getcwd())
     assert ray_executor.options(RayTask())["retry_exceptions"] == [ray_executor.StoppedError]
 
 
@@ -100,7 +100,7 @@ def test_a_task_takes_one_checkpoint_and_repeats_no_line(tiny_study, monkeypatch
         return [str(only)]
 
     monkeypatch.setattr(executor, "run", run)
-    assert ray_executor.work(tiny_study, [], "step1", {"said before"}) == ["{'step1'}"]
+    assert ray_executor.work(tiny_study, [], "step1", {"said before"}, ".") == ["{'step1'}"]
     assert capsys.readouterr().out == "step1: new\n"
 
 
@@ -110,8 +110,22 @@ def test_a_worker_looks_for_no_tpu_where_none_is(tiny_study, monkeypatch):
         monkeypatch.setenv(name, "")  # so that it is what it was after the test
         monkeypatch.delenv(name)
     monkeypatch.setattr(executor, "run", lambda *_: [dict(os.environ)])
-    (seen,) = ray_executor.work(tiny_study, [], "step1", set())
+    (seen,) = ray_executor.work(tiny_study, [], "step1", set(), os.getcwd())
     assert libtpu.NO_TPU.items() <= seen.items()
+
+
+def test_relative_paths_are_those_of_the_driver(tiny_study, tmp_path, monkeypatch):
+    """A worker's own folder is the one where its node was started."""
+    monkeypatch.chdir(os.getcwd())  # so that it is the same after the test
+    monkeypatch.setattr(executor, "run", lambda *_: [os.getcwd()])
+    (tmp_path / "driver").mkdir()
+    asked = ([], "step1", set(), str(tmp_path / "driver"))
+    assert ray_executor.work(tiny_study, *asked) == [str(tmp_path / "driver")]
+    gone = (*asked[:-1], str(tmp_path / "of another machine"))
+    assert ray_executor.work(tiny_study, *gone)  # its workdir is absolute
+    with pytest.raises(AmuroError, match="has no folder .*of another machine") as caught:
+        ray_executor.work(dataclasses.replace(tiny_study, workdir="work/study"), *gone)
+    assert "absolute path" in caught.value.hint
 
 
 def test_resources_of_a_task():
@@ -153,7 +167,8 @@ class FakeRay:
         ray = self
 
         class Task:
-            def remote(self, config, revisions, name, said):
+            def remote(self, config, revisions, name, said, folder):
+                assert folder == os.getcwd()
                 ray.asked.append(name)
                 return len(ray.asked) - 1
 
