@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -55,11 +56,14 @@ def test_a_node_is_lost_and_the_study_is_finished(series, tiny_study, root, monk
     for name, value in {"PYTHONPATH": str(root), "XLA_FLAGS": ""}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    workdir = tiny_study.workdir
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # at 15 they hardly run beside other tests
+    workdir = Path(tiny_study.workdir)
     with two_nodes() as (cluster, second):
-        command = [sys.executable, "-c", DRIVER, series.checkpoints, series.data, workdir]
+        command = [sys.executable, "-c", DRIVER, series.checkpoints, series.data, workdir.name]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        driver = subprocess.Popen([*map(str, command), cluster.address], cwd=root, **pipes)
+        # A relative workdir, in another folder than the nodes'.
+        command = [*map(str, command), cluster.address]
+        driver = subprocess.Popen(command, cwd=workdir.parent, **pipes)
         while driver.poll() is None and len(claimed(workdir)) < 2:
             time.sleep(0.05)  # until each node has its checkpoint
         cluster.remove_node(second, allow_graceful=False)
