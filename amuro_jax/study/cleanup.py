@@ -11,7 +11,7 @@ from amuro_jax.results.plan import read_plan
 from amuro_jax.results.store import Store
 from amuro_jax.storage import Storage
 from amuro_jax.study import queue
-from amuro_jax.study.status import place_of
+from amuro_jax.study.status import comes_from_several, place_of
 
 DAY = 86_400.0
 # A folder in the cache that is this fresh may be in the making, whatever age is asked for.
@@ -61,14 +61,21 @@ def in_workdir(workdir, *, days: float, dry_run: bool) -> list[Removal]:
 def _models(storage):
     plan, store = read_plan(storage), Store(storage)
     done = store.keys()
-    waiting = {
-        place_of(cell.model) for cell in (plan.cells if plan else ()) if cell.key not in done
-    }
-    trained = {record.key: place_of(record.model) for record in store.records("train")}
+    awaited = [cell.model for cell in (plan.cells if plan else ()) if cell.key not in done]
+    waiting = {place_of(model) for model in awaited}
+    # Made of several trainings, or chosen among them: all of these are waited for.
+    several = {_trained_as(model) for model in awaited if comes_from_several(model.variant)}
+    trained = {record.key: record.model for record in store.records("train")}
     for key, size in _folders(storage, "models").items():
-        if key in trained and trained[key] not in waiting:
+        if key not in trained or _trained_as(trained[key]) in several:
+            continue
+        if place_of(trained[key]) not in waiting:
             name = f"models/{key}"
             yield name, Removal(storage.where(name), size, "every score of the model is finished")
+
+
+def _trained_as(model):
+    return model.checkpoint, model.tuned_on
 
 
 def _states(storage):

@@ -10,6 +10,7 @@ from amuro_jax.results.plan import Plan, read_plan
 from amuro_jax.results.store import Store
 from amuro_jax.storage import Storage
 from amuro_jax.study import queue
+from amuro_jax.study.grid import BEST_RATE
 from amuro_jax.variants import seeds_of
 
 NAMED = 10  # failures that are shown; cells.log has all
@@ -103,7 +104,9 @@ def read_status(workdir) -> Status:
     tuned = {cell.model for cell in plan.cells if cell.model.tuned_on}
     models = {one for one in tuned if seeds_of(one.variant) is None}  # trained, each by itself
     trainings = {place_of(record.model) for record in store.records("train")}
-    models_done = [one for one in models if place_of(one) in trainings]
+    # The training with the best rate goes by another name; its scores have keys once it is chosen.
+    chosen = {cell.model for cell in plan.cells if cell.key and is_best_rate(cell.model.variant)}
+    models_done = [one for one in models if place_of(one) in trainings or one in chosen]
     last = _last_events(log)
     return Status(
         name=plan.name,
@@ -118,6 +121,16 @@ def read_status(workdir) -> Status:
             log, len(plan.cells) - len(scores_done), len(models) - len(models_done)
         ),
     )
+
+
+def is_best_rate(variant: str) -> bool:
+    """Whether a model is the best of several trainings."""
+    return variant.endswith(BEST_RATE)
+
+
+def comes_from_several(variant: str) -> bool:
+    """Whether several trainings stand behind a model: it is their average, or the best of them."""
+    return seeds_of(variant) is not None or is_best_rate(variant)
 
 
 def place_of(model: ModelRef) -> tuple:

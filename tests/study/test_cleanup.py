@@ -1,10 +1,12 @@
 """What nothing needs goes; scores, rows, and what is waited for stay."""
 
+import dataclasses
 import os
 import time
 
 import pytest
 
+from amuro_jax.config import EvalSet, FineTune, Role
 from amuro_jax.errors import AmuroError
 from amuro_jax.results.plan import read_plan
 from amuro_jax.results.store import Store
@@ -49,6 +51,29 @@ def test_finished_models_states_and_old_programs_go(workdir):
     assert len(storage.names("runs")) == 4 and storage.names("programs") == ["programs/new"]
     assert storage.names("cells") == cells
     assert cleanup.in_workdir(workdir, days=30, dry_run=False) == []
+
+
+def test_models_of_an_average_that_is_not_scored_yet_stay(tmp_path):
+    seeds = {"seeds": (1, 2), "average_seeds": True, "fine_tunes": (FineTune("lab_nli"),)}
+    evals = (EvalSet("lab_nli", Role.IN_DOMAIN),)
+    synthetic.make_store(tmp_path, rows=8, steps=(16, 1600), evals=evals, **seeds)
+    store = Store.open(tmp_path)
+    for record in store.records("train"):
+        for seed in (1, 2):
+            model = dataclasses.replace(record.model, seed=seed)
+            one = dataclasses.replace(record, key=f"{record.key[:-1]}{seed}", model=model)
+            store.commit(one)
+            store.storage.replace(f"models/{one.key}/params/a", b"12345")
+    average = next(
+        cell
+        for cell in read_plan(store.storage).cells
+        if (cell.model.checkpoint, cell.model.variant) == ("step16", "average of 2 seeds")
+    )
+    store.storage.delete(f"cells/{average.key}")
+    cleanup.in_workdir(tmp_path, days=30, dry_run=False)
+    left = {name.split("/")[1] for name in store.storage.listing("models")}
+    places = {Store.open(tmp_path).read(key).model.checkpoint for key in left}
+    assert len(left) == 2 and places == {"step16"}
 
 
 def test_a_folder_in_work_is_left_alone(workdir):

@@ -14,6 +14,7 @@ from amuro_jax.errors import ConfigError, TrainingError
 from amuro_jax.results import loading
 from amuro_jax.results.store import Store
 from amuro_jax.study import executor, grid, plan, trainings
+from amuro_jax.study.status import read_status
 from tests.study.conftest import study_of
 
 RATES = (1e-6, 1e-2, 1e-3)  # 1e-6 learns nothing in a few steps; 1e-2 is the fixed one
@@ -48,6 +49,11 @@ def losses(config):
         one.recipe.learning_rate: one.metrics["held_out_loss"]
         for one in Store.open(config.workdir).records("train")
     }
+
+
+def test_a_finished_study_has_no_fine_tuning_to_come(done):
+    found = read_status(done.workdir)
+    assert found.scores_done == found.scores and found.models_done == found.models == 2
 
 
 def test_every_rate_is_trained_and_judged_by_rows_it_has_not_seen(done):
