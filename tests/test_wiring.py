@@ -148,6 +148,25 @@ def test_what_a_training_run_hands_over(train_job, monkeypatch, protocol, on):
     assert named["description"] == "words"
 
 
+def test_what_a_group_of_trainings_hands_over(train_job, monkeypatch):
+    jobs = [
+        dataclasses.replace(
+            train_job,
+            recipe=dataclasses.replace(RECIPE, learning_rate=rate, held_out_rows=2, rows=10),
+        )
+        for rate in (1e-3, 1e-4)
+    ]
+    calls = record(monkeypatch, train_run, "fine_tune_stacked")
+    params = [train_job.checkpoint.load_params() for _ in jobs]
+    with pytest.raises(Recorded):
+        train_run.train_stacked(jobs, params, train_run.TrainingData(), "words")
+    (members, config, rows, recipe, run), named = calls[0]
+    assert named["learning_rates"] == {jobs[0].key(): 1e-3, jobs[1].key(): 1e-4}
+    assert set(members) == set(named["learning_rates"]) and len(rows) == 8
+    assert (config, recipe, run) == (train_job.checkpoint.config, jobs[0].recipe, RUN)
+    assert named["description"] == "words" and named["weigh_examples"] is True
+
+
 def test_what_a_fine_tuning_does_with_its_recipe(monkeypatch, tmp_path):
     calls = record(monkeypatch, fine_tuning, "run_training")
     with pytest.raises(Recorded):

@@ -89,6 +89,9 @@ def test_one_noisy_checkpoint_does_not_hide_a_fall():
 def test_exact_scores_are_taken_at_their_word():
     found = turn.find_turn(np.array([0.1, 0.9, 0.5]), np.zeros((3, 50)))
     assert found.falls and (found.first, found.last) == (1, 1) and found.fall_low == 0.4
+    mixed = np.array([[0.0], [1.0], [0.0]]) * np.random.default_rng(0).normal(size=50)
+    found = turn.find_turn(np.array([0.9, 0.5, 0.8]), mixed)
+    assert found.falls and found.fall == pytest.approx(0.1) == found.fall_low
 
 
 if __name__ == "__main__":  # the table of docs/curves.md
