@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from amuro_jax.cli.main import VERBS
+from tests.study.conftest import series  # noqa: F401
 
 
 def amuro(root, *arguments, cwd=None, **environment):
@@ -224,3 +225,19 @@ def _rename(folder):
 def _reshape(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 64}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["train", "score"])
+def test_programs_are_kept_in_the_workdir(root, series, tmp_path, verb):  # noqa: F811
+    """As a study's are: a run that goes on after a kill does not compile again."""
+    fields = {
+        "checkpoint": f"{series.checkpoints}@step10-tokens10K",
+        "data_root": series.data,
+        "workdir": tmp_path / "work",
+    }
+    own = {"recipe.task": "lab_nli", "recipe.rows": 4, "recipe.epochs": 1, "recipe.batch_size": 4}
+    fields |= own if verb == "train" else {"tasks": "lab_nli", "shots": 1, "scoring.rows": 3}
+    done = amuro(root, verb, *(f"--config.{name}={value}" for name, value in fields.items()))
+    assert done.returncode == 0, done.stderr
+    assert any((tmp_path / "work" / "programs").iterdir())

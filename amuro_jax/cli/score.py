@@ -26,10 +26,13 @@ def main() -> None:
     from amuro_jax import processes
     from amuro_jax.config import ScoreConfig, validate_score
     from amuro_jax.evals import run
+    from amuro_jax.scoring.scorer import keep_programs_in
+    from amuro_jax.storage import Storage
 
     config = config_from_flags(ScoreConfig, ScoreConfig())
     validate_score(config)
     join_cluster()
+    keep_programs_in(Storage.open(config.workdir))
     say = print if processes.is_writer() else lambda *_, **__: None
     table = run.run(config, report=lambda line: say(line, flush=True))
     say(run.render(table))

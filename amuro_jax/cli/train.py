@@ -32,6 +32,8 @@ def main() -> None:
     from amuro_jax import processes
     from amuro_jax.config import ScoreRun, TrainConfig, validate_train
     from amuro_jax.evals.run import Evaluator
+    from amuro_jax.scoring.scorer import keep_programs_in
+    from amuro_jax.storage import Storage
     from amuro_jax.train import run
 
     config = configure.config_from_flags(TrainConfig, TrainConfig())
@@ -39,6 +41,7 @@ def main() -> None:
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, profile=steps))
     validate_train(config)
     configure.join_cluster()
+    keep_programs_in(Storage.open(config.workdir))
     evaluator = Evaluator(ScoreRun(mesh=config.run.mesh))
     folder = run.run(config, evaluator.pair_logprobs)
     if processes.is_writer():

@@ -6,12 +6,14 @@ family. What runs is in `likelihoods` and `generation`, how much at once in `lim
 """
 
 import collections
+import contextlib
 import os
 import weakref
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+from amuro_jax.errors import AmuroError
 from amuro_jax.scoring import buckets, planner
 from amuro_jax.scoring.generation import Generator, Sampling, generate
 from amuro_jax.scoring.likelihoods import run_plan
@@ -22,6 +24,7 @@ from amuro_jax.scoring.programs import Programs
 from amuro_jax.scoring.requests import Generation, Likelihoods, Request
 from amuro_jax.scoring.strategy import choose_strategy
 from amuro_jax.sharding import batch_divisor
+from amuro_jax.storage import Storage
 
 
 class Scorer:
@@ -181,6 +184,15 @@ def rolling_windows(sequence: list[int], start: int, max_length: int) -> list[Re
             )
         )
     return windows
+
+
+def keep_programs_in(work: Storage) -> None:
+    """Keeps compiled programs in a work folder, so that a run that goes on does not compile again.
+
+    In a store that jax does not reach each process compiles for itself.
+    """
+    with contextlib.suppress(AmuroError):
+        keep_programs(work.child("programs").epath())
 
 
 def keep_programs(folder) -> None:

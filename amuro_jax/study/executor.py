@@ -15,7 +15,7 @@ from amuro_jax.evals.run import Evaluator
 from amuro_jax.models.derived import average
 from amuro_jax.opened import Checkpoint, read_checkpoint
 from amuro_jax.results.plan import Plan, Progress, asked, read_plan, write_task_files
-from amuro_jax.scoring.scorer import keep_programs
+from amuro_jax.scoring.scorer import keep_programs_in
 from amuro_jax.study import derived, grid, plan, preflight, queue
 from amuro_jax.study.plan import Job, JobKind
 from amuro_jax.study.queue import CheckpointQueue
@@ -143,9 +143,7 @@ class LocalExecutor:
                     where=self.work.storage,
                     hint="wait for it, end it, or choose another config.workdir",
                 )
-        # A store that jax does not reach: each process compiles for itself.
-        with contextlib.suppress(AmuroError):
-            keep_programs(self.work.storage.child("programs").epath())
+        keep_programs_in(self.work.storage)
         self.work.begin(sum(map(_count, self.jobs)))
         if not self.work.writes:
             return
