@@ -23,7 +23,7 @@ from amuro_jax.config import (
 from amuro_jax.errors import ConfigError, DataError
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.cost import Amount, causal_row, forward_flops, training_flops
-from amuro_jax.planning import topology, training
+from amuro_jax.planning import topology, training, workload
 from amuro_jax.planning.cost import Roofline, roofline
 from amuro_jax.planning.models import model_config
 from amuro_jax.planning.padding import _examples, computed
@@ -120,6 +120,11 @@ def test_pairs_of_answers_are_two_sequences():
     single = computed(one.rows, one.recipe, padded, 8).amount
     double = computed(one.rows, pairs, padded, 8).amount
     assert double.tokens == pytest.approx(2 * single.tokens, rel=0.1)
+    assert computed(one.rows, one.recipe, one.run, 1).packed
+    assert not computed(one.rows, pairs, one.run, 1).packed  # each has a reference of its own
+    # Eight examples on sixteen batch shards: half of the rows are padding.
+    wide = computed(one.rows, one.recipe, padded, 16).amount
+    assert wide.tokens == 2 * single.tokens
 
 
 def test_trainings_of_a_study_in_one_program(study):
@@ -141,6 +146,34 @@ def test_trainings_of_a_study_in_one_program(study):
     tulu = make_plan(seven, "v5p:2x2x2", compile=False).trainings[-1]
     assert tulu.chosen.members < 7
     assert tulu.hours > 7 // tulu.chosen.members * tulu.seconds * 8 / 3600
+
+
+def test_how_many_trainings_share_a_program_and_what_each_takes(study):
+    grouped = dataclasses.replace(study, train_run=dataclasses.replace(study.train_run, stack=3))
+    work = workload_of(grouped)
+    assert {one.stack for one in work.trainings} == {3}
+    preference = dataclasses.replace(work.trainings[0].recipe, loss=Loss.DPO)
+    assert workload._most_stacked(grouped, preference, 8) == 1
+    where = topology.parse_topology("v5p:2x2x2")
+    alone, together = (
+        training._candidate(
+            {"data": count, "fsdp": 1, "tensor": 1},
+            "full",
+            count,
+            work.trainings[0],
+            work.model,
+            where,
+        )
+        for count in (1, 8)
+    )
+    # Beside its state each member keeps the parameters that it starts from.
+    assert together.bytes - alone.bytes == pytest.approx(4 * work.model.num_parameters)
+
+
+def test_the_average_of_seeds_is_no_training_of_its_own():
+    config = load_config("study/pythia_160m.py", StudyConfig)
+    config = dataclasses.replace(config, seeds=(1, 2), average_seeds=True)
+    assert sum(one.count for one in workload_of(config).trainings) == 2 * 16
 
 
 def test_larger_models_are_split_and_computed_again():
