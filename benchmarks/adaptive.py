@@ -1,31 +1,96 @@
 """The adaptive search replayed on published curves and on planted ones: verdicts equal to the full
-grid's, and share of the scores that were looked at.
+grid's, and the share of the full grid's rows that was scored.
 
     python benchmarks/adaptive.py --pythia=pythia_evals.csv.gz --ladder=olmo_ladder.csv.gz
+
+What is published is a score for each checkpoint, not which rows are right. Of each set the number
+of rows is known (Pythia: from score and standard error; ladder: the smallest number of which all
+scores are multiples), and so how many are right. Which ones is drawn: `--agreement=0` draws them
+for each checkpoint by itself, so that a part's count is hypergeometric; more gives rows a
+difficulty that checkpoints share, a correlation of its normal scores.
 """
 
 import argparse
+import concurrent.futures
+import functools
 
 import numpy as np
 import pandas as pd
 
 from amuro_jax.curves import adaptive, falls
+from amuro_jax.curves.adaptive import Known
 
 RUNS = ("190M-10xC", "370M-10xC", "760M-10xC", "1B-10xC", "3B-10xC")
 RUNS += ("peteish7_eval_full", "peteish13_eval_full")
 
 
-def replayed(name, curves):
-    """A line of the table."""
-    same, shares = 0, []
-    for x, values, stderrs in curves:
-        found, order = adaptive.replay(x, values, stderrs)
-        same += adaptive.same(found, x, values, stderrs)
-        shares.append(len(order) / len(x))
-    length = np.mean([len(x) for x, _, _ in curves])
+def drawn_rows(values, rows, agreement, rng):
+    """Right or wrong [N, rows], in the order in which rows are scored."""
+    difficulty = rng.normal(size=rows)
+    right = np.zeros((len(values), rows))
+    for place, count in enumerate(np.round(values * rows).astype(int)):
+        own = rng.normal(size=rows)
+        order = np.sqrt(agreement) * difficulty + np.sqrt(1 - agreement) * own
+        right[place, np.argsort(order)[:count]] = 1
+    return right
+
+
+def search(x, right, stderrs=None):
+    """The belief that the search ends with, and the rows that it scored of each checkpoint."""
+    scores, rows = {}, right.shape[1]
+    while (part := adaptive.next_part(Known.of(x, rows, scores, stderrs))) is not None:
+        place, count = part
+        scores[place] = right[place, :count]
+    known = Known.of(x, rows, scores, stderrs)
+    return adaptive.believe(known), known.counts
+
+
+def same(verdict, x, values, stderrs):
+    """Whether a verdict is that of the full grid: the same of learned and falls; and, of what is
+    learned, the end reached where the full grid puts it: between its first checkpoint that is not
+    clearly below the end and the one after its last that is.
+    """
+    learned, fallen, first, last = (one[0] for one in adaptive.outcome(x, values[None], stderrs))
+    if (verdict.learned, verdict.falls) != (learned, fallen):
+        return False
+    return not learned or first <= verdict.high <= last
+
+
+def replayed(curve, agreement, seed):
+    """Whether the verdict is the full grid's; rows scored, of how many; checkpoints looked at."""
+    x, values, stderrs, rows, given = curve
+    right = drawn_rows(values, rows, agreement, np.random.default_rng(seed))
+    belief, counts = search(x, right, stderrs if given else None)
+    equal = same(belief.verdict, x, values, stderrs)
+    return equal, counts.sum() / rows, len(x), (counts > 0).sum()
+
+
+def table(families, agreement, seeds, workers):
+    """Lines of a family each, and one of all."""
+    print(f"\nagreement {agreement}, {seeds} draws")
+    print("| curves | number | checkpoints | same verdict | by draw | scores, mean | most |")
+    print("|---|---|---|---|---|---|---|")
+    every = []
+    with concurrent.futures.ProcessPoolExecutor(workers) as pool:
+        for name, curves in families:
+            runs = []
+            for seed in range(seeds):
+                replay = functools.partial(replayed, agreement=agreement, seed=seed)
+                runs.append(np.array(list(pool.map(replay, curves)), float))
+            line(name, np.stack(runs))
+            every.append(np.concatenate(runs))
+    line("all", np.concatenate(every)[None])
+
+
+def line(name, runs):
+    """Of runs [seeds, curves, 4]: share of scores is of all rows of the full grids."""
+    equal, spent, length, _ = np.moveaxis(runs, 2, 0)
+    shares, each = spent / length, equal.mean(1)
     print(
-        f"| {name} | {len(curves)} | {length:.0f} | {same / len(curves):.1%} | "
-        f"{np.mean(shares):.1%} | {np.max(shares):.1%} |"
+        f"| {name} | {runs.shape[1]} | {length.mean():.0f} | {equal.mean():.1%} | "
+        f"{each.min():.1%} to {each.max():.1%} | {spent.sum() / length.sum():.1%} | "
+        f"{shares.max():.1%} |",
+        flush=True,
     )
 
 
@@ -38,29 +103,39 @@ def pythia(path):
         for _, group in members.groupby(["model", "task"]):
             group = group.sort_values("step")
             known = group["stderr"][group["stderr"] > 0].median()
-            stderr = group["stderr"].where(group["stderr"] > 0, known).fillna(0.01)
-            curves.append(
-                [group[name].to_numpy(float) for name in ("step", "value")] + [stderr.to_numpy()]
-            )
+            stderr = group["stderr"].where(group["stderr"] > 0, known).fillna(0.01).to_numpy()
+            values = group["value"].to_numpy(float)
+            inner = np.clip(values, 0.01, 0.99)
+            rows = 1 + round(float(np.median(inner * (1 - inner) / stderr**2)))
+            curves.append((group["step"].to_numpy(float), values, stderr, rows, False))
         yield f"Pythia, {shots}-shot", curves
 
 
 def ladder(path):
     """Accuracies of the ladder; their error is the scatter about the curve."""
     table = pd.read_csv(path)
-    table = table[(table["kind"] == "downstream") & table["run"].isin(RUNS)]
+    table = table[table["kind"] == "downstream"]
+    rows = {task: multiples(group["value"].to_numpy()) for task, group in table.groupby("task")}
     for run in RUNS:
         curves = []
-        for _, group in table[table["run"] == run].groupby("task"):
+        for task, group in table[table["run"] == run].groupby("task"):
             values = group.groupby("tokens")["value"].mean().sort_index()
-            noise = max(falls.scatter(values.to_numpy()), 1e-4)
+            noise = np.full(len(values), max(falls.scatter(values.to_numpy()), 1e-4))
             curves.append(
-                (values.index.to_numpy(float), values.to_numpy(), np.full(len(values), noise))
+                (values.index.to_numpy(float), values.to_numpy(), noise, rows[task], True)
             )
         yield run, curves
 
 
-def planted(count=200, length=64, rows=400, seed=0):
+def multiples(values):
+    """The smallest number of rows of which all scores are multiples."""
+    numbers = np.arange(50, 11_001)
+    products = np.unique(values)[:300, None] * numbers
+    off = np.abs(products - np.round(products)).max(0)
+    return int(numbers[off < 0.02][0])
+
+
+def planted(count, length=64, rows=400, seed=0):
     """Facts that enter at a known checkpoint, as many that never do; scores of some rows."""
     rng, x = np.random.default_rng(seed), np.geomspace(1e9, 1e12, length)
     hits, spent, false = 0, [], 0
@@ -69,15 +144,14 @@ def planted(count=200, length=64, rows=400, seed=0):
         level = np.where(np.arange(length) < at, 0.25, 0.9)
         for learned in (True, False):
             truth = level if learned else np.full(length, 0.25)
-            values = rng.binomial(rows, truth) / rows
-            stderrs = np.sqrt(np.maximum(values * (1 - values), 1 / rows) / rows)
-            found, order = adaptive.replay(x, values, stderrs)
-            spent.append(len(order) / length)
+            right = rng.random((length, rows)) < truth[:, None]
+            belief, counts = search(x, right * 1.0)
+            spent.append(counts.sum() / right.size)
             if learned:
-                hits += found.learned and abs(found.high - at) <= 1
+                hits += belief.verdict.learned and abs(belief.verdict.high - at) <= 1
             else:
-                false += found.learned
-    print(f"planted facts found within one checkpoint: {hits} of {count}")
+                false += belief.verdict.learned
+    print(f"\nplanted facts found within one checkpoint: {hits} of {count}")
     print(f"facts that never enter, called learned: {false} of {count}")
     print(f"share of the scores: {np.mean(spent):.1%}")
 
@@ -85,14 +159,19 @@ def planted(count=200, length=64, rows=400, seed=0):
 def main():
     """Prints the tables."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--pythia", required=True)
-    parser.add_argument("--ladder", required=True)
+    parser.add_argument("--pythia", help="published scores of Pythia")
+    parser.add_argument("--ladder", help="published scores of the ladder")
+    parser.add_argument("--agreement", type=float, nargs="+", default=[0.0, 0.6])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--planted", type=int, default=200, help="facts of each kind")
     options = parser.parse_args()
-    print("| curves | number | checkpoints | same verdict | scores, mean | scores, most |")
-    print("|---|---|---|---|---|---|")
-    for name, curves in (*pythia(options.pythia), *ladder(options.ladder)):
-        replayed(name, curves)
-    planted()
+    families = list(pythia(options.pythia)) if options.pythia else []
+    families += ladder(options.ladder) if options.ladder else []
+    for agreement in options.agreement if families else ():
+        table(families, agreement, options.seeds, options.workers)
+    if options.planted:
+        planted(options.planted)
 
 
 if __name__ == "__main__":

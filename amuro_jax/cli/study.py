@@ -91,11 +91,15 @@ def main() -> None:
 
 def _run_here(config, revisions, only):
     from amuro_jax import processes
+    from amuro_jax.results.store import Store
     from amuro_jax.study import adaptive, executor
 
     if flags.FLAGS.adaptive:  # in one process: each round waits for the one before
         failures = adaptive.run(config, revisions, _say)
-        _write_report(config)
+        if Store.open(config.workdir).frame().empty:
+            _say("no report: it is of scores with all their rows, and no verdict needs one")
+        else:
+            _write_report(config)
         return failures
     if only is None:  # else each process is one by itself
         configure.join_cluster()

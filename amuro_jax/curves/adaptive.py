@@ -1,5 +1,9 @@
-"""Which checkpoint to score next: first and last, one half-way, and then a search for where the
-score reaches its end. No jax.
+"""Which checkpoint to score next, and on how many of its rows: what tells most, per row, about
+where a curve reaches its end. No jax.
+
+A curve is believed to be a random walk on the logarithmic axis, with independent noise on top.
+Draws from that belief, given the rows that are scored, say how probable each verdict of the full
+grid is, and which further rows would tell most about it.
 """
 
 import dataclasses
@@ -7,17 +11,26 @@ import dataclasses
 import numpy as np
 
 Z = 1.96  # standard errors of a difference that is called clear
+SURE = 0.95  # probability of a verdict at which a curve is settled
+# Shares of a set's rows that are scored: each part holds the ones before.
+PARTS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
+FEWEST = 32  # rows of a part
+DRAWS = 400
+LEAST_SHARED = 20  # rows without agreement that count beside those of both checkpoints
+# The belief before any row is scored: standard deviations of the walk over the whole series, and of
+# the noise in standard errors of a full score. Each is as probable as the others.
+WALKS, NOISES = (0.03, 0.1, 0.3), (0.3, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What is known of a curve from some of its checkpoints.
+    """What is said of a curve.
 
     Attributes:
         learned: whether the last checkpoint is clearly better than the first.
         falls: whether it is clearly worse than the one half-way.
-        low, high: neighbouring known places: at `low` the score is clearly below its end, at `high`
-            and all known later ones it is not; −1: no place is clearly below.
+        low, high: neighbouring places: at `low` the score is clearly below its end, at `high` it is
+            not; −1 and 0: no place is clearly below, or nothing is learned.
     """
 
     learned: bool
@@ -26,44 +39,233 @@ class Verdict:
     high: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """What is scored of a curve.
+
+    Attributes:
+        x: tokens or steps of all checkpoints [N], increasing.
+        values: mean score of the rows that are scored, as far as they are as hard as the others
+            [N], more is better; NaN where none is.
+        counts: how many are scored [N]: at each checkpoint the first ones of one random order.
+        deviations: standard deviation of their scores [N].
+        rows: of the whole set.
+        agreement: correlation of two checkpoints' scores of the same rows.
+        stderrs: of the full scores [N], where they are no sample's; None: deviation / √rows.
+    """
+
+    x: np.ndarray
+    values: np.ndarray
+    counts: np.ndarray
+    deviations: np.ndarray
+    rows: int
+    agreement: float = 0.0
+    stderrs: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, x: np.ndarray, rows: int, scores: dict[int, np.ndarray], stderrs=None) -> "Known":
+        """From the scores of the first rows, by place.
+
+        What the most scored checkpoint's rows tell of how hard a part is counts for the others too
+        (a control variate): a part of hard rows does not make all checkpoints look worse than the
+        one that is known better.
+        """
+        values, deviations = np.full(len(x), np.nan), np.zeros(len(x))
+        counts = np.zeros(len(x), int)
+        for place, each in scores.items():
+            values[place], counts[place] = np.mean(each), len(each)
+            deviations[place] = np.std(each)
+        best = max(scores, key=lambda place: (len(scores[place]), place), default=None)
+        agreement = _agreement(best, scores)
+        for place, each in scores.items():
+            harder = values[best] - np.mean(scores[best][: len(each)])
+            share = agreement * deviations[place] / max(deviations[best], 1e-6)
+            values[place] += min(share, 1.0) * harder
+        return cls(x, values, counts, deviations, rows, agreement, stderrs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Belief:
+    """Draws of a curve's full scores, and what follows from them.
+
+    Attributes:
+        verdict, probability: the one that is most probably the full grid's.
+        scores: draws of the full scores [D, N].
+        events: what a verdict depends on, in each draw [D, E].
+        deviations: of the scores of rows, by checkpoint [N].
+    """
+
+    verdict: Verdict
+    probability: float
+    scores: np.ndarray
+    events: np.ndarray
+    deviations: np.ndarray
+
+
 def half_way(x: np.ndarray) -> int:
     """Place of the checkpoint nearest half of the pre-training, neither first nor last."""
     inner = np.arange(1, len(x) - 1)
     return int(inner[np.abs(x[inner] - x[-1] / 2).argmin()])
 
 
-def judge(x: np.ndarray, values: np.ndarray, stderrs: np.ndarray) -> Verdict:
-    """The verdict from what is known; the first, the last and the half-way score must be.
+def part_sizes(rows: int) -> tuple[int, ...]:
+    """Rows of each part of a set, the last one all; a set of few rows has fewer parts."""
+    sizes = {min(rows, max(FEWEST, -int(-rows * part // 1))) for part in PARTS}
+    return tuple(sorted(sizes))
+
+
+def _agreement(best, scores):
+    """Mean correlation with the most scored checkpoint, each weighted by the rows of both; few
+    rows are drawn towards none.
+    """
+    total, weight = 0.0, LEAST_SHARED
+    for place in scores.keys() - {best}:
+        shared = len(scores[place])
+        pair = np.array([scores[place], scores[best][:shared]])
+        if (pair.std(axis=1) > 0).all():
+            total += shared * np.corrcoef(pair)[0, 1]
+            weight += shared
+    return float(np.clip(total / weight, 0.0, 0.95))
+
+
+def next_part(known: Known, belief: Belief | None = None) -> tuple[int, int] | None:
+    """(place, rows that are to be scored of it) of what tells most per row; None where the curve is
+    settled.
 
     Args:
-        x: tokens or steps of all checkpoints [N], increasing.
-        values: scores [N], more is better; NaN where not scored yet.
-        stderrs: of them [N].
+        belief: `believe(known)`, where the caller has it.
     """
-    gap = (values[-1] - values) / np.sqrt(stderrs**2 + stderrs[-1] ** 2)
-    known = np.flatnonzero(np.isfinite(values))
-    below = [index for index in known if gap[index] > Z]
-    low = int(max(below, default=-1))
-    high = int(min(index for index in known if index > low))
-    return Verdict(bool(gap[0] > Z), bool(gap[half_way(x)] < -Z), low, high)
-
-
-def next_place(x: np.ndarray, values: np.ndarray, stderrs: np.ndarray) -> int | None:
-    """The place to score next; None where no further score can change the verdict: nothing is
-    learned, or neighbouring checkpoints enclose where the end is reached.
-    """
-    for index in (0, len(x) - 1, half_way(x)):
-        if not np.isfinite(values[index]):
-            return index
-    verdict = judge(x, values, stderrs)
-    if not verdict.learned or verdict.high - verdict.low <= 1:
+    sizes = np.array(part_sizes(known.rows))
+    for place in (0, len(known.x) - 1, half_way(known.x)):
+        if not known.counts[place]:
+            return place, int(sizes[0])
+    belief = belief or believe(known)
+    if belief.probability >= SURE or (known.counts >= known.rows).all():
         return None
-    inner = np.arange(verdict.low + 1, verdict.high)
-    return int(inner[np.abs(_scale(x)[inner] - _middle(x, verdict)).argmin()])
+    gain = _gain(known, belief, sizes)
+    place, part = np.unravel_index(gain.argmax(), gain.shape)
+    return int(place), int(sizes[part])
 
 
-def _middle(x, verdict):
-    return (_scale(x)[verdict.low] + _scale(x)[verdict.high]) / 2
+def _gain(known, belief, sizes):
+    """Variance of the events that a checkpoint's further rows explain, per row [N, parts]."""
+    scores = belief.scores - belief.scores.mean(0)
+    events = belief.events - belief.events.mean(0)
+    variance = np.maximum((scores**2).mean(0), 1e-12)
+    explained = ((scores.T @ events / len(scores)) ** 2).sum(1) / variance
+    # What the further rows are worth is the noise of the mean that they and the old ones make.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        before = 1 / _error(known.counts, known.rows)[:, None]
+        noise = belief.deviations[:, None] ** 2 / (1 / _error(sizes, known.rows) - before)
+    share = variance[:, None] / (variance[:, None] + noise)
+    more = sizes - known.counts[:, None]
+    return np.where(more > 0, explained[:, None] * share / np.maximum(more, 1), -1.0)
+
+
+def _error(counts, rows):
+    """Variance of the mean of some rows about the mean of all, where the rows' own is 1."""
+    with np.errstate(divide="ignore"):
+        return 1 / np.asarray(counts, float) - 1 / rows
+
+
+def believe(known: Known) -> Belief:
+    """What is believed of a curve of which some checkpoints are scored. The same for the same
+    scores: its draws are seeded.
+    """
+    rng, seen = np.random.default_rng(0), np.flatnonzero(known.counts)
+    # Two rows of the widest spread are added, so that a few equal scores are not taken for all.
+    counts = known.counts[seen]
+    spread = (counts * known.deviations[seen] ** 2 + 2 / 4) / (counts + 2)
+    deviations = np.sqrt(np.interp(np.arange(len(known.x)), seen, spread))
+    stderrs = known.stderrs
+    if stderrs is None:
+        stderrs = deviations / np.sqrt(known.rows)
+    # Of two parts the smaller lies in the larger: they share its rows. Up to the rows of the most
+    # scored checkpoint, what these tell is taken off already (`Known.of`).
+    same, most = np.eye(len(seen)), counts.max()
+    agreement = np.where(same, 1.0, known.agreement)
+    errors = agreement * _error(most, known.rows)
+    left = agreement - known.agreement**2
+    errors = errors + left * _error(np.maximum.outer(counts, counts), most)
+    errors *= np.outer(deviations[seen], deviations[seen])
+    scores = _draws(known, seen, errors, stderrs, rng)
+    return _verdict(known.x, scores, stderrs, deviations)
+
+
+def _draws(known, seen, errors, stderrs, rng):
+    """Full scores [D, N] given those of some rows: draws of the walk, each moved by what it misses
+    of the scores (Matheron's rule).
+    """
+    axis = _scale(known.x)
+    axis = (axis - axis[0]) / (axis[-1] - axis[0])
+    walk = np.minimum.outer(axis, axis)
+    models = [(walks, noises) for walks in WALKS for noises in NOISES]
+    fits = []
+    for wide, noise in models:
+        covariance = 1.0 + wide**2 * walk[:, seen]
+        covariance[seen, np.arange(len(seen))] += (noise * stderrs[seen]) ** 2
+        root = np.linalg.cholesky(covariance[seen] + errors + 1e-12 * np.eye(len(seen)))
+        missed = np.linalg.solve(root, known.values[seen] - 0.5)
+        fits.append((covariance, root, -missed @ missed / 2 - np.log(np.diag(root)).sum()))
+    fit = np.array([one[2] for one in fits])
+    shares = np.exp(fit - fit.max())
+    numbers = rng.multinomial(DRAWS, shares / shares.sum())
+    values, vectors = np.linalg.eigh(errors)
+    errors_root = vectors * np.sqrt(np.maximum(values, 0))
+    steps, draws = np.sqrt(np.diff(axis, prepend=0.0)), []
+    for (wide, noise), (covariance, root, _), number in zip(models, fits, numbers, strict=True):
+        normal = rng.normal(size=(3, number, len(axis)))
+        paths = 0.5 + rng.normal(size=(number, 1)) + wide * np.cumsum(steps * normal[0], axis=1)
+        paths += noise * stderrs * normal[1]
+        measured = paths[:, seen] + normal[2][:, : len(seen)] @ errors_root.T
+        missed = np.linalg.solve(root, (known.values[seen] - measured).T)
+        draws.append(paths + (covariance @ np.linalg.solve(root.T, missed)).T)
+    return np.concatenate(draws)
+
+
+def _verdict(x, scores, stderrs, deviations):
+    """The verdict that is right in most draws. Of what is learned, the end is reached at `high`
+    where the score is clearly below it at the place before and not there.
+
+    The full grid may say the same of a curve that goes back and forth about that border at other
+    places. This is not counted: a curve that is rough where it rises would be believed to be so at
+    its end, and any place there be taken for right.
+    """
+    below = _below(scores, stderrs)
+    learned, falls = below[:, 0], _falls(x, scores, stderrs)
+    turns = below[:, :-1] & ~below[:, 1:]
+    options = []
+    for fallen in (False, True):
+        right = ~learned & (falls == fallen)
+        options.append((right.mean(), Verdict(False, fallen, -1, 0), right))
+        right = turns & (learned & (falls == fallen))[:, None]
+        low = int(right.sum(0).argmax())
+        options.append((right[:, low].mean(), Verdict(True, fallen, low, low + 1), right[:, low]))
+    probability, verdict, right = max(options, key=lambda option: option[0])
+    events = [right, learned, falls, below[:, verdict.low], below[:, verdict.high]]
+    return Belief(verdict, float(probability), scores, np.stack(events, 1) * 1.0, deviations)
+
+
+def _gap(scores, stderrs):
+    return (scores[:, -1:] - scores) / np.sqrt(stderrs**2 + stderrs[-1] ** 2)
+
+
+def _below(scores, stderrs):
+    return _gap(scores, stderrs) > Z
+
+
+def _falls(x, scores, stderrs):
+    return _gap(scores, stderrs)[:, half_way(x)] < -Z
+
+
+def outcome(x: np.ndarray, scores: np.ndarray, stderrs: np.ndarray) -> tuple[np.ndarray, ...]:
+    """What the full grid says, of curves [D, N]: learned [D], falls [D], and the first and the last
+    place where the end may be said to be reached [D].
+    """
+    below = _below(scores, stderrs)
+    last = len(x) - np.argmax(below[:, ::-1], axis=1)
+    last = np.where(below.any(1), last, 0)
+    return below[:, 0], _falls(x, scores, stderrs), np.argmin(below, axis=1), last
 
 
 def _scale(x):
@@ -73,32 +275,3 @@ def _scale(x):
     positive = x[x > 0]
     first = np.log(positive[0]) - 1 if len(positive) else 0.0
     return np.where(x > 0, np.log(np.maximum(x, 1e-300)), first)
-
-
-def replay(
-    x: np.ndarray, values: np.ndarray, stderrs: np.ndarray, most: int | None = None
-) -> tuple[Verdict, np.ndarray]:
-    """The search on a curve that is known: its verdict, and the places that were looked at."""
-    seen = np.full(len(x), np.nan)
-    order = []
-    while (index := next_place(x, seen, stderrs)) is not None:
-        if most is not None and len(order) >= max(most, 3):
-            break
-        seen[index] = values[index]
-        order.append(index)
-    return judge(x, seen, stderrs), np.array(order)
-
-
-def same(verdict: Verdict, x: np.ndarray, values: np.ndarray, stderrs: np.ndarray) -> bool:
-    """Whether a verdict is that of the full grid: the same of learned and falls; and, of what is
-    learned, the end reached where the full grid puts it: between its first checkpoint that is not
-    clearly below the end and the one after its last that is.
-    """
-    gap = (values[-1] - values) / np.sqrt(stderrs**2 + stderrs[-1] ** 2)
-    full = judge(x, values, stderrs)
-    if (verdict.learned, verdict.falls) != (full.learned, full.falls):
-        return False
-    if not full.learned:
-        return True
-    earliest = int(np.flatnonzero(gap <= Z)[0])
-    return earliest <= verdict.high <= full.high

@@ -19,8 +19,9 @@ from amuro_jax.config import (
 )
 from amuro_jax.data import protocols, queries, sources
 from amuro_jax.data.registry import get_task
+from amuro_jax.data.types import Query
 from amuro_jax.errors import AmuroError
-from amuro_jax.evals import reference
+from amuro_jax.evals import metrics, reference
 from amuro_jax.evals.evaluate import evaluate, rules
 from amuro_jax.evals.prepare import GENERATE, Prepared, prepare
 from amuro_jax.opened import Checkpoint, open_checkpoint
@@ -84,7 +85,7 @@ class Evaluator:
 
     def __init__(self, run: ScoreRun = ScoreRun(), field: str = "config.run.mesh"):
         self.run, self.mesh = run, sharding.whole_mesh(run.mesh, field)
-        self._scorers, self._prepared = {}, {}
+        self._scorers, self._queries, self._prepared = {}, {}, {}
 
     def score(self, job: ScoreJob, params: dict) -> tuple[ScoreRecord, list[dict]]:
         """One score and the rows behind it (docs/architecture.md, "Rows").
@@ -95,22 +96,38 @@ class Evaluator:
         Raises:
             AmuroError: a set that cannot be read, or a model whose numbers are not finite, by name.
         """
-        started, opened, scoring = time.perf_counter(), job.checkpoint, job.scoring
-        task, protocol = get_task(job.task), protocols.resolve(scoring.protocol, scoring.quirks)
-        scorer, prepared = self.scorer(opened, scoring), self.prepared(job)
-        _, summary = rules(task, protocol)
-        evaluation = evaluate(
-            scorer,
-            params,
-            opened.tokenizer,
-            prepared,
-            bootstrap=scoring.bootstrap,
-            seed=scoring.bootstrap_seed,
-            model=job.model.label(),
-            **summary,
-        )
+        started, prepared = time.perf_counter(), self.prepared(job)
+        evaluation = self._evaluate(job, params, prepared, **_summary(job))
+        seconds = time.perf_counter() - started
+        return self._record(job, prepared.method, evaluation.metrics, seconds), evaluation.rows
+
+    def size(self, job: ScoreJob) -> int:
+        """Rows of a score."""
+        return len(self.queries(job))
+
+    def score_rows(self, job: ScoreJob, params: dict, places: tuple[int, ...]) -> list[dict]:
+        """Some rows of a score, by their places among all, ascending; `join` makes a score of
+        all of them.
+        """
+        prepared = self.prepared(job, places)
+        return self._evaluate(job, params, prepared, **_summary(job) | {"bootstrap": 0}).rows
+
+    def join(self, job: ScoreJob, rows: list[dict], seconds: float) -> ScoreRecord:
+        """The record of a score whose rows were scored part by part, in the order of the set."""
+        generated = not self.queries(job)[0].continuations
+        method = GENERATE if generated else job.scoring.method
+        return self._record(job, method, metrics.metrics_record(rows, **_summary(job)), seconds)
+
+    def _evaluate(self, job, params, prepared, **summary):
+        opened = job.checkpoint
+        scorer, label = self.scorer(opened, job.scoring), job.model.label()
+        return evaluate(scorer, params, opened.tokenizer, prepared, model=label, **summary)
+
+    def _record(self, job, method, metrics, seconds):
+        opened, scoring, task = job.checkpoint, job.scoring, get_task(job.task)
+        protocol = protocols.resolve(scoring.protocol, scoring.quirks)
         checksums = keys.data_checksums(job.task, scoring, job.data_root)
-        record = ScoreRecord(
+        return ScoreRecord(
             key=job.key(),
             model=job.model,
             task=task.name,
@@ -118,18 +135,17 @@ class Evaluator:
             shots=job.shots,
             split=sources.test_split(task, protocol, job.data_root).name,
             primary=task.primary or "",
-            method=prepared.method,
+            method=method,
             protocol=protocol.name,
             switches=protocol.switches(),
             scoring=scoring,
-            metrics=evaluation.metrics,
+            metrics=metrics,
             provenance=dataclasses.replace(
                 opened.provenance(checksums, to_dict(self.run)), model=job.identity
             ),
             context=opened.config.max_length,
-            seconds=round(time.perf_counter() - started, 3),
+            seconds=round(seconds, 3),
         )
-        return record, evaluation.rows
 
     def scorer(self, opened: Checkpoint, scoring: Scoring) -> Scorer:
         """The scorer of a model's shape; all checkpoints of a series share one."""
@@ -156,35 +172,66 @@ class Evaluator:
         scorer = self.scorer(opened, Scoring(dtype=dtype))
         return reference.score_pairs(scorer, params, pairs)
 
-    def prepared(self, job: ScoreJob) -> Prepared:
-        """The tokenised queries of a set under a format; the same for all checkpoints of a series
-        that share tokenizer and context.
+    def prepared(self, job: ScoreJob, places: tuple[int, ...] | None = None) -> Prepared:
+        """The tokenised queries of a set under a format, or those at some places; the same for all
+        checkpoints of a series that share tokenizer and context.
         """
-        opened, scoring = job.checkpoint, job.scoring
-        # The prepared requests depend on these alone: they are both arguments and cache key.
-        arguments = {
-            "format": job.format,
-            "shots": job.shots,
-            "protocol": protocols.resolve(scoring.protocol, scoring.quirks),
-            "data_root": job.data_root,
-            "max_length": opened.config.max_length,
-            "max_new_tokens": scoring.max_new_tokens,
-            "rows": scoring.rows or 0,
-            "shot_seed": scoring.shot_seed,
-        }
-        key = (job.task, opened.tokenizer.fingerprint, scoring.method, *arguments.values())
+        scoring = job.scoring
+        key = (*_query_key(job), scoring.method, places)
         if key not in self._prepared:
-            task = get_task(job.task)
-            built = queries.build_queries(task, tokenizer=opened.tokenizer, **arguments)
-            options, _ = rules(task, arguments["protocol"])
+            built = self.queries(job)
+            options, _ = rules(get_task(job.task), _protocol(job))
             self._prepared[key] = prepare(
-                built,
-                opened.tokenizer,
+                built if places is None else [built[place] for place in places],
+                job.checkpoint.tokenizer,
                 method=scoring.method,
                 max_new_tokens=scoring.max_new_tokens,
                 **options,
             )
         return self._prepared[key]
+
+    def queries(self, job: ScoreJob) -> list[Query]:
+        """The queries of a set under a format, one for each row that is scored."""
+        key = _query_key(job)
+        if key not in self._queries:
+            tokenizer = job.checkpoint.tokenizer
+            arguments = _query_arguments(job)
+            self._queries[key] = queries.build_queries(
+                get_task(job.task), tokenizer=tokenizer, **arguments
+            )
+        return self._queries[key]
+
+
+def _protocol(job):
+    return protocols.resolve(job.scoring.protocol, job.scoring.quirks)
+
+
+def _query_arguments(job):
+    """What the queries of a set depend on, beside the set and the tokenizer: both the arguments
+    and the cache key.
+    """
+    scoring = job.scoring
+    return {
+        "format": job.format,
+        "shots": job.shots,
+        "protocol": _protocol(job),
+        "data_root": job.data_root,
+        "max_length": job.checkpoint.config.max_length,
+        "max_new_tokens": scoring.max_new_tokens,
+        "rows": scoring.rows or 0,
+        "shot_seed": scoring.shot_seed,
+    }
+
+
+def _query_key(job):
+    return (job.task, job.checkpoint.tokenizer.fingerprint, *_query_arguments(job).values())
+
+
+def _summary(job):
+    """How the rows of a score become its metrics."""
+    _, summary = rules(get_task(job.task), _protocol(job))
+    scoring = job.scoring
+    return {"bootstrap": scoring.bootstrap, "seed": scoring.bootstrap_seed, **summary}
 
 
 def run(config: ScoreConfig, report=lambda line: None) -> list[ScoreRecord]:

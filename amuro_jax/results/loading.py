@@ -13,6 +13,7 @@ from amuro_jax.data import protocols
 from amuro_jax.errors import AmuroError
 from amuro_jax.results import plan, pooled
 from amuro_jax.results.draws import PairedDraws
+from amuro_jax.results.parts import Parts
 from amuro_jax.results.rates import rates_of
 from amuro_jax.results.results import WANTED, Results
 from amuro_jax.results.store import Store
@@ -289,8 +290,16 @@ def _reasons(store, missing, damaged):
         line["key"]: line.get("error", "") for line in store.read_log() if line["event"] == "failed"
     }
     again = "damaged, run the study again to compute it: "
+    parts = {
+        key: f"{count:,} of {total:,} rows scored"
+        for key, (count, total) in Parts(store.storage).counts().items()
+    }
     return [
-        (again + damaged[key] if key in damaged else failed.get(key) or "not computed yet")
+        (
+            again + damaged[key]
+            if key in damaged
+            else failed.get(key) or parts.get(key) or "not computed yet"
+        )
         .strip()
         .splitlines()[0]
         for key in missing["key"].fillna("")

@@ -1,8 +1,7 @@
-"""A study that scores few checkpoints: it looks for where each curve reaches its end, and leaves
-out what can no longer change a verdict.
+"""A study that scores few checkpoints, and few rows of most: it looks for where each curve reaches
+its end, and leaves out what would hardly change a verdict.
 """
 
-import collections
 import dataclasses
 from collections.abc import Callable
 
@@ -11,9 +10,14 @@ import numpy as np
 from amuro_jax.config import StudyConfig
 from amuro_jax.convert.revisions import Revision
 from amuro_jax.curves import adaptive
+from amuro_jax.curves.adaptive import Belief, Known
 from amuro_jax.errors import ConfigError
-from amuro_jax.results import loading
-from amuro_jax.study import executor
+from amuro_jax.evals.run import Evaluator
+from amuro_jax.records import Cell
+from amuro_jax.results.parts import Parts, drawn
+from amuro_jax.results.store import Store
+from amuro_jax.storage import Storage
+from amuro_jax.study import executor, plan
 
 FEWEST = 4  # checkpoints: first, last and half-way are always scored
 
@@ -24,12 +28,18 @@ class Curve:
 
     Attributes:
         label: model, set, format and shots.
-        values, stderrs: by checkpoint [N]; NaN where not scored yet.
+        cells: of the checkpoints that have it [N].
+        x: tokens or steps of these.
+        known: the scores that are there; None while no row is.
+        belief: None while first, last or half-way checkpoint have no row, and where there are too
+            few checkpoints to search.
     """
 
     label: str
-    values: np.ndarray
-    stderrs: np.ndarray
+    cells: tuple[Cell, ...]
+    x: np.ndarray
+    known: Known | None
+    belief: Belief | None
 
 
 def run(
@@ -38,34 +48,38 @@ def run(
     report: Callable[[str], None] = print,
     score: Callable = executor.run,
 ) -> list[str]:
-    """Scores checkpoints until no further one can change a verdict; a line for each failure.
+    """Scores rows of checkpoints until each curve's verdict is as good as certain; a line for each
+    failure.
 
-    Each round takes the checkpoint that most curves ask for. What is stored counts, so that the
-    same command goes on after a kill.
+    Each round takes what every curve asks for. What is stored counts, so that the same command
+    goes on after a kill, and no row is scored twice.
 
     Args:
-        score: carries out the cells of some checkpoints, as `executor.run`.
+        score: carries out parts of the cells of some checkpoints, as `executor.run`.
 
     Raises:
         ConfigError: too few checkpoints, or some of unknown tokens and steps.
     """
     x = positions(revisions)
-    failures, tried = [], set()
-    chosen = [0, adaptive.half_way(x), len(x) - 1]
-    while chosen := [index for index in chosen if index not in tried]:
-        tried.update(chosen)
-        first = len(tried) == len(chosen)  # what is to be said of the study is said once
-        only = {revisions[index].revision for index in chosen}
-        failures += score(config, revisions, report if first else lambda line: None, only)
-        counts = collections.Counter(
-            index
-            for curve in curves_of(config, revisions)
-            if (index := next_place(x, curve)) is not None and index not in tried
-        )
-        chosen = [counts.most_common(1)[0][0]] if counts else []
-    lines = [describe(revisions, x, curve) for curve in curves_of(config, revisions)]
-    report("\n".join([f"{len(tried)} of {len(x)} checkpoints scored", *lines]))
+    evaluator = Evaluator(config.score_run, "config.score_run.mesh")
+    failures, tried, say = [], set(), report
+    while True:
+        curves = curves_of(config, revisions, x)
+        asked = [(cell, part) for curve in curves for cell, part in asks(curve)]
+        asked = [(cell, part) for cell, part in asked if (cell.identity, part) not in tried]
+        if not asked:
+            break
+        parts = {cell.identity: part for cell, part in asked}
+        tried.update(parts.items())
+        only = {cell.model.checkpoint for cell, _ in asked}
+        failures += score(config, revisions, say, only, parts, evaluator)
+        say = _nothing  # what is to be said of the study is said once
+    report("\n".join([_price(curves), *map(describe, curves)]))
     return failures
+
+
+def _nothing(line):
+    pass
 
 
 def positions(revisions: list[Revision]) -> np.ndarray:
@@ -85,40 +99,83 @@ def positions(revisions: list[Revision]) -> np.ndarray:
     )
 
 
-def curves_of(config: StudyConfig, revisions: list[Revision]) -> list[Curve]:
-    """Every curve of the study that has a finished score."""
-    cells = loading.load(config.workdir, 2).cells
-    place_of = {one.revision: position for position, one in enumerate(revisions)}
-    curves = {}
-    for cell in cells.to_dict("records"):
-        model = f"after {cell['tuned_on']}" if cell["tuned_on"] else "base"
-        label = f"{model}: {cell['task']} {cell['format']} {cell['shots']}-shot"
-        empty = (np.full(len(revisions), np.nan), np.full(len(revisions), np.nan))
-        values, stderrs = curves.setdefault(label, empty)
-        if cell["checkpoint"] in place_of:
-            position = place_of[cell["checkpoint"]]
-            values[position], stderrs[position] = cell["value"], cell["stderr"]
-    return [Curve(label, *columns) for label, columns in curves.items()]
+def curves_of(config: StudyConfig, revisions: list[Revision], x: np.ndarray) -> list[Curve]:
+    """Every curve of the study with the rows that are scored, of finished cells and of others."""
+    storage = Storage.open(config.workdir)
+    store, parts = Store(storage), Parts(storage)
+    place_of = {one.revision: place for place, one in enumerate(revisions)}
+    done, begun, cells = store.keys(), parts.counts(), {}
+    for cell in plan.make_plan(config, revisions).cells:
+        model = dataclasses.replace(cell.model, checkpoint="").label().strip()
+        cells.setdefault(f"{model}: {cell.what()}", []).append(cell)
+    curves = []
+    for label, members in cells.items():
+        scores, rows = {}, 0
+        for place, cell in enumerate(members):
+            if cell.key in done:
+                scores[place] = _in_drawn_order(store, cell.key)
+                rows = len(scores[place])
+            elif cell.key in begun and (there := parts.read(cell.key)):
+                scores[place], rows = there.scores(), there.total
+        own = x[[place_of[cell.model.checkpoint] for cell in members]]
+        known = Known.of(own, rows, scores) if rows else None
+        searched = len(own) >= FEWEST and scores.keys() >= set(_ends(own))
+        belief = adaptive.believe(known) if searched else None
+        curves.append(Curve(label, tuple(members), own, known, belief))
+    return curves
 
 
-def next_place(x: np.ndarray, curve: Curve) -> int | None:
-    """The checkpoint that a curve asks for; None where it asks for none, or where its ends could
-    not be scored.
-    """
-    ends = (0, adaptive.half_way(x), len(x) - 1)
-    if not np.isfinite(curve.values[list(ends)]).all():
-        return None
-    return adaptive.next_place(x, curve.values, curve.stderrs)
+def _in_drawn_order(store, key):
+    scores = store.rows(key, ["score"])["score"].to_numpy(float)
+    return scores[list(drawn(len(scores)))]
 
 
-def describe(revisions: list[Revision], x: np.ndarray, curve: Curve) -> str:
-    """The verdict on a curve in words."""
-    scored = int(np.isfinite(curve.values).sum())
-    if next_place(x, curve) is not None or not np.isfinite(curve.values[[0, -1]]).all():
-        return f"  {curve.label}: open, {scored} scores (some could not be computed)"
-    verdict = adaptive.judge(x, curve.values, curve.stderrs)
+def _ends(x):
+    return 0, adaptive.half_way(x), len(x) - 1
+
+
+def asks(curve: Curve) -> list[tuple[Cell, int]]:
+    """The cells of which a curve asks for rows, each with the part (`adaptive.part_sizes`)."""
+    known = curve.known
+    counts = np.zeros(len(curve.x), int) if known is None else known.counts
+    if len(curve.x) < FEWEST:  # as the averages of checkpoints at the end of a short series
+        last = len(adaptive.PARTS) - 1
+        full = 1 if known is None else known.rows
+        return [(curve.cells[place], last) for place in np.flatnonzero(counts < full)]
+    if curve.belief is None:
+        return [(curve.cells[place], 0) for place in _ends(curve.x) if not counts[place]]
+    wanted = adaptive.next_part(known, curve.belief)
+    if wanted is None:
+        return []
+    place, rows = wanted
+    return [(curve.cells[place], adaptive.part_sizes(known.rows).index(rows))]
+
+
+def _price(curves: list[Curve]) -> str:
+    """What was scored of the full grid."""
+    known = [curve.known for curve in curves if curve.known is not None]
+    scored = sum(int(one.counts.sum()) for one in known)
+    total = sum(one.rows * len(one.x) for one in known)
+    return f"{scored:,} of {total:,} rows scored ({scored / max(total, 1):.1%} of the full grid)"
+
+
+def describe(curve: Curve) -> str:
+    """The verdict on a curve in words, and how many rows it took."""
+    counts = np.zeros(1, int) if curve.known is None else curve.known.counts
+    spent = f"{counts.sum():,} rows of {(counts > 0).sum()} checkpoints"
+    if len(curve.x) < FEWEST:
+        return f"  {curve.label}: too few checkpoints to search, all are scored; {spent}"
+    if curve.belief is None:
+        return f"  {curve.label}: open, some could not be scored; {spent}"
+    verdict, probability = curve.belief.verdict, curve.belief.probability
+    sure = f"probability {probability:.2f}"
+    if asks(curve):
+        sure += ", some could not be scored"
     falls = ", worse at the end than half-way" if verdict.falls else ""
     if not verdict.learned:
-        return f"  {curve.label}: not learned{falls}; {scored} scores"
-    ends = f"{revisions[verdict.low].revision} and {revisions[verdict.high].revision}"
-    return f"  {curve.label}: learned, its end is reached between {ends}{falls}; {scored} scores"
+        return f"  {curve.label}: not learned{falls}; {sure}; {spent}"
+    low, high = (curve.cells[place].model.checkpoint for place in (verdict.low, verdict.high))
+    return (
+        f"  {curve.label}: learned, its end is reached between {low} and {high}{falls}; {sure}; "
+        f"{spent}"
+    )

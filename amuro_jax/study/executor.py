@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import uuid
+from collections.abc import Mapping
 
 import jax.numpy as jnp
 
@@ -29,7 +30,12 @@ READY_SECONDS = 20.0  # to wait for one more checkpoint that could be trained in
 
 
 def run(
-    config: StudyConfig, revisions, report=lambda line: None, only: set[str] | None = None
+    config: StudyConfig,
+    revisions,
+    report=lambda line: None,
+    only: set[str] | None = None,
+    parts: Mapping[tuple, int] | None = None,
+    evaluator: Evaluator | None = None,
 ) -> list[str]:
     """Runs every cell that is not done; returns a line for each that failed.
 
@@ -41,6 +47,8 @@ def run(
         report: gets lines about data that is missing, checkpoints with the same weights, and what
             was compiled or recomputed.
         only: names of the checkpoints (within the series) that this process takes; None: all.
+        parts: the cells of which rows are wanted (see `Scores`); None: all rows of all cells.
+        evaluator: one that other runs of this study use too; None: its own.
 
     Raises:
         ConfigError: a study that cannot be run as written, or another one that is at work in the
@@ -49,12 +57,12 @@ def run(
     """
     grid.validate(config)
     train_mesh = sharding.whole_mesh(config.train_run.mesh, "config.train_run.mesh")
-    evaluator = Evaluator(config.score_run, "config.score_run.mesh")
+    evaluator = evaluator or Evaluator(config.score_run, "config.score_run.mesh")
     before = preflight.check(config, revisions)
     for line in before.lines():
         report(line)
     with compiles.watch() as watch:
-        executor = LocalExecutor(config, revisions, watch, evaluator, train_mesh, report)
+        executor = LocalExecutor(config, revisions, watch, evaluator, train_mesh, report, parts)
         executor.said = set(before.duplicates)
         executor.start()
         names = {
@@ -103,12 +111,14 @@ class LocalExecutor:
         said: checkpoints whose equal weights were said before.
     """
 
-    def __init__(self, config: StudyConfig, revisions, watch, evaluator, train_mesh, report):
+    def __init__(
+        self, config: StudyConfig, revisions, watch, evaluator, train_mesh, report, parts=None
+    ):
         self.config, self.report, self.evaluator = config, report, evaluator
         self.plan: Plan = plan.make_plan(config, revisions)
         self.jobs: list[Job] = plan.jobs_of(config, revisions)
         self.work = Work(config, watch, report)
-        self.scores = Scores(self.work, evaluator)
+        self.scores = Scores(self.work, evaluator, parts)
         self.trainings = Trainings(self.work, evaluator, train_mesh)
         self.said: set[str] = set()
         self._averaged_over_seeds = {
@@ -210,12 +220,14 @@ class LocalExecutor:
 
     def _together(self, taken: list[_Taken]):
         """The trainings of some checkpoints that may be done in one program, for `train_groups`."""
+        jobs = [job for one in taken for job in one.jobs]
+        needed = {name for job in filter(self.scores.has_work, jobs) for name in job.needs}
         return [
             (self.trainings.job_of(one.opened, job), one.claim, one.base)
             for one in taken
             if one.opened is not None
             for job in one.jobs
-            if job.kind == JobKind.TRAIN and not job.averaged_with
+            if job.name in needed and not job.averaged_with
         ]
 
     def _unopened(self, jobs, fault):
@@ -231,7 +243,7 @@ class LocalExecutor:
         opened, jobs, base, failures = one.opened, one.jobs, one.base, len(self.work.failures)
         self._noted = self._progress(opened, jobs)
         training = {job.name: job for job in jobs if job.kind == JobKind.TRAIN}
-        for job in (job for job in jobs if job.kind == JobKind.SCORE):
+        for job in filter(self.scores.has_work, jobs):
             self.work.guarded(
                 f"{job.model.label()}: model", self._model, opened, base, job, training
             )
@@ -258,7 +270,7 @@ class LocalExecutor:
         self.work.bar.update(1)
         self.scores.score_all(model, job)
         awaited = job.needs[0] in self._averaged_over_seeds
-        if not self.config.keep_models and not self.scores.todo(model, job) and not awaited:
+        if not self.config.keep_models and not self.scores.unfinished(model, job) and not awaited:
             self.work.remove(train_job.out)
 
     def _average_of_seeds(self, opened, base, job: Job, training):
@@ -272,7 +284,7 @@ class LocalExecutor:
         params = lazily(lambda: average(map(tuned, trainings), len(trainings)))
         model = Model(opened, derived.identity_of(opened, job, trainings), params)
         self.scores.score_all(model, job)
-        if not self.config.keep_models and not self.scores.todo(model, job):
+        if not self.config.keep_models and not self.scores.unfinished(model, job):
             for one in trainings:
                 self.work.remove(one.out)
 

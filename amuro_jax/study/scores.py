@@ -2,15 +2,16 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from amuro_jax import processes
+from amuro_jax import logs, processes
 from amuro_jax.evals.run import Evaluator, ScoreJob
 from amuro_jax.opened import Checkpoint
 from amuro_jax.records import Cell
+from amuro_jax.results.parts import Parts
 from amuro_jax.results.store import Store
-from amuro_jax.study import grid
-from amuro_jax.study.plan import Job
+from amuro_jax.study import grid, partial
+from amuro_jax.study.plan import Job, JobKind
 from amuro_jax.study.work import Work
 
 
@@ -32,10 +33,20 @@ class Model:
 class Scores:
     """Scores the cells of models that are not done: neither in the study's store nor in one of
     `config.reuse`, from which they are copied.
+
+    Args:
+        wanted: the cells of which rows are wanted, by identity, each with the part of its rows up
+            to which it is scored (`adaptive.part_sizes`); None: all rows of all cells.
     """
 
-    def __init__(self, work: Work, evaluator: Evaluator | None):
+    def __init__(
+        self,
+        work: Work,
+        evaluator: Evaluator | None,
+        wanted: Mapping[tuple, int] | None = None,
+    ):
         self._work, self._config, self._evaluator = work, work.config, evaluator
+        self._wanted, self._parts = wanted, Parts(work.storage) if work.writes else None
         self._reused = [Store.open(url) for url in work.config.reuse]
 
     def score_all(self, model: Model, job: Job) -> None:
@@ -44,10 +55,22 @@ class Scores:
         self._work.bar.update(len(job.cells) - len(todo))
         for cell in todo:
             score = self.job_of(model, cell)
-            self._work.guarded(score.label(), self._score, score, model, key=score.key())
+            part = None if self._wanted is None else self._wanted[cell.identity]
+            self._work.guarded(score.label(), self._score, score, model, part, key=score.key())
             self._work.bar.update(1)
 
     def todo(self, model: Model, job: Job) -> list[Cell]:
+        """The unfinished cells of a job of which rows are wanted."""
+        return [cell for cell in self.unfinished(model, job) if self._wants(cell)]
+
+    def has_work(self, job: Job) -> bool:
+        """Whether rows of a job's cells are wanted."""
+        return job.kind == JobKind.SCORE and any(map(self._wants, job.cells))
+
+    def _wants(self, cell):
+        return self._wanted is None or cell.identity in self._wanted
+
+    def unfinished(self, model: Model, job: Job) -> list[Cell]:
         """The cells of a job that are not done."""
         return [cell for cell in job.cells if not self._is_done(self.job_of(model, cell))]
 
@@ -86,10 +109,18 @@ class Scores:
                 return True
         return False
 
-    def _score(self, job, model):
-        self._work.start(job.key(), job.label())
-        record, rows = self._evaluator.score(job, model.params())
+    def _score(self, job, model, part):
+        if part is None:
+            self._work.start(job.key(), job.label())
+        else:  # a part is no score that was started and has to be finished
+            self._work.claim.check()
+        done = partial.score(self._evaluator, self._parts, job, model.params, part, logs.note)
+        if done is None:
+            return
+        record, rows = done
         self._work.finish(record, job.label(), rows)
+        if self._work.writes:
+            self._parts.remove(job.key())
 
 
 def lazily(make: Callable) -> Callable:

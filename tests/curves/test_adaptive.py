@@ -1,59 +1,137 @@
-"""The search finds the full grid's verdict with few scores."""
+"""The search finds the full grid's verdict with few rows."""
+
+import dataclasses
 
 import numpy as np
 import pytest
 
 from amuro_jax.curves import adaptive
+from amuro_jax.curves.adaptive import Known, Verdict
 
-COUNT, NOISE = 64, 0.005
+COUNT, ROWS = 48, 1024
 TOKENS = np.geomspace(1e9, 1e12, COUNT)
-ERRORS = np.full(COUNT, 0.01)
 
 
 def reaching(place, rng, fall=0.0):
-    """Rises to its end at a place, and falls over the last quarter."""
+    """Rows of a score that rises to its end at a place, and falls over the last quarter; half of
+    what makes a row right is its own at all checkpoints.
+    """
     level = 0.3 + 0.4 * np.minimum(np.arange(COUNT) / place, 1)
-    return level - fall * np.clip(np.arange(COUNT) - 47, 0, 16) / 16 + rng.normal(0, NOISE, COUNT)
+    level = level - fall * np.clip(np.arange(COUNT) - 35, 0, 12) / 12
+    difficulty = rng.random(ROWS)
+    own = np.where(rng.random((COUNT, ROWS)) < 0.5, difficulty, rng.random((COUNT, ROWS)))
+    return (own < level[:, None]) * 1.0
 
 
-def test_the_verdict_is_the_full_grids_at_an_eighth_of_the_scores():
-    rng, same, spent = np.random.default_rng(1), 0, 0
-    for _ in range(300):
-        values = reaching(rng.integers(8, 56), rng)
-        found, order = adaptive.replay(TOKENS, values, ERRORS)
-        same += adaptive.same(found, TOKENS, values, ERRORS)
-        spent += len(order) / COUNT
-    assert same / 300 >= 0.95 and spent / 300 <= 0.16
+def search(right, tokens=TOKENS):
+    """The verdict, and the rows that were scored of each checkpoint."""
+    scores = {}
+    while (part := adaptive.next_part(Known.of(tokens, ROWS, scores))) is not None:
+        place, count = part
+        assert count > len(scores.get(place, ())) and count in adaptive.part_sizes(ROWS)
+        scores[place] = right[place, :count]
+    known = Known.of(tokens, ROWS, scores)
+    return adaptive.believe(known), known.counts
 
 
-def test_what_is_not_learned_costs_three_scores():
-    values = np.full(COUNT, 0.3)
-    found, order = adaptive.replay(TOKENS, values, ERRORS)
-    assert not found.learned and not found.falls and len(order) == 3
+def full_grid(right, tokens=TOKENS):
+    """learned, falls, first and last place of the end, of all rows."""
+    values = right.mean(1)
+    stderrs = np.sqrt(values * (1 - values) / ROWS)
+    return [one[0] for one in adaptive.outcome(tokens, values[None], stderrs)]
+
+
+def test_the_verdict_is_the_full_grids_at_a_seventh_of_the_rows():
+    rng, same, spent, count = np.random.default_rng(1), 0, 0, 20
+    for _ in range(count):
+        right = reaching(rng.integers(8, 40), rng)
+        belief, counts = search(right)
+        learned, falls, first, last = full_grid(right)
+        verdict = belief.verdict
+        same += (verdict.learned, verdict.falls) == (
+            learned,
+            falls,
+        ) and first <= verdict.high <= last
+        spent += counts.sum() / right.size
+    assert same / count >= 0.95 and spent / count <= 1 / 7
+
+
+def test_what_is_not_learned_costs_few_rows():
+    right = (np.random.default_rng(2).random((COUNT, ROWS)) < 0.3) * 1.0
+    belief, counts = search(right)
+    assert belief.verdict == Verdict(False, False, -1, 0)
+    assert counts.sum() / right.size < 0.05
 
 
 def test_a_fall_is_seen_half_way():
-    values = reaching(10, np.random.default_rng(2), fall=0.2)
-    found, _ = adaptive.replay(TOKENS, values, ERRORS)
-    assert found.learned and found.falls
+    belief, _ = search(reaching(10, np.random.default_rng(3), fall=0.2))
+    assert belief.verdict.learned and belief.verdict.falls
+
+
+def test_what_is_far_from_the_end_is_settled_with_few_rows():
+    right = reaching(30, np.random.default_rng(4))
+    belief, counts = search(right)
+    assert belief.verdict.learned and 0 < counts[0] <= ROWS / 4
+    assert counts.max() > counts[0], "rows go to where the end is near"
 
 
 def test_the_untrained_model_is_a_place_like_others():
     tokens = np.concatenate([[0.0], TOKENS])
-    values = np.concatenate([[0.1], np.full(COUNT, 0.5)])
-    found, order = adaptive.replay(tokens, values, np.full(COUNT + 1, 0.01))
-    assert (found.low, found.high) == (0, 1) and len(order) <= 9
+    rng = np.random.default_rng(5)
+    right = (rng.random((COUNT + 1, ROWS)) < np.array([0.1] + [0.5] * COUNT)[:, None]) * 1.0
+    belief, counts = search(right, tokens)
+    learned, falls, first, last = full_grid(right, tokens)
+    assert (belief.verdict.learned, belief.verdict.falls) == (learned, falls) == (True, False)
+    assert first == 1 <= belief.verdict.high <= last
+    assert counts.sum() / right.size < 0.15
 
 
-@pytest.mark.parametrize("most", [3, 5])
-def test_a_limit_is_kept(most):
-    values = reaching(20, np.random.default_rng(3))
-    assert len(adaptive.replay(TOKENS, values, ERRORS, most)[1]) == most
+def test_all_rows_leave_no_doubt():
+    right = reaching(20, np.random.default_rng(6))
+    known = Known.of(TOKENS, ROWS, dict(enumerate(right)))
+    belief = adaptive.believe(known)
+    learned, falls, first, last = full_grid(right)
+    assert belief.probability == 1 and first <= belief.verdict.high <= last
+    assert (belief.verdict.learned, belief.verdict.falls) == (learned, falls)
+    assert adaptive.next_part(known) is None
 
 
-def test_another_verdict_is_not_the_same():
-    values = reaching(20, np.random.default_rng(4))
-    found, _ = adaptive.replay(TOKENS, values, ERRORS)
-    for wrong in ({"learned": False}, {"falls": True}, {"high": 60}, {"high": 2}):
-        other = adaptive.Verdict(**(vars(found) | wrong))
-        assert not adaptive.same(other, TOKENS, values, ERRORS)
+def test_rows_that_two_checkpoints_share_tell_more_of_their_difference():
+    level = np.linspace(0.3, 0.6, COUNT)
+    known = Known(
+        TOKENS,
+        np.where(np.isin(np.arange(COUNT), (0, 23, 47)), level, np.nan),
+        np.where(np.isin(np.arange(COUNT), (0, 23, 47)), 64, 0),
+        np.full(COUNT, 0.5),
+        ROWS,
+    )
+    spread = []
+    for agreement in (0.0, 0.9):
+        scores = adaptive.believe(dataclasses.replace(known, agreement=agreement)).scores
+        spread.append((scores[:, -1] - scores[:, 0]).std())
+    assert spread[1] < 0.6 * spread[0]
+
+
+def test_agreement_is_measured_on_the_rows_of_both():
+    rng = np.random.default_rng(7)
+    last = (rng.random(ROWS) < 0.5) * 1.0
+    other = np.where(rng.random(ROWS) < 0.6, last, (rng.random(ROWS) < 0.5) * 1.0)
+    many = Known.of(TOKENS, ROWS, {0: other, COUNT - 1: last}).agreement
+    assert many == pytest.approx(0.6, abs=0.1)
+    few = Known.of(TOKENS, ROWS, {0: last[:8], COUNT - 1: last}).agreement
+    assert few < 0.3, "a few rows are drawn towards none"
+
+
+def test_a_part_of_hard_rows_does_not_make_a_checkpoint_worse_than_the_end():
+    last = np.arange(ROWS) % 2 * 1.0
+    last[:64] = 0  # the first part is hard
+    known = Known.of(TOKENS, ROWS, {0: last[:64] * 0, 24: last[:128], COUNT - 1: last})
+    assert last[:128].mean() == 0.25 and known.values[COUNT - 1] == last.mean() > 0.46
+    assert known.values[24] > 0.4
+
+
+@pytest.mark.parametrize(
+    "rows, sizes", [(20, (20,)), (40, (32, 40)), (1600, (100, 200, 400, 800, 1600))]
+)
+def test_parts_of_a_set(rows, sizes):
+    assert adaptive.part_sizes(rows) == sizes
