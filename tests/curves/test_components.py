@@ -82,3 +82,24 @@ def test_a_design_that_leaves_nothing_is_refused():
     factors = {"seed": np.arange(4)}
     with pytest.raises(ValueError, match="no degrees of freedom"):
         Design(factors)
+
+
+def test_groups_of_different_sizes_are_the_textbook_estimate():
+    """Of one factor: scores per level are (N − Σ n² / N) / (levels − 1)."""
+    sizes = (1, 1, 10)
+    levels = np.repeat(np.arange(3), sizes)
+    values = np.array([0.0, 2.0, 5.0])[levels] + 0.1 * np.random.default_rng(3).normal(size=12)
+    means = np.array([values[levels == one].mean() for one in range(3)])
+    between = sum(sizes * (means - values.mean()) ** 2) / 2
+    within = ((values - means[levels]) ** 2).sum() / 9
+    made = Design({"level": levels}).split(values)
+    each = (12 - (1 + 1 + 100) / 12) / 2
+    assert made["level"].variance == pytest.approx((between - within) / each)
+    assert made[REST].variance == pytest.approx(within)
+
+
+def test_factors_that_are_one_and_the_same_are_not_told_apart():
+    factors = design()
+    factors["again"] = factors["checkpoint"]
+    made = Design(factors).split(np.random.default_rng(4).normal(size=60))
+    assert set(made) == {"seed", "format", REST}

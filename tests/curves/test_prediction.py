@@ -75,6 +75,24 @@ def test_nothing_of_what_is_held_out_is_used():
         np.testing.assert_array_equal(function(one, known), function(other, known))
 
 
+def test_both_checkpoints_of_an_order_are_held_out(monkeypatch):
+    one, known, expected = grid(np.random.default_rng(7)), [], held_out._expected
+    monkeypatch.setattr(
+        held_out, "_expected", lambda lines, mask: known.append(mask) or expected(lines, mask)
+    )
+    held_out.evaluate(one, CHECKPOINT)
+    assert known and all(len(set(one.checkpoint[~mask])) == 2 for mask in known)
+
+
+def test_orders_are_decided_where_scores_differ_by_more_than_chance_and_ties_are_half_right():
+    one = grid(np.random.default_rng(8), pairs=1, checkpoints=3)
+    one = dataclasses.replace(one, tuned=np.array([0.5, 0.51, 0.53]))  # ± 0.005 each
+    decided = held_out.clear_orders(one)
+    assert decided.tolist() == [[0, 2], [1, 2]]
+    right = held_out._agreement(np.array([0.6, 0.7, 0.6]), decided, np.array([1.0, 1.0]))
+    assert right.tolist() == [0.5, 0.0]
+
+
 def test_too_few_scores_are_refused():
     one = grid(np.random.default_rng(5))
     with pytest.raises(ValueError, match="2 known scores, 3 are needed"):
