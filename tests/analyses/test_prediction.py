@@ -32,8 +32,19 @@ def test_a_checkpoint_that_was_not_fine_tuned_gets_a_gain_with_its_interval():
     expected = np.array([0.6, 0.7])
     assert table["expected"].to_numpy() == pytest.approx(expected, abs=0.03)
     assert ((table["expected_low"] < expected) & (expected < table["expected_high"])).all()
-    assert table["gain"].to_numpy() == pytest.approx(table["expected"] - table["base"])
+    for end in ("", "_low", "_high"):
+        gain = table[f"expected{end}"] - table["base"]
+        assert table[f"gain{end}"].to_numpy() == pytest.approx(gain)
     assert tables_of(series())["predicted_gains"].empty  # nothing is left to predict
+
+
+def test_the_base_score_is_of_the_view_that_was_fine_tuned():
+    cells = []
+    for at in range(1, 6):
+        cells += [cell(f"s{at}", "", NLI, 0.4), cell(f"s{at}", "", NLI, 0.3, format="io")]
+        cells.append(cell(f"s{at}", NLI, NLI, 0.5, format="io"))
+    lines = prediction.lines_of(made(cells))
+    assert set(lines["format"]) == {"io"} and set(lines["base"]) == {0.3}
 
 
 def test_few_checkpoints_are_not_judged():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from amuro_jax.curves import held_out, prediction
-from amuro_jax.curves.held_out import CHECKPOINT, PREDICTOR, SERIES
+from amuro_jax.curves.held_out import CHECKPOINT, PREDICTOR, SERIES, SETS
 from amuro_jax.curves.prediction import Grid
 
 
@@ -73,6 +73,17 @@ def test_nothing_of_what_is_held_out_is_used():
         np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
     for function in held_out.BASELINES.values():
         np.testing.assert_array_equal(function(one, known), function(other, known))
+
+
+def test_all_that_is_tuned_on_a_set_is_held_out_at_once(monkeypatch):
+    one = grid(np.random.default_rng(9), pairs=4)
+    one, known = dataclasses.replace(one, source=one.sets // 2), []
+    methods = held_out._methods
+    monkeypatch.setattr(
+        held_out, "_methods", lambda lines, mask, of: known.append(mask) or methods(lines, mask, of)
+    )
+    held_out.evaluate(one, SETS)
+    assert [set(one.sets[~mask]) for mask in known] == [{0, 1}, {2, 3}]
 
 
 def test_both_checkpoints_of_an_order_are_held_out(monkeypatch):
