@@ -31,7 +31,7 @@ def define_flags() -> None:
     flags.DEFINE_bool("dry_run", False, text)
     text = "Score the checkpoints although the audit of the series finds faults in them."
     flags.DEFINE_bool("accept_series", False, text)
-    text = "Score first, last and half-way checkpoint, then only those that can change a verdict."
+    text = "Score some rows of a few checkpoints, then only rows that can change a verdict."
     flags.DEFINE_bool("adaptive", False, text)
     text = "Take one part of the checkpoints, INDEX/COUNT from 0 on; auto: as a Slurm array or an "
     text += "Indexed Job of Kubernetes says."
