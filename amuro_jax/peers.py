@@ -157,9 +157,9 @@ def end(error: BaseException, status: int) -> None:
     _leave(status)
 
 
-def end_stuck(seconds: float) -> None:
-    """Ends all processes because this one has made no step for so long."""
-    message = f"no training step was finished for {seconds:.0f} s"
+def end_stuck(seconds: float, of: str) -> None:
+    """Ends all processes because this one has finished no `of` (a training step, …) for so long."""
+    message = f"no {of} was finished for {seconds:.0f} s"
     if current is not None:
         current.fail(message, TRY_AGAIN, stuck=True)
         if current.verdict is not None:

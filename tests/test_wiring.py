@@ -278,7 +278,7 @@ def test_every_field_is_looked_at():
         Recipe: RECIPE,
         Scoring: SCORING,
         TrainRun: RUN,
-        ScoreRun: ScoreRun("data:8", 77, AttentionName.XLA),
+        ScoreRun: ScoreRun("data:8", 77, AttentionName.XLA, 9.0),
     }
     for kind, value in looked_at.items():
         for field in dataclasses.fields(kind):

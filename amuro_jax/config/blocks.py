@@ -186,6 +186,9 @@ class ScoreRun:
     mesh: str = "data:-1"
     batch_tokens: int | None = None  # tokens per batch; None: from the device's memory
     attention: AttentionName | None = None  # None: the best of the platform
+    # A batch that takes longer ends the run; None: half an hour where several processes work as
+    # one, else no limit.
+    batch_seconds: float | None = None
 
 
 @_block

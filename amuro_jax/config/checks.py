@@ -162,12 +162,7 @@ def validate_scoring(scoring: Scoring, where: str = "config.scoring") -> None:
 
 def validate_score_run(run: ScoreRun, where: str = "config.run") -> None:
     """Raises a `ConfigError` on the first invalid field of how fast models are scored."""
-    value = run.batch_tokens
-    require(
-        value is None or value > 0,
-        f"batch_tokens must be positive, got {value}",
-        where=f"{where}.batch_tokens",
-    )
+    require_positive(run, ["batch_tokens", "batch_seconds"], where)
 
 
 def validate_train(config: TrainConfig) -> None:

@@ -4,6 +4,7 @@ An `Evaluator` keeps what checkpoints share: compiled scorers by model shape, pr
 everything that they depend on.
 """
 
+import contextlib
 import dataclasses
 import time
 
@@ -28,6 +29,7 @@ from amuro_jax.opened import Checkpoint, open_checkpoint
 from amuro_jax.records import ModelRef, ScoreRecord
 from amuro_jax.results.store import Store
 from amuro_jax.scoring.scorer import Scorer
+from amuro_jax.watchdog import Watchdog
 
 # Context of a scorer under `no_fitting`: the published pipeline let prompts exceed the model's own.
 UNBOUNDED = 1 << 20
@@ -121,7 +123,14 @@ class Evaluator:
     def _evaluate(self, job, params, prepared, **summary):
         opened = job.checkpoint
         scorer, label = self.scorer(opened, job.scoring), job.model.label()
-        return evaluate(scorer, params, opened.tokenizer, prepared, model=label, **summary)
+        with self._watched():
+            return evaluate(scorer, params, opened.tokenizer, prepared, model=label, **summary)
+
+    def _watched(self):
+        """A process that works alone waits for no other; its batches may take hours on a CPU."""
+        if self.run.batch_seconds is None and processes.alone():
+            return contextlib.nullcontext()
+        return Watchdog(self.run.batch_seconds, of="batch of scores")
 
     def _record(self, job, method, metrics, seconds):
         opened, scoring, task = job.checkpoint, job.scoring, get_task(job.task)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from amuro_jax import watchdog
 from amuro_jax.models.cache import KeyValues, KVCache, concatenate, empty
 from amuro_jax.models.layout import Layout, begun
 from amuro_jax.models.parameters import unstack_layers
@@ -189,6 +190,7 @@ class Generator:
             )
             ring_slot += STEPS
             rows.add(range(count), np.asarray(token))
+            watchdog.progress()
 
     def _begin(self, work, count, step):
         """The state of `count` rows that hold the first texts of a batch, read `step` at a time,

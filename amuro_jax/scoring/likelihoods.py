@@ -5,6 +5,7 @@ import collections
 import jax
 import numpy as np
 
+from amuro_jax import watchdog
 from amuro_jax.scoring import buckets
 from amuro_jax.scoring.memory import only_memory
 from amuro_jax.scoring.prefix import read_prefix
@@ -45,6 +46,7 @@ class _LineRunner:
                 waiting.append((start, end, self._attempt(start, end)))
                 start = end
             yield from self._collect(*waiting.popleft())
+            watchdog.progress()
 
     def _attempt(self, start, end):
         """Starts one batch; an out-of-memory at launch counts as one at the end."""

@@ -22,7 +22,7 @@ from amuro_jax.train.meters import GroupMeter, Late, Logging, Meter
 from amuro_jax.train.profiling import Profile
 from amuro_jax.train.states import TrainingStates
 from amuro_jax.train.step import StackedStep, State, Step
-from amuro_jax.train.watchdog import Watchdog
+from amuro_jax.watchdog import Watchdog
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,16 +2,20 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
 
+from amuro_jax import watchdog
 from amuro_jax.analyses.registry import tables_of
-from amuro_jax.config import Method, ScoreConfig, Scoring, from_dict
+from amuro_jax.config import Method, ScoreConfig, ScoreRun, Scoring, from_dict
 from amuro_jax.errors import AmuroError
 from amuro_jax.evals.run import Evaluator, ScoreJob, run
 from amuro_jax.opened import open_checkpoint
+from amuro_jax.peers import TRY_AGAIN
 from amuro_jax.records import ModelRef
 from amuro_jax.results import loading
 from amuro_jax.results.store import Store
@@ -38,6 +42,53 @@ def test_a_broken_model_is_named_with_its_set_and_row(series, method):  # noqa: 
     with pytest.raises(NonFiniteError, match="is not finite") as raised:
         Evaluator().score(job, broken)
     assert raised.value.where.startswith(f"{name} base: lab_nli (default, 1 shots), row ")
+
+
+HANGS = """
+import sys, time
+from amuro_jax.cli.main import run
+from amuro_jax.scoring import likelihoods
+
+collect, batches = likelihoods._LineRunner._collect, []
+
+def hangs(*batch):
+    batches.append(batch)
+    if len(batches) > 1:
+        time.sleep(600)
+    return collect(*batch)
+
+likelihoods._LineRunner._collect = hangs
+run(sys.argv)
+"""
+
+
+def test_scoring_that_hangs_is_ended_with_its_stacks(series, tmp_path, root):  # noqa: F811
+    flags = {
+        "checkpoint": series.checkpoints / "step10-tokens10K",
+        "data_root": series.data,
+        "workdir": tmp_path,
+        "tasks": "lab_nli",
+        "shots": "1",
+        "scoring.rows": 40,
+        "run.batch_tokens": 256,
+        "run.batch_seconds": 3,
+    }
+    command = [sys.executable, "-c", HANGS, "score"]
+    command += [f"--config.{name}={value}" for name, value in flags.items()]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
+    assert done.returncode == TRY_AGAIN, done.stderr
+    assert "no batch of scores was finished for 3 s" in done.stderr
+    assert "in hangs" in done.stderr
+
+
+@pytest.mark.parametrize("method", [Method.TOKEN_PROB, Method.FREE])
+def test_the_watchdog_hears_of_batches(series, tmp_path, monkeypatch, method):  # noqa: F811
+    heard = []
+    monkeypatch.setattr(watchdog, "progress", lambda: heard.append(watchdog._newest))
+    scoring = Scoring(rows=3, bootstrap=10, method=method)
+    config = dataclasses.replace(score_of(series, tmp_path), scoring=scoring)
+    run(dataclasses.replace(config, run=ScoreRun(batch_seconds=900.0)))
+    assert heard and heard[0].limit >= 900 and watchdog._newest is None
 
 
 def score_of(series, workdir, **changes):  # noqa: F811

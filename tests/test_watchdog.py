@@ -9,7 +9,7 @@ from amuro_jax.peers import TRY_AGAIN
 
 BEGIN = """
 import sys, time
-from amuro_jax.train import watchdog
+from amuro_jax import watchdog
 print("begun", flush=True)
 """
 
@@ -49,3 +49,14 @@ def test_a_process_that_was_stopped_is_not_ended_for_it(root):
     process.send_signal(signal.SIGCONT)
     out, said = process.communicate(timeout=50)
     assert out == "done\n" and said == ""
+
+
+def test_one_within_another_has_its_time_and_its_name(root):
+    script = "with watchdog.Watchdog(2.0) as w:\n  w.step(1)\n"
+    script += "  with watchdog.Watchdog(60.0, of='batch') as inner:\n    inner.step(1)\n"
+    script += "    time.sleep(4)\n    watchdog.progress()\n  time.sleep(1)\n  watchdog.progress()\n"
+    script += "  print('inner done', flush=True)\n  time.sleep(60)"
+    process = start(root, script)
+    out, said = process.communicate(timeout=50)
+    assert out == "inner done\n" and process.returncode == TRY_AGAIN
+    assert "no training step was finished for 2 s" in said
