@@ -23,6 +23,7 @@ LEVELS = {
     "peers": 1,
     "preemption": 1,
     "processes": 1,
+    "watchdog": 1,
     "logs": 1,
     "compiles": 1,
     "curves": 2,

@@ -51,6 +51,7 @@ from amuro_jax.config.checks import (
     validate_train_run,
 )
 from amuro_jax.config.values import (
+    changes,
     checked,
     entry_name,
     from_dict,
@@ -93,6 +94,7 @@ __all__ = [
     "require_fields",
     "require_positive",
     "require_seeds",
+    "changes",
     "to_dict",
     "validate_recipe",
     "validate_score",

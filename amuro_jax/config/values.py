@@ -16,6 +16,26 @@ def to_dict(config) -> dict:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
+def changes(config) -> dict:
+    """A configuration as plain JSON-able values, those fields alone that have not their default:
+    what it says stays the same when a later version adds a field.
+    """
+    values = {}
+    for field in dataclasses.fields(config):
+        value, default = getattr(config, field.name), field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if value != default:
+            values[field.name] = _changes(value)
+    return json.loads(json.dumps(values))
+
+
+def _changes(value):
+    if dataclasses.is_dataclass(value):
+        return changes(value)
+    return [*map(_changes, value)] if isinstance(value, tuple) else value
+
+
 def from_dict(kind, values: dict, *, where: str = "config"):
     """Builds the block `kind` from plain values; types are checked and not converted.
 

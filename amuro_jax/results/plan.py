@@ -10,7 +10,7 @@ import dataclasses
 from urllib.parse import quote
 
 from amuro_jax import files, records
-from amuro_jax.config import StudyConfig, from_dict, to_dict
+from amuro_jax.config import StudyConfig, changes, from_dict, to_dict
 from amuro_jax.records import Cell
 from amuro_jax.storage import Storage
 
@@ -50,7 +50,7 @@ class Plan:
     @property
     def config_key(self) -> str:
         """Of the part of the configuration that says what is asked for."""
-        return files.content_key(to_dict(asked(self.config)))
+        return files.content_key(changes(asked(self.config)))
 
     def with_progress(self, progress: list["Progress"]) -> "Plan":
         """The plan with the keys, and the equal weights, that checkpoints are known to have."""

@@ -10,7 +10,7 @@ from amuro_jax.data.registry import get_task
 from amuro_jax.evals.prepare import prompt_hash
 from amuro_jax.report import making
 from amuro_jax.report.prompts import Prompts
-from amuro_jax.results.plan import task_files, write_task_files
+from amuro_jax.results.plan import Plan, task_files, write_task_files
 from amuro_jax.storage import Storage
 from amuro_jax.study import grid
 from tests.results.made import score
@@ -54,3 +54,30 @@ def test_a_study_keeps_its_own_sets_so_that_it_is_reported_without_their_files(
     assert prompts[0].text == first.context and prompts[0].text.endswith("Text: test 0\nMood:")
     assert f"--config.tasks={own['mood']}" in making.score_flags(record, data_root, own["mood"])
     assert Prompts(data_root).of(record, {0: prompt_hash(first.context)}) == {}
+
+
+@dataclasses.dataclass(frozen=True)
+class LaterScoring(Scoring):
+    """The scoring of a later version, which has one field more."""
+
+    later: int = 0
+
+
+def test_a_field_that_a_later_version_adds_leaves_what_is_known_of_checkpoints(tmp_path):
+    def key(config):
+        return Plan("study", config, (), ()).config_key
+
+    config = dataclasses.replace(
+        synthetic.config(tmp_path),
+        scoring=Scoring(rows=7),
+        evals=(EvalSet("lab_nli", Role.IN_DOMAIN, shots=(1,)),),
+    )
+    later = dataclasses.replace(config, scoring=LaterScoring(rows=7))
+    assert key(later) == key(config) == key(dataclasses.replace(config, workdir="elsewhere"))
+    others = {
+        key(dataclasses.replace(config, scoring=LaterScoring(rows=7, later=1))),
+        key(dataclasses.replace(config, scoring=Scoring(rows=8))),
+        key(dataclasses.replace(config, evals=(EvalSet("lab_nli", Role.IN_DOMAIN),))),
+        key(dataclasses.replace(config, evals=config.evals * 2)),
+    }
+    assert len(others - {key(config)}) == 4
