@@ -19,7 +19,7 @@ DRAWS = 400
 LEAST_SHARED = 20  # rows without agreement that count beside those of both checkpoints
 # The belief before any row is scored: standard deviations of the walk over the whole series, and of
 # the noise in standard errors of a full score. Each is as probable as the others.
-WALKS, NOISES = (0.03, 0.1, 0.3), (0.3, 1.0)
+WALKS, NOISES = (0.03, 0.1, 0.3, 1.0), (0.3, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
