@@ -100,7 +100,7 @@ def test_the_process_that_hangs_is_named(root):
 peers.step(8 - (number == 2))
 if number == 2:
     time.sleep(60)
-peers.end_stuck(5.0)
+peers.end_stuck(5.0, "training step")
 """,
         count=3,
     )

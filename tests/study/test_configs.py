@@ -13,6 +13,7 @@ CONFIGS = {
     "answers:full": 28,
     "answers:short": 11,
     "answers:short_text": 7,
+    "facts": 1,
     "lab": 5,
     "lora_vs_full": 13,
     "lora_vs_full:tiny": 5,
