@@ -179,6 +179,7 @@ def cells(workdir):
     return {one.key: (one, store.rows(one.key)) for one in store.records()}
 
 
+@pytest.mark.slow
 def test_a_full_study_after_an_adaptive_one_gives_the_same_cells(long_series, tmp_path, counted):
     config = engine_study(long_series, tmp_path / "adaptive")
     revisions, said = list_revisions(config.suite), []
