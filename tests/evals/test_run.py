@@ -100,7 +100,7 @@ def score_of(series, workdir, **changes):  # noqa: F811
     return dataclasses.replace(made, workdir=str(workdir), scoring=scoring, **changes)
 
 
-def test_a_folder_that_cannot_be_written_costs_no_scores(series, tmp_path, monkeypatch):  # noqa: F811
+def test_an_unwritable_folder_costs_no_scores(series, tmp_path, monkeypatch):  # noqa: F811
     def computed(*_):
         raise AssertionError("it was scored before it was written")
 
