@@ -132,7 +132,7 @@ class Evaluator:
             return contextlib.nullcontext()
         return Watchdog(self.run.batch_seconds, of="batch of scores")
 
-    def _record(self, job, method, metrics, seconds):
+    def _record(self, job, method, measured, seconds):
         opened, scoring, task = job.checkpoint, job.scoring, get_task(job.task)
         protocol = protocols.resolve(scoring.protocol, scoring.quirks)
         checksums = keys.data_checksums(job.task, scoring, job.data_root)
@@ -148,7 +148,7 @@ class Evaluator:
             protocol=protocol.name,
             switches=protocol.switches(),
             scoring=scoring,
-            metrics=metrics,
+            metrics=measured,
             provenance=dataclasses.replace(
                 opened.provenance(checksums, to_dict(self.run)), model=job.identity
             ),

@@ -17,9 +17,8 @@ from amuro_jax.lab.tokenizer import EOS_ID
 from amuro_jax.lab.world import World, make_creatures, stream
 
 LATE_SET = "lab_late_facts"
-FOUNDERS = (
-    40  # creatures told of from the first step on, and never asked about: they teach the form
-)
+# Creatures told of from the first step on, and never asked about: they teach the form.
+FOUNDERS = 40
 # The creatures that entered last are told of as often as all together.
 RECENT = 12
 RECENT_SHARE = 0.5
