@@ -6,6 +6,7 @@ import time
 
 from amuro_jax.errors import AmuroError
 from amuro_jax.records import ModelRef
+from amuro_jax.results.parts import Parts
 from amuro_jax.results.plan import Plan, read_plan
 from amuro_jax.results.store import Store
 from amuro_jax.storage import Storage
@@ -41,17 +42,22 @@ class Status:
     Attributes:
         name: of the study.
         scores, scores_done: those it wants, and those that are finished.
+        begun: of the others, those of which some rows are scored (an adaptive study).
+        rows, rows_done: of the begun ones.
         models, models_done: fine-tunings.
         running: jobs in work.
         failed: label → reason, of what failed and is not finished.
         damaged: key → reason.
-        seconds_left: from the mean times of what is finished, compilation not counted; None while
-            nothing is, 0 where nothing is left.
+        seconds_left: to finish all scores, from the mean times of what is finished, compilation
+            not counted; None while nothing is, 0 where nothing is left.
     """
 
     name: str
     scores: int
     scores_done: int
+    begun: int
+    rows: int
+    rows_done: int
     models: int
     models_done: int
     running: tuple[Running, ...]
@@ -66,6 +72,9 @@ class Status:
             f"{self.name}: {self.scores_done:,} of {self.scores:,} scores and "
             f"{self.models_done:,} of {self.models:,} fine-tunings are done"
         ]
+        if self.begun:
+            rows = f"{self.rows_done:,} of {self.rows:,} rows"
+            text.append(f"  begun: {self.begun:,} more scores, with {rows} (--adaptive)")
         for job in self.running:
             state = "running" if job.alive else "interrupted (no sign of its process)"
             text.append(
@@ -77,12 +86,12 @@ class Status:
             text.append(f"  and {len(self.failed) - NAMED:,} more failed: cells.log names them")
         text += [f"  damaged: cell {key}: {why}" for key, why in self.damaged.items()]
         if self.scores_done < self.scores:
-            left = self.seconds_left
+            left, what = self.seconds_left, " for all rows of all scores" if self.begun else ""
             text.append(
                 "time left: not known before something of each kind is finished"
                 if left is None
-                else f"time left: about {_duration(left)} of work for one process, from the mean "
-                "times of what is finished"
+                else f"time left{what}: about {_duration(left)} of work for one process, from the "
+                "mean times of what is finished"
             )
         return text
 
@@ -101,6 +110,8 @@ def read_status(workdir) -> Status:
         )
     log, done = store.read_log(), store.keys()
     scores_done = [cell for cell in plan.cells if cell.key in done]
+    wanted = {cell.key for cell in plan.cells} - set(done)
+    begun = [of for key, of in Parts(storage).counts().items() if key in wanted]
     tuned = {cell.model for cell in plan.cells if cell.model.tuned_on}
     models = {one for one in tuned if seeds_of(one.variant) is None}  # trained, each by itself
     trainings = {place_of(record.model) for record in store.records("train")}
@@ -112,13 +123,18 @@ def read_status(workdir) -> Status:
         name=plan.name,
         scores=len(plan.cells),
         scores_done=len(scores_done),
+        begun=len(begun),
+        rows=sum(total for _, total in begun),
+        rows_done=sum(count for count, _ in begun),
         models=len(models),
         models_done=len(models_done),
         running=_running(last, queue.holders(storage).values()),
         failed=_failed(last, done, plan, storage),
         damaged=dict(store.damaged),
         seconds_left=_seconds_left(
-            log, len(plan.cells) - len(scores_done), len(models) - len(models_done)
+            log,
+            len(plan.cells) - len(scores_done) - sum(count / total for count, total in begun),
+            len(models) - len(models_done),
         ),
     )
 
@@ -173,7 +189,9 @@ def _failed(last, done, plan: Plan, storage):
 
 
 def _seconds_left(log, scores, models):
-    """Mean seconds of the finished jobs of each kind, times what is left of it."""
+    """Mean seconds of the finished jobs of each kind, times what is left of it: a begun score is
+    the share of its rows that is missing.
+    """
     seconds = {"score": [], "train": []}
     for line in log:
         if line["event"] == "finished":

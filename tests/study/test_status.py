@@ -3,6 +3,7 @@
 import pytest
 
 from amuro_jax.errors import AmuroError
+from amuro_jax.results.parts import Parts
 from amuro_jax.results.plan import read_plan
 from amuro_jax.results.store import Store
 from amuro_jax.storage import Storage
@@ -46,6 +47,27 @@ def test_done_running_failed_and_time_left(study):
     with storage.claim(claim_name("step1")):
         assert read_status(workdir).running[0].alive
     assert not read_status(workdir).running[0].alive  # it was released
+
+
+def test_rows_of_scores_that_are_not_finished_count(study):
+    workdir, plan, (first, second) = study
+    storage = Storage.open(workdir)
+    store, parts = Store(storage), Parts(storage)
+    store.log("finished", plan.cells[2].key, plan.cells[2].label(), seconds=4.0)
+    assert read_status(workdir).begun == 0 and "begun" not in "".join(read_status(workdir).lines())
+    rows = [{"row": place, "score": 1.0} for place in range(8)]
+    parts.add(first.key, 0, 8, rows[:2], 1.0)
+    parts.add(first.key, 2, 8, rows[:4], 1.0)
+    parts.add(second.key, 0, 1000, rows[:2], 1.0)
+    parts.add("of another study", 0, 8, rows[:1], 1.0)
+    parts.add(plan.cells[2].key, 0, 8, rows[:1], 1.0)  # finished; its part was not removed yet
+    found = read_status(workdir)
+    assert (found.begun, found.rows_done, found.rows) == (2, 8, 1008)
+    assert found.scores_done == len(plan.cells) - 2, "a part is no score"
+    assert found.seconds_left == pytest.approx(4.0 * (0.25 + 0.998))
+    text = "\n".join(found.lines())
+    assert "  begun: 2 more scores, with 8 of 1,008 rows" in text
+    assert "time left for all rows of all scores: about 5 s of work" in text
 
 
 def test_a_failure_that_was_repaired_is_none_and_nothing_left_says_so(study):
