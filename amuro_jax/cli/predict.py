@@ -3,11 +3,14 @@ the checkpoints that were; and says how well that works in this store.
 
   amuro predict --workdir=work/study --topology=v5p:2x2x2
   amuro predict --workdir=work/published --config=configs/study/paper_olmo1b.py --topology=h100:8
+  amuro predict work/worlds/0/study work/worlds/1/study work/worlds/2/study --judged=judged.csv
 
 The first table judges the predictor on what is known, each checkpoint (fine-tuning set, series)
-held out; the second has the expected score and gain of every checkpoint that has a base score and
-no fine-tuned one, with 90 % intervals. With --topology, what fine-tuning and scoring would cost:
-of the store's own study, or of --config (see docs/plan.md).
+held out, --judged writes it with each by itself; the second has the expected score and gain of
+every checkpoint that has a base score and no fine-tuned one, with 90 % intervals. Of several
+folders the series of all are taken together: one is predicted from the others. With --topology,
+what fine-tuning and scoring would cost: of the first folder's own study, or of --config (see
+docs/plan.md).
 """
 
 from absl import flags
@@ -16,6 +19,7 @@ from amuro_jax.cli import configure
 
 DESCRIPTION = "predict the gain of checkpoints that were not fine-tuned"
 CONFIG = "StudyConfig"
+FILES = "folders of stores, beside --workdir"
 
 
 def define_flags() -> None:
@@ -24,25 +28,37 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", "", "Store with base scores and some fine-tuned ones.")
     flags.DEFINE_string("topology", "", "Devices, as of `amuro plan`; empty: no cost is said.")
     flags.DEFINE_string("out", "", "CSV file for the expected gains; empty: printed alone.")
+    text = "CSV file for how well what is known is predicted, each held-out thing by itself."
+    flags.DEFINE_string("judged", "", text)
     flags.DEFINE_bool("check", True, "Judge the predictor on what is known.")
 
 
-def main() -> None:
+def main(workdirs: list[str]) -> None:
     """Prints both tables."""
+    from amuro_jax import files
     from amuro_jax.analyses import prediction
     from amuro_jax.errors import AmuroError
     from amuro_jax.results import loading
 
     args = flags.FLAGS
-    configure.require_flags("workdir")
-    loaded = loading.load(args.workdir)
+    if not workdirs:
+        configure.require_flags("workdir", hint="or name the folders of several stores")
+    workdirs = ([args.workdir] if args.workdir else []) + workdirs
+    loaded = loading.load_several(workdirs)
     if prediction.usable(loaded).empty:
         what = "no pair of sets with base and fine-tuned scores of four checkpoints"
-        raise AmuroError(what, where=args.workdir, hint="score and fine-tune more of them first")
-    costs = _costs(args)  # a configuration that cannot be planned ends it before the long part
+        raise AmuroError(
+            what, where=", ".join(workdirs), hint="score and fine-tune more of them first"
+        )
+    costs = _costs(
+        args, workdirs[0]
+    )  # a configuration that cannot be planned ends it before the long part
     if args.check:
         print("What is known, held out (R² within a pair of sets; 95 % intervals over pairs):\n")
-        print(_text(prediction.show_prediction(prediction.prediction_table(loaded))))
+        judged = prediction.prediction_table(loaded)
+        if args.judged:
+            files.write_text(args.judged, judged.to_csv(index=False))
+        print(_text(prediction.show_prediction(judged)))
         print()
     table = prediction.predicted_gains(loaded)
     if table.empty:
@@ -61,7 +77,7 @@ def main() -> None:
         table.to_csv(args.out, index=False)
 
 
-def _costs(args):
+def _costs(args, workdir):
     """Chip-hours of one fine-tuning by set, and of one score by its label; None: not asked for."""
     if not args.topology:
         return None
@@ -71,7 +87,7 @@ def _costs(args):
     from amuro_jax.results.plan import read_plan
     from amuro_jax.storage import Storage
 
-    planned = read_plan(Storage.open(args.workdir))
+    planned = read_plan(Storage.open(workdir))
     default = None if planned is None else planned.config
     if default is None and args.config is None:
         hint = "--config: a study of these checkpoints, for example configs/study/paper_olmo1b.py"

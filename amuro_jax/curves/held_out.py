@@ -19,6 +19,7 @@ BASELINES: Mapping[str, Callable] = {
     "nearest checkpoint": prediction.nearest,
     "line on the base score": prediction.line_on_base,
     "constant gain": prediction.constant_gain,
+    "other series": prediction.other_series,
     "base score": prediction.base_alone,
     "more pre-training": prediction.more_is_better,
 }

@@ -245,6 +245,26 @@ def nearest(grid: Grid, known: np.ndarray) -> np.ndarray:
     return _per_curve(grid, known, near)
 
 
+def other_series(grid: Grid, known: np.ndarray) -> np.ndarray:
+    """The mean of the known scores of the same sets in other series, each on the straight line
+    between its checkpoints nearest in log tokens; NaN where no other series has any.
+    """
+    made = np.full(len(grid), np.nan)
+    for label in np.unique(grid.sets):
+        of_sets = grid.sets == label
+        curves = {}
+        for series in np.unique(grid.series[of_sets & known]):
+            at = np.flatnonzero(of_sets & known & (grid.series == series))
+            at = at[np.argsort(grid.place[at], kind="stable")]
+            curves[series] = grid.place[at], grid.tuned[at]
+        for series in np.unique(grid.series[of_sets]):
+            lines = of_sets & (grid.series == series)
+            others = [one for name, one in curves.items() if name != series]
+            if others:
+                made[lines] = np.mean([np.interp(grid.place[lines], *one) for one in others], 0)
+    return made
+
+
 def constant_gain(grid: Grid, known: np.ndarray) -> np.ndarray:
     """The base score and the mean gain of the curve's known lines; of its kind, where it has none,
     else of all.

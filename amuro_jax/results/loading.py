@@ -74,6 +74,29 @@ def load(workdir, resamples: int = 3000, suite: str = "", *, check_rows: bool = 
     return chosen
 
 
+def load_several(workdirs: Sequence[str]) -> Results:
+    """Reads several stores as if one had the series of all: `load` of the first, whose
+    `Results.suites` names the series of each. A name that several have gets the folder's beside it.
+
+    Raises:
+        AmuroError: nothing finished in one of them.
+    """
+    stores = {workdir: load(workdir) for workdir in dict.fromkeys(map(str, workdirs))}
+    names = collections.Counter(name for one in stores.values() for name in one.suites)
+    together, first, measured = Suites(next(iter(stores.values())).suites.store), "", []
+    for workdir, loaded in stores.items():
+        called = {
+            name: f"{name} ({workdir})" if names[name] > 1 else name for name in loaded.suites
+        }
+        for name, label in called.items():
+            together.add(label, functools.partial(loaded.suites.__getitem__, name))
+        first = first or called[loaded.suite]
+        known = loaded.measurements
+        measured.append(known.assign(suite=known["suite"].replace(called)))
+    together.measurements = pd.concat(measured, ignore_index=True)
+    return together[first]
+
+
 def _first_line(lines):
     """Series come in the order of their files."""
     return lines["imported"].fillna("").min(), lines["line"].fillna(0).min()

@@ -9,8 +9,10 @@ import pytest
 
 from amuro_jax.analyses import prediction
 from amuro_jax.analyses.registry import tables_of
+from amuro_jax.results import loading
 from tests.analyses import published
 from tests.analyses.hand import cell, made
+from tests.study import synthetic
 
 NLI = "lab_nli"
 
@@ -79,6 +81,48 @@ def test_published_scores_are_predicted_better_than_by_any_baseline(shared, tmp_
     # What a new fine-tuning set gives is not foreseen: no method is better than its mean.
     sets = table[(table["held_out"] == "set") & (table["which"] == "all")].set_index("method")
     assert (sets["r2"].dropna() < 0).all()
+
+
+@pytest.fixture(scope="module")
+def two_stores(tmp_path_factory):
+    """Two studies of series that are called alike; what fine-tuning gives grows faster in one."""
+    folder = tmp_path_factory.mktemp("stores")
+    for name, factor in (("a", 1.0), ("b", 1.2)):
+        synthetic.make_store(
+            folder / name,
+            rows=24,
+            truth=lambda task, on, at, f=factor: synthetic.level(task, on, at * f),
+        )
+    return folder
+
+
+def test_a_series_is_predicted_from_those_of_other_stores(two_stores):
+    alone = loading.load(two_stores / "a")
+    together = loading.load_several([two_stores / "a", two_stores / "b", two_stores / "a"])
+    names = [f"nowhere ({two_stores / name})" for name in "ab"]
+    assert list(together.suites) == names and together.suite == names[0]
+    assert together.cells["key"].tolist() == alone.cells["key"].tolist()
+    assert together.measurements["suite"].value_counts().to_dict() == dict.fromkeys(
+        names, len(alone.measurements)
+    )
+    table = prediction.prediction_table(together)
+    assert set(table[table["held_out"] == "series"]["which"]) == {"all", *names}
+    judged = table[(table["held_out"] == "series") & (table["which"] == names[0])]
+    scores = judged.set_index("method")["r2"]
+    assert scores["predictor"] > 0 and scores["other series"] > 0
+    assert "series" not in set(prediction.prediction_table(alone)["held_out"])
+
+
+def test_the_verb_takes_several_stores_and_writes_what_it_judged(two_stores, root, tmp_path):
+    where = {**os.environ, "PYTHONPATH": str(root), "XLA_FLAGS": ""}
+    command = [sys.executable, "-m", "amuro_jax", "predict"]
+    named = [str(two_stores / "a"), str(two_stores / "b"), "--judged=judged.csv"]
+    done = subprocess.run(command + named, env=where, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "Every checkpoint" in done.stdout, done
+    written = (tmp_path / "judged.csv").read_text()
+    assert f"series,nowhere ({named[1]}),predictor" in written
+    done = subprocess.run(command, env=where, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "or name the folders of several stores" in done.stderr
 
 
 @pytest.mark.slow  # a process that loads jax, for the plan of the study

@@ -109,6 +109,17 @@ def test_files_of_the_harness_come_in_by_the_verb(tmp_path, root):
     )
 
 
+def test_a_step_has_at_least_one_token(tmp_path, root):
+    (tmp_path / "t.csv").write_text(SCORES)
+    command = ("import", "--format=csv", "--workdir=w", "t.csv")
+    for tokens in (0, -1):
+        done = amuro(root, *command, f"--tokens_per_step={tokens}", cwd=tmp_path)
+        assert done.returncode == 2 and "--tokens_per_step" in done.stderr, done
+        assert "a positive integer" in done.stderr and not (tmp_path / "w").exists()
+    done = amuro(root, *command, "--tokens_per_step=1", cwd=tmp_path)
+    assert done.returncode == 0 and set(Store.open(tmp_path / "w").frame()["tokens"]) == {1, 2}
+
+
 def test_damaged_cells_are_said(stores, root, tmp_path):
     shutil.copytree(stores / "study", tmp_path / "study")
     cell = min((tmp_path / "study" / "cells").glob("*/cell.json"))

@@ -64,6 +64,89 @@ def test_a_series_without_any_fine_tuning_is_predicted_from_the_others():
     assert 0.85 <= inside.mean() <= 1.0
 
 
+def bent(one, slope, noise=0.005):
+    """The grid with scores that rise along `slope` [N] of each line."""
+    z = (one.place - one.place.mean()) / one.place.std()
+    wobble = noise * np.random.default_rng(11).normal(size=len(one))
+    return dataclasses.replace(one, tuned=0.5 + slope * z + wobble)
+
+
+def test_what_a_pair_of_sets_does_in_other_series_is_told_from_what_its_kind_does():
+    """Half of the pairs fall and half rise: nothing can be said of the kind as a whole."""
+    one = grid(np.random.default_rng(12), series=3, pairs=4)
+    one = bent(one, np.where(one.sets % 2, 0.1, -0.1))
+    made = prediction.expected(one, one.series != 0)
+    errors, spread = (made - one.tuned)[one.series == 0], (one.tuned - 0.5)[one.series == 0]
+    assert 1 - (errors @ errors) / (spread @ spread) > 0.8
+
+
+def test_a_set_that_nothing_was_tuned_on_follows_its_own_kind():
+    one = grid(np.random.default_rng(13), pairs=6)
+    one = dataclasses.replace(one, kind=one.sets % 2)
+    one = bent(one, np.where(one.kind, 0.1, -0.1))
+    made = prediction.expected(one, one.sets > 1)
+    last, first = made[one.checkpoint == 7], made[one.checkpoint == 0]
+    assert last[0] < first[0] - 0.1 and last[1] > first[1] + 0.1
+
+
+def test_a_curve_without_known_scores_has_the_scale_of_its_sets_then_of_its_kind():
+    one = grid(np.random.default_rng(14), series=2, pairs=4)
+    one = dataclasses.replace(one, kind=one.sets % 2)
+    one = bent(one, np.choose(one.sets, [0.03, 0.1, 0.05, 0.2]), noise=0.0)
+    size = {
+        (at, of): prediction._scales(one, known := one.curve != at)[~known][0]
+        for at, of in ((0, 0), (3, 3))
+    }
+    whole = prediction._scales(one, np.ones(len(one), bool))
+    assert size[0, 0] == pytest.approx(whole[one.curve == 4][0])  # the pair in the other series
+    assert size[3, 3] == pytest.approx(whole[one.curve == 7][0])
+    known = (one.sets != 0) & (one.sets != 1)
+    scale = prediction._scales(one, known)
+    for kind, sets in ((0, 2), (1, 3)):
+        of_kind = scale[(one.sets == kind) & (one.series == 0)][0]
+        assert of_kind == pytest.approx(np.median(whole[one.sets == sets]))
+
+
+def test_intervals_are_as_wide_as_the_errors_of_whole_blocks_ask_for():
+    """The factor of standard deviations, worked out by leaving out each block and solving again."""
+    one = grid(np.random.default_rng(15), pairs=3, checkpoints=6, noise=0.05)
+    known, blocks = one.checkpoint != 2, one.checkpoint // 2
+    made = prediction._posterior(one, known)
+    scores, left = [], one.tuned - prediction._prior(one)
+    for block in np.unique(blocks[known]):
+        inside, rest = known & (blocks == block), known & (blocks != block)
+        a, b = np.ix_(inside, rest), np.ix_(rest, rest)
+        inverse = np.linalg.inv(made.kernel[b] + np.diag(made.noise[rest]))
+        mean = made.kernel[a] @ inverse @ made.target[rest]
+        variance = np.diag(made.kernel)[inside] + made.noise[inside]
+        variance = variance - np.einsum("ij,jk,ik->i", made.kernel[a], inverse, made.kernel[a])
+        # As of what is truly unknown, in units of the deviation that the curve has without it.
+        unit = [left[rest & (one.curve == at)].std(ddof=1) for at in one.curve[inside]]
+        residual = np.abs(made.target[inside] - mean) * made.scale[inside]
+        scores += list(residual / np.sqrt(variance) / unit)
+    rank = prediction.LEVEL * (1 + 1 / len(scores))
+    expected = np.quantile(scores, rank, method="higher")
+    assert prediction._conformal(one, made, blocks) == pytest.approx(expected)
+    by_line = prediction._conformal(one, made, np.arange(len(one)))
+    assert by_line != pytest.approx(expected, rel=0.02)  # blocks matter here
+
+
+def test_other_series_are_read_where_the_checkpoint_lies_between_theirs():
+    one = grid(np.random.default_rng(10), series=3, pairs=2, checkpoints=3)
+    place = np.where(one.series == 2, one.place - 1.0, one.place)  # of the third, all earlier
+    tuned = one.sets + 0.1 * one.series + 0.2 * one.checkpoint
+    one = dataclasses.replace(one, place=place, tuned=tuned)
+    known = (one.series != 0) & ~((one.series == 1) & (one.sets == 1))
+    said = prediction.other_series(one, known)
+    step = one.place[1] - one.place[0]
+    late = np.minimum(0.2 * (np.arange(3) + 1 / step), 0.4)  # of the third, at the first's places
+    own = (one.series == 0) & (one.sets == 0)
+    np.testing.assert_allclose(said[own], (0.1 + 0.2 * np.arange(3) + 0.2 + late) / 2)
+    np.testing.assert_allclose(said[(one.series == 0) & (one.sets == 1)], 1.2 + late)
+    assert np.isnan(said[(one.series == 2) & (one.sets == 1)]).all()  # no other series has the set
+    assert np.isnan(prediction.other_series(one, one.series == 0)[one.series == 0]).all()
+
+
 def test_nothing_of_what_is_held_out_is_used():
     one = grid(np.random.default_rng(4))
     known = one.checkpoint != 3
