@@ -86,6 +86,39 @@ def test_the_untrained_model_is_a_place_like_others():
     assert counts.sum() / right.size < 0.15
 
 
+def test_the_untrained_model_is_a_step_before_the_first_trained_one():
+    """Between the two no more can happen than between others: what is believed of the others is
+    the same without it.
+    """
+    spread = []
+    for tokens in (TOKENS, np.concatenate([[0.0], TOKENS])):
+        places = (len(tokens) - COUNT, len(tokens) - 1)  # the first trained one, and the last
+        values = np.where(np.isin(np.arange(len(tokens)), places), 0.5, np.nan)
+        counts = np.where(np.isfinite(values), ROWS, 0)
+        known = Known(tokens, values, counts, np.full(len(tokens), 0.5), ROWS)
+        spread.append(adaptive.believe(known).scores[:, -COUNT // 2].std())
+    assert spread[1] == pytest.approx(spread[0], rel=0.25)
+
+
+@pytest.mark.parametrize("errors, clear", [(1.9, False), (1.95, False), (1.97, True), (2.1, True)])
+def test_clear_is_a_difference_of_196_standard_errors_of_it(errors, clear):
+    stderrs = np.array([0.006, 0.001, 0.001, 0.008])  # of the difference: 0.01
+    scores = 0.5 - np.array([[errors * 0.01, 0.0, 0.0, 0.0]])
+    learned, falls, _, high = adaptive.outcome(np.arange(1.0, 5), scores, stderrs)
+    assert (learned[0], falls[0], high[0]) == (clear, False, int(clear))
+    half = stderrs[[1, 0, 2, 3]]
+    _, falls, _, _ = adaptive.outcome(np.arange(1.0, 5), 1 - scores[:, [1, 0, 2, 3]], half)
+    assert falls[0] == clear
+
+
+def test_a_score_at_the_border_of_clear_is_settled_by_all_rows():
+    stderrs = np.full(COUNT, 0.01)
+    values = np.where(np.arange(COUNT) < 20, 0.5 - adaptive.Z * 2**0.5 * 0.01, 0.5)
+    known = Known(TOKENS, values, np.full(COUNT, ROWS), stderrs, ROWS, stderrs=stderrs)
+    assert adaptive.believe(known).probability < adaptive.SURE
+    assert adaptive.next_part(known) is None
+
+
 def test_all_rows_leave_no_doubt():
     right = reaching(20, np.random.default_rng(6))
     known = Known.of(TOKENS, ROWS, dict(enumerate(right)))

@@ -60,8 +60,8 @@ def scorer(rounds):
     return score
 
 
-def study(workdir):
-    """A study whose cells have keys and no rows."""
+def study(workdir, finished=lambda cell: False):
+    """A study whose cells have keys, and no rows but those that are finished."""
     changes = {
         "fine_tunes": (),
         "formats": ("default",),
@@ -72,7 +72,8 @@ def study(workdir):
     }
     config = dataclasses.replace(synthetic.config(workdir, ROWS), **changes)
     cells = plan.make_plan(config, synthetic.revisions(STEPS)).cells
-    synthetic.make_store(workdir, {one.identity for one in cells}, ROWS, STEPS, **changes)
+    left_out = {one.identity for one in cells if not finished(one)}
+    synthetic.make_store(workdir, left_out, ROWS, STEPS, **changes)
     return config
 
 
@@ -121,6 +122,43 @@ def test_an_ended_search_goes_on_where_it_was(tmp_path):
 def test_a_series_that_cannot_be_searched_is_refused(revisions, tmp_path):
     with pytest.raises(ConfigError, match="are needed"):
         adaptive.run(study(tmp_path), revisions)
+
+
+def test_what_cannot_be_scored_is_asked_for_once(tmp_path):
+    rounds, said, score = [], [], scorer([])
+
+    def failing(config, revisions, report, only, parts, evaluator):
+        rounds.append(only)
+        assert len(rounds) < 100, "asked for again and again"
+        there = {key: part for key, part in parts.items() if key[0] != "step16384"}
+        lost = len(parts) - len(there)
+        return score(config, revisions, report, only, there, evaluator) + ["disk"] * lost
+
+    revisions = synthetic.revisions(STEPS)
+    failures = adaptive.run(study(tmp_path), revisions, said.append, failing)
+    assert failures == ["disk"] * 2 and sum("step16384" in one for one in rounds) == 1
+    assert "lab_nli default 4-shot: open, some could not be scored; 64 rows of 2" in said[-1]
+
+
+def test_rows_of_a_finished_cell_are_compared_with_the_same_ones_of_a_begun_one(tmp_path):
+    last = "lab_nli", STEPS[-1]
+    config = study(tmp_path, lambda cell: (cell.task, cell.model.step) == last)
+    revisions = synthetic.revisions(STEPS)
+    store, parts = Store.open(tmp_path), Parts(Storage.open(tmp_path))
+    (record,) = store.records("score")
+    rows = store.rows(record.key, ["score"]).to_dict("records")
+    begun = plan.make_plan(config, revisions).cells[0].key
+    parts.add(begun, 0, ROWS, [rows[place] for place in sorted(drawn(ROWS)[:100])], 1.0)
+    curve = adaptive.curves_of(config, revisions, adaptive.positions(revisions))[0]
+    assert curve.known.counts.tolist() == [100] + 14 * [0] + [ROWS]
+    assert curve.known.agreement > 0.75 and curve.known.values[0] == curve.known.values[-1]
+
+
+def test_a_search_goes_by_tokens_and_by_steps_where_some_are_unknown():
+    revisions = synthetic.revisions((1, 2, 4, 8))
+    assert adaptive.positions(revisions).tolist() == [2048, 4096, 8192, 16384]
+    revisions[1] = dataclasses.replace(revisions[1], tokens=None)
+    assert adaptive.positions(revisions).tolist() == [1, 2, 4, 8]
 
 
 @pytest.fixture(scope="module")
