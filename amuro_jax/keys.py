@@ -16,6 +16,7 @@ from amuro_jax.variants import Noise
 TRAIN_RULES = 2  # raised when the same recipe would give other parameters
 SCORE_RULES = 2  # raised when the same model would get another number
 AVERAGE_RULES = 1  # raised when an average would have other parameters
+PROBE_RULES = 1  # raised when the same probe would measure something else
 NOISE_RULES = 1  # raised when the same noise would give other parameters
 
 
@@ -38,6 +39,11 @@ def train_key(model: str, recipe: Recipe, tokenizer: str, data_root: str = "") -
             "tokenizer": tokenizer,
         }
     )
+
+
+def probe_key(training: str) -> str:
+    """Key of what is measured while a training with this identity is done (`train/probe.py`)."""
+    return files.content_key({"probe": PROBE_RULES, "training": training})
 
 
 def score_key(

@@ -10,6 +10,10 @@ import dataclasses
 from amuro_jax import config as configuration
 from amuro_jax.config import Group, Recipe, Role, Scoring
 
+PROBE = "probe"  # kind of a record, and variant of its model
+# What a probe measures beside a training: norm of the gradient of the mean loss on the rows that it
+# trains on, and the loss on its held-out rows before the first step.
+PROBED = ("gradient_norm", "held_out_loss_before")
 SCHEMA = 2  # of the stored records; raised when a reader of the old ones would misread the new
 
 
@@ -143,13 +147,14 @@ class ScoreRecord:
 
 @dataclasses.dataclass(frozen=True)
 class TrainRecord:
-    """One finished fine-tuning.
+    """One finished fine-tuning, or what a few steps of one showed (`train/probe.py`).
 
     Attributes:
-        key: identity of the fine-tuned model.
+        key: identity of the fine-tuned model; of a probe, which keeps none, that of the probe.
         model: with `tuned_on`.
         metrics: loss, steps, tokens, truncated and dropped examples; `held_out_loss` where rows
-            were kept out of training.
+            were kept out of training; of a probe `PROBED` too.
+        kind: train, or probe.
     """
 
     key: str
@@ -176,7 +181,7 @@ def from_json(values: dict, *, where: str = "record") -> ScoreRecord | TrainReco
         ConfigError: another schema, or fields that do not fit.
     """
     require_schema(values.get("schema"), where)
-    kind = TrainRecord if values.get("kind") == "train" else ScoreRecord
+    kind = TrainRecord if values.get("kind") in ("train", PROBE) else ScoreRecord
     return configuration.from_dict(kind, values, where=where)
 
 

@@ -17,6 +17,25 @@ NAMES = {
 }
 
 
+PROBED = {
+    "gradient": "logarithm of the gradient's norm on rows of the fine-tuning set",
+    "loss": "loss on other rows of that set",
+    "probe": "what a few steps of fine-tuning take off that loss",
+}
+
+
+def probe_features(results: Results) -> dict[tuple[str, str], dict[str, float]]:
+    """(checkpoint, fine-tuning set) → PROBED → value, where a study probed its base models."""
+    return {
+        (line.checkpoint, line.tuned_on): {
+            "gradient": float(np.log(max(line.gradient_norm, 1e-12))),
+            "loss": line.held_out_loss_before,
+            "probe": line.held_out_loss_before - line.held_out_loss,
+        }
+        for line in results.probes().itertuples()
+    }
+
+
 def base_features(results: Results, cell: dict) -> dict[str, float]:
     """NAMES → value of a base cell; NaN of what its rows do not tell, and of all of them for an
     imported score.

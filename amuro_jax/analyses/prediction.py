@@ -21,7 +21,7 @@ _LINE = ("suite", "tuned_on", "task", "role", "format", "shots", "checkpoint")
 def lines_of(results: Results) -> pd.DataFrame:
     """A line per series, fine-tuning set, scored set and checkpoint with a base score, each pair of
     sets in the format and number of shots that most of its checkpoints have: `_LINE`, place, base,
-    tuned (NaN where there is none), stderr and the base features.
+    tuned (NaN where there is none), stderr, the base features and those of the probe.
     """
     parts = [_of_suite(name, one) for name, one in _suites(results).items()]
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
@@ -39,7 +39,8 @@ def _suites(results):
 
 
 def _of_suite(suite, results):
-    cells, lines = results.cells, []
+    cells, lines, probed = results.cells, [], base_features.probe_features(results)
+    unknown = dict.fromkeys(base_features.PROBED, np.nan)
     for (tuned_on, task), group in cells[cells["tuned_on"] != ""].groupby(
         ["tuned_on", "task"], sort=False
     ):
@@ -70,6 +71,7 @@ def _of_suite(suite, results):
                     "tuned": tuned["value"] if known else np.nan,
                     "stderr": tuned["stderr"] if known else np.nan,
                     **_features(results, base),
+                    **probed.get((checkpoint, tuned_on), unknown),
                 }
             )
     return pd.DataFrame(lines)
@@ -88,7 +90,8 @@ def grid_of(lines: pd.DataFrame) -> Grid:
     def numbers(*columns):
         return lines.groupby(list(columns), sort=False).ngroup().to_numpy()
 
-    features = lines[list(base_features.NAMES)].to_numpy(float)
+    known = [*base_features.NAMES, *base_features.PROBED]
+    features = lines[known].to_numpy(float)
     place, base = (lines[name].to_numpy(float) for name in ("place", "base"))
     return Grid(
         numbers("suite", "tuned_on", "task"),
@@ -138,7 +141,8 @@ def prediction_table(results: Results, _=None) -> pd.DataFrame:
             made += [
                 {"held_out": what, "which": which, "method": method}
                 | _judged(grid, held, method, chosen)
-                for method in held.values
+                for method, said in held.values.items()
+                if np.isfinite(said[chosen]).any()  # else it says nothing of them
             ]
     return pd.DataFrame(made)
 

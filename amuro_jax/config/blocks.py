@@ -273,6 +273,18 @@ class WeightNoise:
 
 
 @_block
+class Probe:
+    """How a study looks at what base models would learn: the gradient on rows of each fine-tuning
+    set, and a few steps of fine-tuning.
+    """
+
+    steps: int | None = None  # of fine-tuning; None: no probe
+    held_out_rows: int = 64  # of the training set, whose loss is taken before and after
+    learning_rate: float | None = None  # None: the set's own
+    lora_rank: int | None = None  # of an adapter that is trained instead; None: as the set is tuned
+
+
+@_block
 class RayTask:
     """What one checkpoint of a study takes as a task of `--executor=ray`."""
 
@@ -300,6 +312,7 @@ class StudyConfig:
     averages: tuple[int, ...] = ()  # each checkpoint also as the average of the last n
     average_seeds: bool = False  # also the average of each checkpoint's models over `seeds`
     noise: WeightNoise = WeightNoise()  # scores of base models with noise on their weights
+    probe: Probe = Probe()  # a few steps of fine-tuning of each base model, for predictions
     scoring: Scoring = Scoring()
     train_run: TrainRun = TrainRun()
     score_run: ScoreRun = ScoreRun()

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from amuro_jax import parquet
 from amuro_jax.errors import AmuroError, DataError
+from amuro_jax.records import PROBE
 from amuro_jax.results import sealed
 
 INDEX = "cells.parquet"
@@ -23,7 +24,7 @@ _BATCH = 2_000  # cells that are read at once: bounds the memory
 _TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
 COLUMNS = {
     "key": _TEXT,
-    "kind": _TEXT,  # score, train
+    "kind": _TEXT,  # score, train, probe
     "suite": _TEXT,
     "checkpoint": _TEXT,
     "step": _WHOLE,
@@ -152,6 +153,6 @@ def _line(stored):
     recipe, provenance = record.get("recipe", {}), record.get("provenance", {})
     flat |= {"identity": provenance.get("model"), "created": provenance.get("created")}
     flat |= {"rows_sha256": stored.rows_sha256}
-    if record["kind"] == "train":
+    if record["kind"] in ("train", PROBE):
         flat |= {name: recipe.get(name) for name in ("task", "format")}
     return {name: flat.get(name) for name in COLUMNS}

@@ -14,6 +14,7 @@ from amuro_jax.errors import AmuroError
 from amuro_jax.results import plan, pooled
 from amuro_jax.results.draws import PairedDraws
 from amuro_jax.results.parts import Parts
+from amuro_jax.results.probes import probes_of
 from amuro_jax.results.rates import rates_of
 from amuro_jax.results.results import WANTED, Results
 from amuro_jax.results.store import Store
@@ -224,6 +225,7 @@ def _planned(planned, store, frame, damaged, scores, resamples):
         every=every,
         noise=noise,
         rates=functools.partial(rates_of, store, planned.config),
+        probes=functools.partial(probes_of, store, planned.config),
     )
 
 

@@ -56,6 +56,7 @@ class Results:
         every: every stored cell by itself, each seed too; None: they are `cells`.
         noise: base models with noise on their weights (`variants.noise_of`), in no other table;
             None: the study has none.
+        probes: gives what probes of the base models measured (`probes.probes_of`).
         rates: gives the trainings among which a learning rate was chosen (`rates.rates_of`).
         derived: what analyses keep for each other, by name.
     """
@@ -76,6 +77,7 @@ class Results:
     every: pd.DataFrame | None = None
     noise: pd.DataFrame | None = None
     rates: Callable[[], pd.DataFrame] = pd.DataFrame
+    probes: Callable[[], pd.DataFrame] = pd.DataFrame
     derived: dict[str, object] = dataclasses.field(default_factory=dict, repr=False)
 
     @property

@@ -189,11 +189,11 @@ class Store:
         return set(self._index()["key"].to_pylist())
 
     def records(self, kind: str = "score") -> list[ScoreRecord | TrainRecord]:
-        """Records of all finished cells of a kind (score, train), in the order of `frame`."""
+        """Records of all finished cells of a kind (score, train, probe), as `frame` orders them."""
         return [self.read(key) for key in self.query({"kind": kind}, ["key"])["key"]]
 
     def frame(self, kind: str = "score") -> pd.DataFrame:
-        """One line per finished cell of a kind (score, train), columns `index.COLUMNS`."""
+        """One line per finished cell of a kind (score, train, probe), columns `index.COLUMNS`."""
         return self.query({"kind": kind})
 
     def query(

@@ -243,6 +243,11 @@ class LocalExecutor:
         opened, jobs, base, failures = one.opened, one.jobs, one.base, len(self.work.failures)
         self._noted = self._progress(opened, jobs)
         training = {job.name: job for job in jobs if job.kind == JobKind.TRAIN}
+        for job in jobs:
+            if job.kind == JobKind.PROBE:
+                self.work.guarded(
+                    f"probe {job.model.label()}", self.trainings.probe, opened, job, base
+                )
         for job in filter(self.scores.has_work, jobs):
             self.work.guarded(
                 f"{job.model.label()}: model", self._model, opened, base, job, training
@@ -309,6 +314,8 @@ class LocalExecutor:
                 start = derived.start_of(opened, job)
             except AmuroError:
                 continue  # `_model` says so
+            if job.kind == JobKind.PROBE:
+                continue  # no cell of a plan
             if job.kind == JobKind.TRAIN:
                 trainings[job.name] = self.trainings.job_of(start, job)
                 continue

@@ -4,7 +4,7 @@ import dataclasses
 
 from amuro_jax import config as configuration
 from amuro_jax import files, variants
-from amuro_jax.config import FineTune, ProtocolName, Recipe, Role, StudyConfig, require
+from amuro_jax.config import FineTune, Loss, ProtocolName, Recipe, Role, StudyConfig, require
 from amuro_jax.data import formats, protocols
 from amuro_jax.data.registry import TASKS, get_task, is_task_file
 from amuro_jax.data.task import Kind
@@ -33,6 +33,35 @@ def recipe_of(
     changes |= {} if seed is None else {"seed": seed}
     changes |= {} if rate is None else {"learning_rate": rate}
     return dataclasses.replace(config.recipe, **changes)
+
+
+def probed(config: StudyConfig) -> list[FineTune]:
+    """The entries that base models are probed on: of each set the first that is no training on
+    preference pairs.
+    """
+    entries = {}
+    for entry in config.fine_tunes if config.probe.steps else ():
+        if recipe_of(config, entry).loss != Loss.DPO:
+            entries.setdefault(_name(entry.task), entry)
+    return list(entries.values())
+
+
+def probe_recipe(config: StudyConfig, entry: FineTune) -> Recipe:
+    """What a probe trains: one pass over as many rows as its steps take, at a rate that goes down
+    to zero without a warm-up.
+    """
+    recipe, probe = recipe_of(config, entry), config.probe
+    changes = {
+        "rows": probe.steps * recipe.batch_size + probe.held_out_rows,
+        "held_out_rows": probe.held_out_rows,
+        "epochs": 1,
+        "warmup_fraction": 0.0,
+    }
+    if probe.learning_rate is not None:
+        changes["learning_rate"] = probe.learning_rate
+    if probe.lora_rank is not None:
+        changes["lora_rank"] = probe.lora_rank
+    return dataclasses.replace(recipe, **changes)
 
 
 def fine_tune_of(config: StudyConfig, model: ModelRef) -> FineTune:
@@ -202,6 +231,7 @@ def validate(config: StudyConfig) -> None:
     )
     configuration.validate_shots(config.shots, "config.shots")
     _validate_derived(config)
+    _validate_probe(config)
     budget = config.disk_budget_gb
     require(
         budget is None or budget > 0,
@@ -246,6 +276,19 @@ def _validate_derived(config):
         where="config.noise.tasks",
         hint="name sets of config.evals",
     )
+
+
+def _validate_probe(config):
+    """A probe's own fields, and the recipe that it makes of each set's."""
+    configuration.require_positive(config.probe, ["steps"], "config.probe")
+    require(
+        config.probe.steps is None or bool(probed(config)),
+        "no fine-tuning set to probe",
+        where="config.probe.steps",
+        hint="name some in config.fine_tunes; preference pairs are not probed",
+    )
+    for entry in probed(config):
+        configuration.validate_recipe(probe_recipe(config, entry), "config.probe")
 
 
 def _validate_fine_tunes(config) -> list[str]:

@@ -7,7 +7,7 @@ import enum
 from amuro_jax import variants
 from amuro_jax.config import Recipe, StudyConfig
 from amuro_jax.data.registry import get_task
-from amuro_jax.records import Cell, ModelRef
+from amuro_jax.records import PROBE, Cell, ModelRef
 from amuro_jax.results.plan import Plan, asked, read_plan
 from amuro_jax.results.store import Store
 from amuro_jax.storage import Storage
@@ -31,6 +31,7 @@ class JobKind(enum.StrEnum):
 
     TRAIN = "train"
     SCORE = "score"
+    PROBE = PROBE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +77,22 @@ def jobs_of(config: StudyConfig, revisions) -> list[Job]:
             needs = tuple(job.name for job in trainings)
         cells = tuple(grid.cells_of(config, model))
         jobs.append(Job(JobKind.SCORE, names[place], model, None, cells, needs, before))
+        if not (model.tuned_on or model.variant):
+            jobs += _probes(config, names[place], model)
     return jobs
+
+
+def _probes(config, name, base):
+    """The probes of a base model."""
+    return [
+        Job(
+            JobKind.PROBE,
+            name,
+            dataclasses.replace(base, tuned_on=get_task(entry.task).name, variant=PROBE),
+            grid.probe_recipe(config, entry),
+        )
+        for entry in grid.probed(config)
+    ]
 
 
 def _trainings(config, name, model, before):
@@ -116,7 +132,13 @@ def describe(config: StudyConfig, revisions) -> str:
     for job in scores:
         for name in (job.name, *job.needs):
             cells_by[name] += job.cells
+    probes = {_place(record.model) for record in store.records(PROBE)}
     for job in jobs:
+        if job.kind == JobKind.PROBE:
+            new = _place(job.model) not in probes
+            left[JobKind.PROBE].update([job.model.tuned_on] * new)
+            lines.append(f"  {'to do' if new else 'done':<6} probe  {job.model.label()}")
+            continue
         todo = [cell for cell in cells_by[job.name] if cell.identity not in done]
         if job.kind == JobKind.TRAIN:
             left[JobKind.TRAIN].update([job.model.tuned_on] if todo else [])
@@ -133,6 +155,8 @@ def describe(config: StudyConfig, revisions) -> str:
         f"{len(plan.cells)} scores; to do: {left[JobKind.TRAIN].total()} fine-tunings, "
         f"{left[JobKind.SCORE].total()} scores"
     )
+    if probed := left[JobKind.PROBE].total():
+        head += f", {probed} probes"
     if reused:
         head += f"; taken over from other workdirs: {len(reused)} scores"
     before = read_plan(storage)
@@ -142,6 +166,10 @@ def describe(config: StudyConfig, revisions) -> str:
             "this one are found when checkpoints are opened)"
         )
     return "\n".join([head, *lines, _estimate(config, left, store)])
+
+
+def _place(model):
+    return model.checkpoint, model.tuned_on
 
 
 def _reusable(config, plan, url):
@@ -212,7 +240,7 @@ def _seconds(store: Store) -> dict:
     seconds = {kind: collections.defaultdict(list) for kind in JobKind}
     for kind, by_task in seconds.items():
         for record in store.records(kind):
-            task = record.model.tuned_on if kind == JobKind.TRAIN else record.task
+            task = record.task if kind == JobKind.SCORE else record.model.tuned_on
             by_task[task].append(max(0.0, record.seconds - compiled.get(record.key, 0.0)))
     return seconds
 

@@ -15,6 +15,7 @@ from amuro_jax.opened import Checkpoint
 from amuro_jax.study import groups
 from amuro_jax.study.plan import Job
 from amuro_jax.study.work import Work
+from amuro_jax.train.probe import probe, probe_key
 from amuro_jax.train.run import TrainingData, TrainJob, group_folder, train, train_stacked
 
 
@@ -66,6 +67,22 @@ class Trainings:
         self._work.finish(done.record, label)
         self._work.remove(str(self._work.storage.child("runs", key, "state")))
         return _moved(done.params, job.checkpoint.config, self._evaluator.mesh)
+
+    def probe(self, opened: Checkpoint, job: Job, base) -> None:
+        """Measures how a base model begins to fine-tune, unless that is known.
+
+        Args:
+            base: gives its parameters.
+
+        Raises:
+            AmuroError: it cannot be trained.
+        """
+        probed, label = self.job_of(opened, job), f"probe {job.model.label()}"
+        key = probe_key(probed)
+        if not processes.decide(self._work.store.is_done(key)):
+            self._work.start(key, label)
+            self._work.finish(probe(probed, base(), self._data, f"  {label}"), label)
+        self._work.bar.update(1)
 
     def train_groups(self, jobs: list[tuple[TrainJob, object, object]]) -> None:
         """Trains those that are not done and have something in common, a group in one program;

@@ -140,7 +140,7 @@ def train(
         workdir=job.workdir,
         description=description or recipe.task,
         held_out_loss=_held_out_loss(job, kept_out, mesh) if kept_out else None,
-        **_as_published(recipe),
+        **as_published(recipe),
     )
     return _finish(job, result, rows, kept_out, mesh, started)
 
@@ -188,7 +188,7 @@ def train_stacked(
         mesh=mesh,
         workdir=group_folder(jobs),
         description=description,
-        **_as_published(first.recipe),
+        **as_published(first.recipe),
     )
     return {
         job.key(): done[job.key()]
@@ -215,8 +215,8 @@ def _rows_of(job, data) -> encoding.TrainingSet:
     return (data or TrainingData()).of(job)
 
 
-def _as_published(recipe):
-    """What the protocol changes in a training."""
+def as_published(recipe: Recipe) -> dict:
+    """What the protocol changes in a training: arguments of `fine_tune`."""
     protocol = protocols.resolve(recipe.protocol, recipe.quirks)
     return {
         "weigh_examples": protocol.loss_mean_per_example,
@@ -226,8 +226,6 @@ def _as_published(recipe):
 
 def _finish(job, result, rows, kept_out, mesh, started, members=1) -> Trained:
     """Writes the model folder of a finished training, and makes its record."""
-    recipe = job.recipe
-    protocol = protocols.resolve(recipe.protocol, recipe.quirks)
     metrics = {
         "loss": result.loss,
         "steps": result.steps,
@@ -239,7 +237,7 @@ def _finish(job, result, rows, kept_out, mesh, started, members=1) -> Trained:
     if kept_out:
         metrics["held_out_loss"] = _held_out_loss(job, kept_out, mesh)(result.params)
     seconds = (time.perf_counter() - started) / members
-    record = _record(job, protocol, metrics, seconds)
+    record = record_of(job, metrics, seconds)
     save(job, result, record)
     if result.best is not None:
         _save_best(job, result.best, record)
@@ -249,7 +247,7 @@ def _finish(job, result, rows, kept_out, mesh, started, members=1) -> Trained:
 def _held_out_loss(job, kept_out, mesh):
     """A tuned model's parameters → its loss on the held-out rows."""
     config, recipe = job.checkpoint.config, job.recipe
-    weigh = _as_published(recipe)["weigh_examples"]
+    weigh = as_published(recipe)["weigh_examples"]
     return lambda params: held_out.loss_of(
         params, config, kept_out, recipe, job.run, mesh=mesh, weigh_examples=weigh
     )
@@ -263,14 +261,16 @@ def _save_best(job, best, record):
     save(dataclasses.replace(job, out=f"{job.workdir}/{BEST}"), best, about)
 
 
-def _record(job, protocol, metrics, seconds) -> TrainRecord:
-    task = get_task(job.recipe.task)
+def record_of(job: TrainJob, metrics: dict, seconds: float) -> TrainRecord:
+    """The record of a finished training, with where it comes from."""
+    task, recipe = get_task(job.recipe.task), job.recipe
+    protocol = protocols.resolve(recipe.protocol, recipe.quirks)
     split = sources.train_split(task, job.data_root)
     checksums = {split.name: sources.dataset_checksum(task, split)}
     return TrainRecord(
         key=job.key(),
         model=job.model,
-        recipe=job.recipe,
+        recipe=recipe,
         protocol=protocol.name,
         switches=protocol.switches(),
         metrics=metrics,
