@@ -5,7 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORK ?= work
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo 4 || echo $$n)
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Of 24,000 modules few are ever imported: those are compiled when they are, the others not.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 
 # make answers: SIZE,SCHEDULE,SEED of each laboratory (configs/lab/answers.py) and the grid.
 ANSWERS_LABS ?= small,constant,0 small,constant,1 small,annealed,0 \
