@@ -197,12 +197,23 @@ def _of_study(config, model, sets):
         )
         for (part, task, name, shots), count in counts.items()
     )
-    tuned = recipes.total()
+    tuned, probed = recipes.total(), grid.probed(config)
     what = f"study {config.name}: {len(revisions)} checkpoints, {tuned} fine-tunings, "
     what += f"{sum(counts.values())} scores"
+    if probed:
+        what += f", {len(probed) * len(revisions)} probes"
+        trainings += tuple(_probe(config, entry, sets, len(revisions)) for entry in probed)
     stored = tuned if config.keep_models else 1
     mesh, score_mesh = config.train_run.mesh, config.score_run.mesh
     return Workload(what, model, trainings, scores, mesh, score_mesh, len(revisions), stored)
+
+
+def _probe(config, entry, sets, count):
+    """The steps of a probe; the rows whose loss is taken twice are left out."""
+    recipe = grid.probe_recipe(config, entry)
+    recipe = dataclasses.replace(recipe, rows=recipe.rows - recipe.held_out_rows)
+    one = _training(recipe, config.train_run, sets, count)
+    return dataclasses.replace(one, part="probes", label=f"{one.label}, a few steps")
 
 
 def _most_stacked(config, recipe, count):

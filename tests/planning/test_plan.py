@@ -13,6 +13,7 @@ from amuro_jax.cli.configure import load_config
 from amuro_jax.config import (
     Dtype,
     Loss,
+    Probe,
     Recipe,
     Remat,
     ScoreConfig,
@@ -174,6 +175,18 @@ def test_the_average_of_seeds_is_no_training_of_its_own():
     config = load_config("study/pythia_160m.py", StudyConfig)
     config = dataclasses.replace(config, seeds=(1, 2), average_seeds=True)
     assert sum(one.count for one in workload_of(config).trainings) == 2 * 16
+
+
+def test_probes_are_counted_by_their_steps():
+    config = load_config("study/pythia_160m.py", StudyConfig)
+    without, steps = workload_of(config), 5
+    work = workload_of(dataclasses.replace(config, probe=Probe(steps=steps)))
+    probes = work.trainings[len(without.trainings) :]
+    assert work.trainings[: len(without.trainings)] == without.trainings
+    assert {one.part for one in probes} == {"probes"} and {one.steps for one in probes} == {steps}
+    number = len({entry.task for entry in config.fine_tunes}) * work.checkpoints
+    assert sum(one.count for one in probes) == number and f", {number} probes" in work.what
+    assert {one.label for one in probes}.isdisjoint(one.label for one in without.trainings)
 
 
 def test_larger_models_are_split_and_computed_again():
