@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from amuro_jax.analyses import figures
 from amuro_jax.analyses.analysis import Analysis, Sentence
 from amuro_jax.analyses.changes import (
     LEVEL,
@@ -15,6 +16,7 @@ from amuro_jax.analyses.words import count, effect, signed
 from amuro_jax.results.pooled import IDENTITY
 from amuro_jax.results.results import Results
 
+MOST_ROWS = 16  # of a panel of the figure of variants
 VARIANT = "way of tuning on the set; empty: the study's first"
 
 
@@ -122,6 +124,38 @@ def shown_variants(table: pd.DataFrame) -> pd.DataFrame:
     return own[columns].assign(difference=own["difference"].map(signed))
 
 
+def draw_variants(results: Results, tables) -> figures.FigureSpec | None:
+    """A panel per fine-tuning set, on its own rows in the main format: what each further way of
+    tuning changes at each checkpoint; of many, at those that fit.
+    """
+    table = tables["variants"]
+    if table.empty:
+        return None
+    own = table[(table["task"] == table["tuned_on"]) & (table["format"] == _main(results, table))]
+    own = own.dropna(subset=["low"])
+    names = list(dict.fromkeys(own["variant"]))[: len(figures.SERIES)]
+    colors = dict(zip(names, figures.SERIES, strict=False))
+    most = max(1, MOST_ROWS // max(1, len(names)))
+    panels = []
+    for task, points in own[own["variant"].isin(names)].groupby("task", sort=False):
+        shown = list(dict.fromkeys(points["checkpoint"]))[-most:]
+        rows = tuple(
+            figures.Interval(
+                f"{row.variant}, {row.checkpoint}",
+                row.difference,
+                row.low,
+                row.high,
+                colors[row.variant],
+            )
+            for name in names
+            for row in points[points["variant"] == name].itertuples()
+            if row.checkpoint in shown
+        )
+        panels.append(figures.IntervalPanel(task, figures.Axis("score − first way's"), rows))
+    legend = tuple(figures.LegendEntry(name, colors[name], line=False) for name in names)
+    return figures.FigureSpec(tuple(panels), legend, columns=2) if panels else None
+
+
 def rates(results: Results, _=None) -> pd.DataFrame:
     """The trainings among which each checkpoint's learning rate was chosen."""
     return results.rates()
@@ -192,6 +226,7 @@ VARIANTS = Analysis(
         "p_holm": "p with Holm's correction over the variant's scores on models of one set",
     },
     "Does it matter how a checkpoint is tuned",
+    figure=draw_variants,
     caption="Each further way of tuning on a set (LoRA, another loss, a rate chosen for each "
     "checkpoint) against the study's first, which is the one that all other sections show.",
     sentences=say_variants,
