@@ -99,13 +99,16 @@ def _two_sided(value, error):
 
 def draw_quirks(results: Results, tables) -> FigureSpec | None:
     """A panel per set, in its first format and the last checkpoint that was scored so: the effect
-    of each quirk, base models.
+    of each quirk on the base model; and one on the model that was tuned on the set.
     """
     table = tables["quirk_effects"]
     if table.empty:
         return None
-    panels = []
-    for task, points in table[table["tuned_on"] == ""].groupby("task", sort=False):
+    panels, own = [], table[(table["tuned_on"] == "") | (table["tuned_on"] == table["task"])]
+    both = own["tuned_on"].nunique() > 1
+    for (task, tuned_on), points in own.groupby(["task", "tuned_on"], sort=False):
+        title = f"{task}, {'fine-tuned on it' if tuned_on else 'base model'}" if both else task
+        points = points[points["variant"] == points["variant"].iloc[0]]
         first = points[points["format"] == points["format"].iloc[0]]
         last = first[first["checkpoint"] == first["checkpoint"].iloc[-1]]
         rows = tuple(
@@ -113,7 +116,7 @@ def draw_quirks(results: Results, tables) -> FigureSpec | None:
             for row in last.itertuples()
             if np.isfinite(row.low)
         )
-        panels.append(IntervalPanel(task, figures.Axis("score with − without"), rows))
+        panels.append(IntervalPanel(title, figures.Axis("score with − without"), rows))
     legend = tuple(
         figures.LegendEntry(how, color, line=False)
         for how, color in _COLORS.items()

@@ -66,6 +66,25 @@ def test_the_figure_and_the_finding_name_the_largest_effect():
     assert "most sub_token_candidates (taken from paper): −0.600 at s1" in sentence.text
 
 
+def test_base_and_tuned_models_have_panels_of_their_own():
+    built = results()
+    base = tables_of(built)["quirk_effects"]
+    parts = [
+        base.assign(tuned_on=on, variant=way, effect=at)
+        for at, (on, way) in enumerate(
+            [("", ""), ("mnli_matched", ""), ("mnli_matched", "lora"), ("paws", "")]
+        )
+    ]
+    panels = draw_quirks(built, {"quirk_effects": pd.concat(parts)}).panels
+    assert [panel.title for panel in panels] == [
+        "mnli_matched, base model",
+        "mnli_matched, fine-tuned on it",
+    ]
+    assert [{row.value for row in panel.rows} for panel in panels] == [{0}, {1}]
+    alone = draw_quirks(built, {"quirk_effects": parts[1]}).panels
+    assert [panel.title for panel in alone] == ["mnli_matched"]
+
+
 def test_one_protocol_is_what_all_other_analyses_see():
     lines = results().cells
     assert list(_one_protocol(lines)["protocol"]) == ["strict"]
