@@ -18,6 +18,7 @@ from amuro_jax.results.results import Results
 
 ADDED, TAKEN, ALL = "added to strict", "taken from paper", "all quirks"
 DRAWS = 1000
+ROUNDING = 1e-12  # of a sum of scores
 _PLACE = ["suite", "checkpoint", "tuned_on", "variant", "task", "format", "shots", "metric"]
 
 
@@ -61,6 +62,7 @@ def _switched(names):
 def _effect(results, pair):
     without, with_ = pair
     value = with_["value"] - without["value"]
+    value = value if abs(value) > ROUNDING else 0.0  # else each draw would be above zero
     line = {"n": int(with_["n"]), "without": without["value"], "with": with_["value"]}
     scores = [_scores(results, cell) for cell in pair]
     paired = (
@@ -74,7 +76,8 @@ def _effect(results, pair):
         draws = PairedDraws(frame, rows.get, DRAWS)
         drawn = change(np.stack([draws[key] for key in frame["key"]], -1))
         # A score may be another statistic of its rows than their mean (quirk 9).
-        drawn += value - float(scores[1].mean() - scores[0].mean())
+        shift = value - float(scores[1].mean() - scores[0].mean())
+        drawn += shift if abs(shift) > ROUNDING else 0.0
         made = estimate_from_draws(value, drawn)
         error, low, high, p = made.stderr, made.low, made.high, made.p
     else:

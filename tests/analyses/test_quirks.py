@@ -55,6 +55,9 @@ def test_another_statistic_of_the_same_rows_is_an_exact_difference():
     table = quirk_effects(built).set_index(["quirk", "how"])
     line = table.loc[("shots_from_test", "added to strict")]
     assert line["low"] == pytest.approx(0.01) and line["high"] == pytest.approx(0.01)
+    built.cells.loc[built.cells["protocol"] == "strict+shots_from_test", "value"] = 0.6 + 2e-16
+    line = quirk_effects(built).set_index(["quirk", "how"]).loc[line.name]
+    assert line[["effect", "low", "high"]].eq(0).all() and line["p"] == 1.0
 
 
 def test_the_figure_and_the_finding_name_the_largest_effect():
