@@ -90,15 +90,13 @@ def plan_requests(
     cost: buckets.Cost,
     batch_tokens: int = 1024,
     max_length: int | None = None,
-    known=frozenset(),
 ) -> ScoringPlan:
-    """Plans the scoring of `requests`.
+    """Plans the scoring of `requests`: the same ones are always planned alike.
 
     Args:
         cost: of the model that will run, for choosing widths.
         batch_tokens: tokens of one batch; sets what a half-empty last batch wastes.
         max_length: the model's context; longer sequences are an error.
-        known: (width, prefix capacity) of programs that are compiled already and cost nothing more.
 
     Raises:
         DataError: an empty context or continuation, or a sequence beyond `max_length`.
@@ -119,7 +117,7 @@ def plan_requests(
     order, lcp = tree.sort_sequences(sequences)
     length = np.asarray([len(sequences[i]) for i in order], np.int64)
     limit = np.asarray([len(contexts[pairs[i][0]]) - 1 for i in order], np.int64)
-    lines, compiled = [], set(known)
+    lines, compiled = [], set()
     for group in tree.partition(lcp, limit, length, batch_tokens / 4) if len(order) else []:
         members = _Members(
             group, order, tree.shared_between(lcp, group.members), length[group.members]
@@ -185,7 +183,11 @@ class _Members:
 def choose_widths(
     members: _Members, cost: buckets.Cost, batch_tokens: int, known=frozenset()
 ) -> tuple[int, ...]:
-    """The one or two line widths that cost the least work, padding and compilation included."""
+    """The one or two line widths that cost the least work, padding and compilation included.
+
+    Args:
+        known: (width, prefix capacity) of programs that other groups of the plan have.
+    """
     prefix = members.group.prefix
     longest = buckets.round_up(int(members.length.max()) - prefix, buckets.WIDTHS)
     options = [(longest,)] + [(width, longest) for width in buckets.WIDTHS if width < longest]
@@ -202,9 +204,10 @@ def _work(members, widths, cost, batch_tokens, known):
         units = tree.make_units(shared, members.length[indices], prefix, width)
         count = len(tree.pack([size for _, _, size in units], width))
         batch = buckets.lines_per_batch(batch_tokens, width)
-        total += cost.lines(-(-count // batch) * batch, width, prefix) + (
-            0 if (width, capacity(prefix)) in known else cost.shape()
-        )
+        total += cost.lines(-(-count // batch) * batch, width, prefix)
+        common = width == buckets.COMMON_WIDTH <= batch_tokens
+        if not common and (width, capacity(prefix)) not in known:
+            total += cost.shape()
         low = width
     return total
 

@@ -64,7 +64,6 @@ class Scorer:
         divisor = 1 if mesh is None else batch_divisor(mesh)
         estimate = memory_of(config, mesh, dtype, strategy)
         self.limits = Limits(estimate, divisor, batch_tokens, config.max_length)
-        self._compiled: set[tuple[int, int]] = set()
         self._plans: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
     @property
@@ -81,17 +80,9 @@ class Scorer:
 
     def plan(self, requests: list[Request]) -> ScoringPlan:
         """The plan of `requests`, built once and run for every checkpoint."""
-        plan = planner.plan_requests(
-            requests,
-            self.cost,
-            self.limits.batch_tokens,
-            self.config.max_length,
-            frozenset(self._compiled),
+        return planner.plan_requests(
+            requests, self.cost, self.limits.batch_tokens, self.config.max_length
         )
-        self._compiled |= {
-            (lines.tokens.shape[1], planner.capacity(len(lines.prefix))) for lines in plan.lines
-        }
-        return plan
 
     def plan_once(self, source) -> ScoringPlan:
         """The plan of `source.requests`, built at the first call and dropped with `source`, which

@@ -40,6 +40,19 @@ def test_equals_the_plain_path(options, expected):
     )
 
 
+def test_a_plan_does_not_depend_on_what_was_planned_before():
+    """A resumed study plans fewer sets than one that nobody stopped, and scores them alike."""
+    sets = [REQUESTS, REQUESTS[:5], [Request(SHOTS[:40], ((1, 2),))], [Request((1,), ((2,),))]]
+    scorer = Scorer(tiny.CONFIG)
+    for requests in sets:
+        plans = [scorer.plan(requests), Scorer(tiny.CONFIG).plan(requests)]
+        jax.tree.map(np.testing.assert_array_equal, *map(_arrays, plans))
+
+
+def _arrays(plan):
+    return [dataclasses.astuple(lines) for lines in plan.lines]
+
+
 def test_equals_the_plain_path_padded_on_the_left():
     scorer, params = Scorer(tiny.CONFIG), tiny.params_of()
     tiny.assert_same(
@@ -184,7 +197,7 @@ def test_out_of_memory_goes_on_with_half(expected):
 
 
 def test_a_line_that_never_fits_is_an_error_not_a_loop():
-    scorer = Scorer(tiny.CONFIG, batch_tokens=256)
+    scorer = Scorer(tiny.CONFIG, batch_tokens=1024)
     scorer.programs.lines = _LittleMemory(scorer.programs.lines, 0)
     with (
         pytest.warns(UserWarning),
