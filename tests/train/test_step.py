@@ -2,6 +2,8 @@
 mesh, once traced per shape.
 """
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -150,6 +152,27 @@ def test_remat_policies_keep_less(params, batches):
         )
         kept[remat] = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(backward))
     assert kept["none"] > kept["dots"] > kept["full"]
+
+
+@pytest.mark.parametrize(
+    "remat,layers,loops", [("none", 4, False), ("none", 5, True), ("full", 2, True)]
+)
+def test_few_layers_have_no_loop_on_a_cpu(batches, remat, layers, loops):
+    """What is computed again needs one: without it XLA would keep what it computed before."""
+    step = make_step(dataclasses.replace(MODEL, num_layers=layers), ADAM, remat=remat)
+    lowered = step.jitted.lower(step.abstract_state(), {}, batches[0].arrays(), np.float32(0))
+    assert ("stablehlo.while" in lowered.as_text()) == loops
+
+
+def test_a_step_without_a_loop_equals_one_with_it(params, batches):
+    looped = Step(MODEL, ADAM)
+    assert looped.compute.unroll == 2
+    looped.compute = dataclasses.replace(looped.compute, unroll=1)
+    (one, losses), (other, expected) = (
+        run(step, params, batches, 1e-3) for step in (make_step(MODEL, ADAM), looped)
+    )
+    np.testing.assert_allclose(losses, expected, rtol=1e-6)
+    close(one.params, other.params, 1e-5)
 
 
 def test_offload_is_refused_on_a_cpu():
