@@ -10,7 +10,7 @@ held out, --judged writes it with each by itself; the second has the expected sc
 every checkpoint that has a base score and no fine-tuned one, with 90 % intervals. Of several
 folders the series of all are taken together: one is predicted from the others. With --topology,
 what fine-tuning and scoring would cost: of the first folder's own study, or of --config (see
-docs/plan.md).
+docs/plan.md). --where takes conditions on the columns of `amuro results`.
 """
 
 from absl import flags
@@ -30,6 +30,8 @@ def define_flags() -> None:
     flags.DEFINE_string("out", "", "CSV file for the expected gains; empty: printed alone.")
     text = "CSV file for how well what is known is predicted, each held-out thing by itself."
     flags.DEFINE_string("judged", "", text)
+    text = "Condition on the scores that are used, e.g. \"role != 'multiple_choice'\"."
+    flags.DEFINE_string("where", "", text)
     flags.DEFINE_bool("check", True, "Judge the predictor on what is known.")
 
 
@@ -38,6 +40,7 @@ def main(workdirs: list[str]) -> None:
     from amuro_jax import files
     from amuro_jax.analyses import prediction
     from amuro_jax.errors import AmuroError
+    from amuro_jax.report import reading
     from amuro_jax.results import loading
 
     args = flags.FLAGS
@@ -45,6 +48,8 @@ def main(workdirs: list[str]) -> None:
         configure.require_flags("workdir", hint="or name the folders of several stores")
     workdirs = ([args.workdir] if args.workdir else []) + workdirs
     loaded = loading.load_several(workdirs)
+    if args.where:
+        loaded = reading.restricted(loaded, args.where)
     if prediction.usable(loaded).empty:
         what = "no pair of sets with base and fine-tuned scores of four checkpoints"
         raise AmuroError(

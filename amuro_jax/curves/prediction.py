@@ -13,6 +13,9 @@ import numpy as np
 PARTS_VARIANCE = 1 / 6  # of each part, so that a curve's deviations have a variance of about 1
 SMOOTH = 0.5  # length scale of the smooth part, in standard deviations of the place
 LEVEL_VARIANCE = 0.2**2  # of a curve's height above its base score, in units of the score
+# What the same sets in other series say, where there are several: the variance of its height and of
+# its shape, relative to what is a curve's own or its kind's.
+SETS_HEIGHT, SETS_SHAPE = 16, 3
 # What of a difference between two base scores is expected to be there after fine-tuning, before any
 # fine-tuned score is known: between nothing and all of it.
 KEPT = 0.5
@@ -189,12 +192,18 @@ def _kernel(grid, scale, centre):
     varying = features[:, features.any(axis=0)]
     if varying.shape[1]:
         parts.append(varying @ varying.T / varying.shape[1])
-    levels = [grid.curve, grid.kind]
-    if len(np.unique(grid.sets)) < len(np.unique(grid.curve)):
-        levels.append(grid.sets)
-    same = sum((labels[:, None] == labels[None]).astype(float) for labels in levels)
-    heights = (same + 1) * LEVEL_VARIANCE / np.outer(scale, scale)
-    return same * PARTS_VARIANCE * sum(parts) + heights
+    same = _same(grid.curve) + _same(grid.kind)
+    shapes, heights = same, same + 1
+    if len(np.unique(grid.sets)) < len(np.unique(grid.curve)):  # several series
+        elsewhere = _same(grid.sets)
+        shapes, heights = shapes + SETS_SHAPE * elsewhere, heights + SETS_HEIGHT * elsewhere
+    heights = heights * LEVEL_VARIANCE / np.outer(scale, scale)
+    return shapes * PARTS_VARIANCE * sum(parts) + heights
+
+
+def _same(labels):
+    """Which lines have the same label [N, N], 1 or 0."""
+    return (labels[:, None] == labels[None]).astype(float)
 
 
 def _conformal(grid, made, blocks):

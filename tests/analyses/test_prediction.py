@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from amuro_jax.analyses import prediction
@@ -117,10 +118,13 @@ def test_the_verb_takes_several_stores_and_writes_what_it_judged(two_stores, roo
     where = {**os.environ, "PYTHONPATH": str(root), "XLA_FLAGS": ""}
     command = [sys.executable, "-m", "amuro_jax", "predict"]
     named = [str(two_stores / "a"), str(two_stores / "b"), "--judged=judged.csv"]
+    named += ["--where=role != 'multiple_choice'"]
     done = subprocess.run(command + named, env=where, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and "Every checkpoint" in done.stdout, done
-    written = (tmp_path / "judged.csv").read_text()
-    assert f"series,nowhere ({named[1]}),predictor" in written
+    written = pd.read_csv(tmp_path / "judged.csv")
+    assert written["curves"].iloc[0] == 2 * 5  # without the multiple choice
+    series = written[(written["held_out"] == "series") & (written["method"] == "predictor")]
+    assert list(series["which"]) == ["all", *(f"nowhere ({name})" for name in named[:2])]
     done = subprocess.run(command, env=where, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2 and "or name the folders of several stores" in done.stderr
 
