@@ -19,8 +19,8 @@ class Disk:
     """Bytes on disk.
 
     Attributes:
-        checkpoints: converted, all that are opened; `tuned`: fine-tuned models that are kept;
-            `states`: of the run in progress.
+        checkpoints: converted, all that are opened; `tuned`: fine-tuned models that are there at
+            once; `states`: of the run in progress, or of those in one program.
     """
 
     checkpoints: float
@@ -106,12 +106,19 @@ def make_plan(
         scores,
         hours,
         sum(hours.values()) * where.chip.flops / CHIPS[REFERENCE].flops,
-        _disk(work),
+        _disk(work, trainings),
         {"training": Efficiency(), "scoring": SCORING},
     )
 
 
-def _disk(work: Workload) -> Disk:
+def _disk(work: Workload, trainings: tuple[TrainingPlan, ...]) -> Disk:
     stored = 4 * work.model.num_parameters  # parameters are kept in fp32
-    states = STATES * 3 * stored if work.trainings else 0
-    return Disk(work.checkpoints * stored, work.tuned * stored, states)
+    together = max((one.chosen.members for one in trainings), default=0)
+    # Groups of checkpoints are trained on all their sets before the first of them is scored.
+    grouped = sum(
+        min(one.count, one.stack)
+        for one, planned in zip(work.trainings, trainings, strict=True)
+        if planned.chosen.members > 1
+    )
+    tuned = max(work.tuned, grouped)
+    return Disk(work.checkpoints * stored, tuned * stored, STATES * 3 * stored * together)

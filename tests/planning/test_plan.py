@@ -149,6 +149,16 @@ def test_trainings_of_a_study_in_one_program(study):
     assert tulu.hours > 7 // tulu.chosen.members * tulu.seconds * 8 / 3600
 
 
+def test_disk_of_trainings_in_one_program(study):
+    """States of all members; of every set the models, which are scored when all are trained."""
+    together = make_plan(study, "v5p:2x2x2", compile=False)
+    alone = make_plan(dataclasses.replace(study, disk_budget_gb=60.0), "v5p:2x2x2", compile=False)
+    model = 4 * together.parameters
+    assert [one.chosen.members for one in together.trainings] == [8] * 5
+    assert (together.disk.tuned, together.disk.states) == (40 * model, 8 * 2 * 3 * model)
+    assert (alone.disk.tuned, alone.disk.states) == (model, 2 * 3 * model)
+
+
 def test_how_many_trainings_share_a_program_and_what_each_takes(study):
     grouped = dataclasses.replace(study, train_run=dataclasses.replace(study.train_run, stack=3))
     work = workload_of(grouped)
