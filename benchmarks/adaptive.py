@@ -66,15 +66,15 @@ def replayed(curve, agreement, seed):
 
 
 def table(families, agreement, seeds, workers):
-    """Lines of a family each, and one of all."""
-    print(f"\nagreement {agreement}, {seeds} draws")
+    """Lines of a family each, and one of all; `seeds` are those of the draws."""
+    print(f"\nagreement {agreement}, draws {', '.join(map(str, seeds))}")
     print("| curves | number | checkpoints | same verdict | by draw | scores, mean | most |")
     print("|---|---|---|---|---|---|---|")
     every = []
     with concurrent.futures.ProcessPoolExecutor(workers) as pool:
         for name, curves in families:
             runs = []
-            for seed in range(seeds):
+            for seed in seeds:
                 replay = functools.partial(replayed, agreement=agreement, seed=seed)
                 runs.append(np.array(list(pool.map(replay, curves)), float))
             line(name, np.stack(runs))
@@ -162,7 +162,7 @@ def main():
     parser.add_argument("--pythia", help="published scores of Pythia")
     parser.add_argument("--ladder", help="published scores of the ladder")
     parser.add_argument("--agreement", type=float, nargs="+", default=[0.0, 0.6])
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 4], help="of the draws")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--planted", type=int, default=200, help="facts of each kind")
     options = parser.parse_args()

@@ -1,25 +1,27 @@
 """Which checkpoint to score next, and on how many of its rows: what tells most, per row, about
 where a curve reaches its end. No jax.
 
-A curve is believed to be a random walk on the logarithmic axis, with independent noise on top.
-Draws from that belief, given the rows that are scored, say how probable each verdict of the full
-grid is, and which further rows would tell most about it.
+A curve is believed to be a random walk on the logarithmic axis, or smoother than that, with
+independent noise on top. Draws from that belief, given the rows that are scored, say how probable
+each verdict of the full grid is, and which further rows would tell most about it.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 
 Z = 1.96  # standard errors of a difference that is called clear
-SURE = 0.95  # probability of a verdict at which a curve is settled
+SURE = 0.92  # probability of a verdict at which a curve is settled
 # Shares of a set's rows that are scored: each part holds the ones before.
-PARTS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
-FEWEST = 32  # rows of a part
+PARTS = (1 / 32, 1 / 16, 3 / 32, 1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)
+FEWEST = 16  # rows of a part
 DRAWS = 400
-LEAST_SHARED = 20  # rows without agreement that count beside those of both checkpoints
-# The belief before any row is scored: standard deviations of the walk over the whole series, and of
-# the noise in standard errors of a full score. Each is as probable as the others.
-WALKS, NOISES = (0.03, 0.1, 0.3, 1.0), (0.3, 1.0)
+LEAST_SHARED = 100  # rows without agreement that count beside those of both checkpoints
+# The belief before any row is scored: standard deviations of what changes over the series, and
+# of the noise in standard errors of a full score; a walk, or a smooth curve (Matérn, 5/2) that
+# bends within these shares of the axis. Each is as probable as the others.
+WIDTHS, NOISES, BENDS = (0.03, 0.1, 0.3, 1.0), (0.3, 1.0), (0.2, 0.5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,34 +195,51 @@ def believe(known: Known) -> Belief:
 
 
 def _draws(known, seen, errors, stderrs, rng):
-    """Full scores [D, N] given those of some rows: draws of the walk, each moved by what it misses
-    of the scores (Matheron's rule).
+    """Full scores [D, N] given those of some rows: draws of curves, each moved by what it misses of
+    the scores (Matheron's rule).
     """
-    axis = _scale(known.x)
-    axis = (axis - axis[0]) / (axis[-1] - axis[0])
-    walk = np.minimum.outer(axis, axis)
-    models = [(walks, noises) for walks in WALKS for noises in NOISES]
-    fits = []
-    for wide, noise in models:
-        covariance = 1.0 + wide**2 * walk[:, seen]
-        covariance[seen, np.arange(len(seen))] += (noise * stderrs[seen]) ** 2
-        root = np.linalg.cholesky(covariance[seen] + errors + 1e-12 * np.eye(len(seen)))
-        missed = np.linalg.solve(root, known.values[seen] - 0.5)
-        fits.append((covariance, root, -missed @ missed / 2 - np.log(np.diag(root)).sum()))
-    fit = np.array([one[2] for one in fits])
-    shares = np.exp(fit - fit.max())
-    numbers = rng.multinomial(DRAWS, shares / shares.sum())
-    values, vectors = np.linalg.eigh(errors)
-    errors_root = vectors * np.sqrt(np.maximum(values, 0))
-    steps, draws = np.sqrt(np.diff(axis, prepend=0.0)), []
-    for (wide, noise), (covariance, root, _), number in zip(models, fits, numbers, strict=True):
-        normal = rng.normal(size=(3, number, len(axis)))
-        paths = 0.5 + rng.normal(size=(number, 1)) + wide * np.cumsum(steps * normal[0], axis=1)
-        paths += noise * stderrs * normal[1]
+    alike, alike_roots = _shapes(tuple(known.x))
+    shapes, widths, noises = map(
+        np.ravel, np.meshgrid(np.arange(len(alike)), WIDTHS, NOISES, indexing="ij")
+    )
+    covariances = 1.0 + widths[:, None, None] ** 2 * alike[shapes][:, :, seen]  # [models, N, seen]
+    own = np.arange(len(seen))
+    covariances[:, seen, own] += noises[:, None] ** 2 * stderrs[seen] ** 2
+    roots = np.linalg.cholesky(covariances[:, seen] + errors + 1e-12 * np.eye(len(seen)))
+    missed = np.linalg.solve(roots, known.values[seen, None] - 0.5)[..., 0]
+    fits = -(missed**2).sum(1) / 2 - np.log(roots[:, own, own]).sum(1)
+    shares = np.exp(fits - fits.max())
+    numbers, draws = rng.multinomial(DRAWS, shares / shares.sum()), []
+    errors_root = _root(errors)
+    for model in np.flatnonzero(numbers):
+        number, root = numbers[model], roots[model]
+        normal = rng.normal(size=(3, number, len(known.x)))
+        paths = 0.5 + rng.normal(size=(number, 1))
+        paths = paths + widths[model] * normal[0] @ alike_roots[shapes[model]].T
+        paths += noises[model] * stderrs * normal[1]
         measured = paths[:, seen] + normal[2][:, : len(seen)] @ errors_root.T
         missed = np.linalg.solve(root, (known.values[seen] - measured).T)
-        draws.append(paths + (covariance @ np.linalg.solve(root.T, missed)).T)
+        draws.append(paths + (covariances[model] @ np.linalg.solve(root.T, missed)).T)
     return np.concatenate(draws)
+
+
+@functools.lru_cache(maxsize=32)
+def _shapes(x):
+    """Covariances of a curve's places, and their roots, for each way in which it may go
+    [ways, N, N].
+    """
+    axis = _scale(np.array(x))
+    axis = (axis - axis[0]) / (axis[-1] - axis[0])
+    alike = [np.minimum.outer(axis, axis)]
+    for bend in BENDS:
+        far = np.sqrt(5) * np.abs(np.subtract.outer(axis, axis)) / bend
+        alike.append((1 + far + far**2 / 3) * np.exp(-far))
+    return np.stack(alike), np.stack([_root(one) for one in alike])
+
+
+def _root(covariance):
+    values, vectors = np.linalg.eigh(covariance)
+    return vectors * np.sqrt(np.maximum(values, 0))
 
 
 def _verdict(x, scores, stderrs, deviations):

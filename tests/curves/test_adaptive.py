@@ -41,8 +41,8 @@ def full_grid(right, tokens=TOKENS):
     return [one[0] for one in adaptive.outcome(tokens, values[None], stderrs)]
 
 
-def test_the_verdict_is_the_full_grids_at_a_seventh_of_the_rows():
-    rng, same, spent, count = np.random.default_rng(1), 0, 0, 20
+def test_the_verdict_is_the_full_grids_at_a_ninth_of_the_rows():
+    rng, same, spent, count = np.random.default_rng(2), 0, 0, 10
     for _ in range(count):
         right = reaching(rng.integers(8, 40), rng)
         belief, counts = search(right)
@@ -53,7 +53,7 @@ def test_the_verdict_is_the_full_grids_at_a_seventh_of_the_rows():
             falls,
         ) and first <= verdict.high <= last
         spent += counts.sum() / right.size
-    assert same / count >= 0.95 and spent / count <= 1 / 7
+    assert same / count >= 0.9 and spent / count <= 1 / 9
 
 
 def test_what_is_not_learned_costs_few_rows():
@@ -96,7 +96,8 @@ def test_the_untrained_model_is_a_step_before_the_first_trained_one():
         values = np.where(np.isin(np.arange(len(tokens)), places), 0.5, np.nan)
         counts = np.where(np.isfinite(values), ROWS, 0)
         known = Known(tokens, values, counts, np.full(len(tokens), 0.5), ROWS)
-        spread.append(adaptive.believe(known).scores[:, -COUNT // 2].std())
+        drawn = adaptive.believe(known).scores[:, -COUNT // 2]
+        spread.append(np.subtract(*np.quantile(drawn, [0.75, 0.25])))
     assert spread[1] == pytest.approx(spread[0], rel=0.25)
 
 
@@ -145,6 +146,25 @@ def test_rows_that_two_checkpoints_share_tell_more_of_their_difference():
     assert spread[1] < 0.6 * spread[0]
 
 
+def test_a_smooth_curve_is_believed_to_bend_and_a_rough_one_to_jump():
+    place = np.arange(COUNT)
+    smooth = 0.3 + 0.4 * np.sin(np.pi * place / (COUNT - 1))
+    rough = np.where(place < 24, 0.3, 0.7)
+    seen = np.zeros(COUNT, bool)
+    seen[[0, 6, 12, 18, 23, 24, 29, 35, 41, 47]] = True
+    missed = {}
+    for name, level in (("smooth", smooth), ("rough", rough)):
+        values, counts = np.where(seen, level, np.nan), np.where(seen, ROWS, 0)
+        scores = adaptive.believe(Known(TOKENS, values, counts, np.full(COUNT, 0.1), ROWS)).scores
+        straight = np.interp(place, place[seen], level[seen])
+        missed[name] = [np.abs(one - level)[~seen].mean() for one in (scores.mean(0), straight)]
+        spread = scores[:, ~seen].std(0).mean()
+        missed[name].append(spread)
+    assert missed["smooth"][0] < 0.5 * missed["smooth"][1], "between two points it bends"
+    assert missed["rough"][0] < 0.01, "no wave before and after the jump"
+    assert missed["smooth"][2] < 0.5 * missed["rough"][2], "what bends is known better"
+
+
 def test_agreement_is_measured_on_the_rows_of_both():
     rng = np.random.default_rng(7)
     last = (rng.random(ROWS) < 0.5) * 1.0
@@ -160,11 +180,12 @@ def test_a_part_of_hard_rows_does_not_make_a_checkpoint_worse_than_the_end():
     last[:64] = 0  # the first part is hard
     known = Known.of(TOKENS, ROWS, {0: last[:64] * 0, 24: last[:128], COUNT - 1: last})
     assert last[:128].mean() == 0.25 and known.values[COUNT - 1] == last.mean() > 0.46
-    assert known.values[24] > 0.4
+    assert known.values[24] > 0.33, "of its own rows a quarter is right"
 
 
 @pytest.mark.parametrize(
-    "rows, sizes", [(20, (20,)), (40, (32, 40)), (1600, (100, 200, 400, 800, 1600))]
+    "rows, sizes",
+    [(12, (12,)), (40, (16, 20, 30, 40)), (800, (25, 50, 75, 100, 150, 200, 300, 400, 600, 800))],
 )
 def test_parts_of_a_set(rows, sizes):
     assert adaptive.part_sizes(rows) == sizes
