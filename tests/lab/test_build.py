@@ -2,6 +2,7 @@
 cannot be mixed.
 """
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 
+from amuro_jax.cli import configure
 from amuro_jax.config import LabConfig
 from amuro_jax.errors import ConfigError
 from amuro_jax.lab import pretrain
@@ -231,3 +233,13 @@ def test_help_tells_a_newcomer_what_to_type(root):
         cwd=root,
     )
     assert "configs/lab/default.py" in out.stdout and "goes on where it stood" in out.stdout
+
+
+def test_worlds_differ_by_their_seed_alone(root):
+    one, other = (
+        configure.load_config(f"{root}/configs/lab/worlds.py{name}", LabConfig)
+        for name in ("", ":7")
+    )
+    assert (one.seed, other.seed) == (0, 7) and dataclasses.replace(other, seed=0) == one
+    with pytest.raises(ConfigError, match="not a seed: 'x'"):
+        configure.load_config(f"{root}/configs/lab/worlds.py:x", LabConfig)

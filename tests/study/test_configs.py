@@ -27,6 +27,7 @@ CONFIGS = {
     "quirks": 9,
     "seeds": 11,
     "tiny": 3,
+    "worlds": 13,
 }
 
 
