@@ -7,9 +7,9 @@ tuned as it was meant, and with one quirk at a time.
 Expect the table `variants`: every quirk's score less the one without it, on the same rows, by
 checkpoint, with Holm's correction. Completions of these sets are one to three tokens, so the loss
 as a mean of means is nearly the mean over tokens, and one step of warm-up more changes little:
-differences should be within their intervals. Quirks of scoring: docs/protocols.md, "What each quirk
-does". `amuro plan`: 32 fine-tunings and 72 scores, under 0.001 chip-hours of a v5e by
-roofline, 0.04 GB of disk.
+differences should be within their intervals; docs/answers.md has what the last checkpoint gave.
+Quirks of scoring: docs/protocols.md, "What each quirk does". `amuro plan`: 32 fine-tunings and 72
+scores, under 0.001 chip-hours of a v5e by roofline, 0.04 GB of disk.
 """
 
 from amuro_jax.config import Dtype, EvalSet, FineTune, Recipe, Role, Scoring, StudyConfig
