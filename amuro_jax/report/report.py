@@ -104,7 +104,7 @@ def dictionary(tables: Tables) -> pd.DataFrame:
 
 def summary(workdir, suite="") -> str:
     """Base and fine-tuned score by set and checkpoint as text, ± half the width of the 95 %
-    interval.
+    interval; checkpoints without either, as an adaptive study leaves them, have no line.
     """
     loaded = loading.load(workdir, suite=suite)
     width = max(map(len, loaded.checkpoints)) + 2
@@ -112,7 +112,8 @@ def summary(workdir, suite="") -> str:
         "± is half the width of the 95 % interval over test rows",
         f"{'set':<20}{'checkpoint':<{width}}{'base':>16}{'fine-tuned':>16}{'baseline':>10}",
     ]
-    for row in scores(loaded).itertuples():
+    table = scores(loaded)
+    for row in table[table[["base", "tuned"]].notna().any(axis=1)].itertuples():  # else no score
         height = "" if pd.isna(row.baseline) else f"{row.baseline:.3f}"
         base = words.plus_minus(row.base, row.base_low, row.base_high, sign=False)
         tuned = words.plus_minus(row.tuned, row.tuned_low, row.tuned_high, sign=False)

@@ -4,6 +4,7 @@ import dataclasses
 import html.parser
 import pathlib
 import re
+import shutil
 
 import pandas as pd
 import pytest
@@ -114,6 +115,17 @@ def test_summary_has_scores_with_errors(study):
     )
     assert any("step160 " in line and "–" in line for line in lines)
     assert lines[-1].startswith("missing: 1 cells")
+
+
+def test_the_summary_has_no_line_of_a_checkpoint_without_scores(tmp_path):
+    """An adaptive study leaves most of them without one."""
+    synthetic.make_store(tmp_path, rows=20, steps=(16, 160, 1600))
+    store = Store.open(tmp_path)
+    for cell in plan.read_plan(store.storage).cells:
+        if cell.model.checkpoint == "step160" and cell.task == "lab_nli":
+            shutil.rmtree(tmp_path / "cells" / cell.key)
+    lines = [line for line in report.summary(tmp_path).splitlines() if "step160 " in line]
+    assert lines and not any(line.startswith("lab_nli ") for line in lines)
 
 
 def test_cells_of_another_configuration_stay_out(study, tmp_path):
