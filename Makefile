@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORK ?= work
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo 4 || echo $$n)
-# Of 24,000 modules few are ever imported: those are compiled when they are, the others not.
+# pip compiles modules on one core: this does it on all, and without the packages' own tests. Some
+# files are templates, or of another Python, and cannot be compiled: no matter.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+COMPILE := $(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
 
 # make answers: SIZE,SCHEDULE,SEED of each laboratory (configs/lab/answers.py) and the grid.
 ANSWERS_LABS ?= small,constant,0 small,constant,1 small,annealed,0 \
@@ -31,6 +33,7 @@ $(VENV)/.made:
 
 $(VENV)/.installed: $(VENV)/.made setup.py constraints.txt
 	$(PIP) -c constraints.txt -e ".[cpu]"
+	@$(COMPILE)
 	@touch $@
 
 # The native OLMo code makes real native checkpoints; its own pins (numpy < 2) are older than what
@@ -39,6 +42,7 @@ OLMO := omegaconf cached_path importlib_resources torchmetrics boto3 google-clou
 $(VENV)/.test: $(VENV)/.made setup.py constraints.txt
 	$(PIP) -c constraints.txt -e ".[cpu,test,lm-eval]" $(OLMO)
 	$(PIP) --no-deps ai2-olmo==0.6.0
+	@$(COMPILE)
 	@touch $(VENV)/.installed $@
 
 study: $(VENV)/.installed

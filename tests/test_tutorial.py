@@ -52,7 +52,6 @@ def folder(tmp_path) -> Path:
 
 
 @pytest.mark.slow  # eleven commands, most of them with a program to compile
-@pytest.mark.slow
 def test_the_tutorial_runs_as_it_is_written(folder):
     printed = run(ROOT / "docs" / "tutorial.md", folder)
     assert "step100-tokens100K" in printed and "→ ' good'" in printed

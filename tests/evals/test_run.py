@@ -70,7 +70,7 @@ def test_scoring_that_hangs_is_ended_with_its_stacks(series, tmp_path, root):  #
         "tasks": "lab_nli",
         "shots": "1",
         "scoring.rows": 40,
-        "run.batch_tokens": 256,
+        "run.batch_tokens": 64,
         "run.batch_seconds": 3,
     }
     command = [sys.executable, "-c", HANGS, "score"]

@@ -121,6 +121,7 @@ def test_the_first_loss_is_that_of_no_preference(params, ready):
     assert float(metrics["weight"]) == 5
 
 
+@pytest.mark.slow  # two trainings of eighteen steps: fifteen processor seconds
 def test_preferences_are_learned_in_micro_batches_too(params, ready):
     recipe = dataclasses.replace(RECIPE, epochs=6, learning_rate=1e-2)
     given = {"objective": FORMS[0], "trainable": Lora(4, 8.0)}
