@@ -49,11 +49,6 @@ PREFIXES = (
     32768,
 )
 
-# The width whose programs are taken as compiled: sets share them, unless another width saves a set
-# more than it costs. With it a plan follows from its requests alone, and not from what the process
-# scored before, which a kill cuts short: else scores of a resumed run would round otherwise.
-COMMON_WIDTH = 256
-
 # Hidden states wanted of a line.
 QUERY_POSITIONS = (8, 32, 128, 512, 2048)
 

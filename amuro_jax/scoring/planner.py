@@ -205,8 +205,7 @@ def _work(members, widths, cost, batch_tokens, known):
         count = len(tree.pack([size for _, _, size in units], width))
         batch = buckets.lines_per_batch(batch_tokens, width)
         total += cost.lines(-(-count // batch) * batch, width, prefix)
-        common = width == buckets.COMMON_WIDTH <= batch_tokens
-        if not common and (width, capacity(prefix)) not in known:
+        if (width, capacity(prefix)) not in known:
             total += cost.shape()
         low = width
     return total

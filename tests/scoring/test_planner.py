@@ -113,13 +113,3 @@ def test_requests_that_cannot_be_scored_are_named(bad, words):
     with pytest.raises(DataError, match=words) as error:
         plan_requests([Request((1,), ((2,),)), bad], COST, max_length=8)
     assert error.value.where == "request 1"
-
-
-@pytest.mark.parametrize(
-    "count,batch_tokens,width", [(1, 1024, 256), (1, 128, 96), (999, 1024, 96)]
-)
-def test_a_small_set_takes_the_programs_that_sets_share(count, batch_tokens, width):
-    """A program of its own has to save more than it costs; a batch is never made larger for it."""
-    requests = [Request((number, *[1] * 89), ((2,),)) for number in range(count)]
-    (lines,) = plan_requests(requests, COST, batch_tokens).lines
-    assert lines.tokens.shape[1] == width
