@@ -8,8 +8,8 @@ from amuro_jax.config import Recipe, TrainRun
 from amuro_jax.data.streamed import Streamed
 from amuro_jax.errors import ConfigError
 from amuro_jax.models.config import ModelConfig
-from amuro_jax.train.batches import Batches
-from amuro_jax.train.fine_tune import objective_of, step_of, trainable_of
+from amuro_jax.train.fine_tune import trainable_of
+from amuro_jax.train.once import each_once
 
 
 def split(examples, rows: int | None) -> tuple:
@@ -47,16 +47,11 @@ def loss_of(
     Args:
         params: the tuned model's, on `mesh`; an adapter beside its kernels.
     """
-    objective = objective_of(recipe)
-    step = step_of(recipe, run, config, mesh, objective, trainable_of(recipe), examples)
-    collate = objective.collator(examples, weigh_examples)
-    batches = Batches(examples, recipe.batch_size, 1, 0, step.row_multiple, collate)
+    how = {"mesh": mesh, "weigh_examples": weigh_examples, "trainable": trainable_of(recipe)}
     total = weight = 0.0
-    for number in range(batches.total):
-        mine = step.mine if jax.process_count() > 1 else None
-        batch = step.place(batches.load(number, mine))
-        sums = _sums(params, batch, objective=objective, config=config, compute=step.compute)
-        total, weight = total + float(sums[0]), weight + float(sums[1])
+    for batch, known in each_once(config, examples, recipe, run, **how):
+        loss, count = _sums(params, batch, **known)
+        total, weight = total + float(loss), weight + float(count)
     return total / weight
 
 

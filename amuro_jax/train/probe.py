@@ -14,8 +14,8 @@ from amuro_jax.config import Recipe, TrainRun
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.records import PROBE, TrainRecord
 from amuro_jax.train import held_out
-from amuro_jax.train.batches import Batches
-from amuro_jax.train.fine_tune import fine_tune, objective_of, step_of
+from amuro_jax.train.fine_tune import fine_tune
+from amuro_jax.train.once import each_once
 from amuro_jax.train.run import TrainingData, TrainJob, as_published, place, record_of
 
 
@@ -101,18 +101,10 @@ def gradient_norm(
     Args:
         params: fp32 tree, on `mesh`.
     """
-    objective = objective_of(recipe)
-    step = step_of(recipe, run, config, mesh, objective, examples=examples)
-    collate = objective.collator(examples, weigh_examples)
-    size = run.micro_batch_size or recipe.batch_size
-    batches = Batches(examples, size, 1, 0, step.row_multiple // step.micro_batches, collate)
+    how = {"mesh": mesh, "weigh_examples": weigh_examples, "micro": True}
     total, weight = None, 0.0
-    for number in range(batches.total):
-        mine = step.mine if jax.process_count() > 1 else None
-        batch = step.place(batches.load(number, mine))
-        part, count = _gradient(
-            params, batch, objective=objective, config=config, compute=step.compute
-        )
+    for batch, known in each_once(config, examples, recipe, run, **how):
+        part, count = _gradient(params, batch, **known)
         total = part if total is None else optax.tree.add(total, part)
         weight += float(count)
     return float(optax.tree.norm(total)) / weight
