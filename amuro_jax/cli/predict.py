@@ -55,9 +55,8 @@ def main(workdirs: list[str]) -> None:
         raise AmuroError(
             what, where=", ".join(workdirs), hint="score and fine-tune more of them first"
         )
-    costs = _costs(
-        args, workdirs[0]
-    )  # a configuration that cannot be planned ends it before the long part
+    # Before the long part: a configuration that cannot be planned ends it.
+    costs = _costs(args, workdirs[0])
     if args.check:
         print("What is known, held out (R² within a pair of sets; 95 % intervals over pairs):\n")
         judged = prediction.prediction_table(loaded)

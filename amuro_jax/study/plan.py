@@ -9,6 +9,7 @@ from amuro_jax.config import Recipe, StudyConfig
 from amuro_jax.data.registry import get_task
 from amuro_jax.records import PROBE, Cell, ModelRef
 from amuro_jax.results.plan import Plan, asked, read_plan
+from amuro_jax.results.probes import probes_of
 from amuro_jax.results.store import Store
 from amuro_jax.storage import Storage
 from amuro_jax.study import grid
@@ -132,10 +133,11 @@ def describe(config: StudyConfig, revisions) -> str:
     for job in scores:
         for name in (job.name, *job.needs):
             cells_by[name] += job.cells
-    probes = {_place(record.model) for record in store.records(PROBE)}
+    known = probes_of(store, config)
+    probes = set(zip(known["checkpoint"], known["tuned_on"], strict=True))
     for job in jobs:
         if job.kind == JobKind.PROBE:
-            new = _place(job.model) not in probes
+            new = (job.model.checkpoint, job.model.tuned_on) not in probes
             left[JobKind.PROBE].update([job.model.tuned_on] * new)
             lines.append(f"  {'to do' if new else 'done':<6} probe  {job.model.label()}")
             continue
@@ -166,10 +168,6 @@ def describe(config: StudyConfig, revisions) -> str:
             "this one are found when checkpoints are opened)"
         )
     return "\n".join([head, *lines, _estimate(config, left, store)])
-
-
-def _place(model):
-    return model.checkpoint, model.tuned_on
 
 
 def _reusable(config, plan, url):

@@ -79,6 +79,8 @@ def test_it_is_done_once_and_listed(done):
     assert (
         "to do  probe  step10-tokens10K + lab_paraphrase (probe)" in text and ", 2 probes" in text
     )
+    longer = dataclasses.replace(done, probe=dataclasses.replace(ASKED, steps=3))
+    assert "to do  probe  step1-" in plan.describe(longer, list_revisions(done.suite, done.select))
 
 
 def test_results_have_the_probes_that_the_study_asks_for(done):
