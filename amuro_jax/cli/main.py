@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 
-from amuro_jax import __version__, peers, spelling
+from amuro_jax import __version__, huge_pages, peers, spelling
 from amuro_jax.errors import AmuroError
 
 # Verb → module of this package, in the order of a first day's work.
@@ -40,6 +40,8 @@ VERBS = {
     "configs": "configs",
     "completion": "completion",
 }
+# Verbs whose programs take long enough for huge pages.
+COMPUTING = ("lab", "train", "score", "study", "lm-eval")
 
 
 def module_of(verb: str):
@@ -69,6 +71,8 @@ def run(argv: list[str] | None = None) -> None:
 
     Exits with 0, 1 (interrupted or failed), or 2 (something for the reader to fix).
     """
+    if argv is None and sys.argv[1:2] and sys.argv[1] in COMPUTING:
+        huge_pages.start_again()
     argv = list(sys.argv if argv is None else argv)
     _quietly(lambda: _run(argv))
 

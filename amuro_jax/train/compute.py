@@ -8,6 +8,7 @@ from amuro_jax.models.attention import Backend
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.forward import forward
 from amuro_jax.models.layout import Layout
+from amuro_jax.models.parameters import stack_layers
 
 # Layers that a CPU computes without a loop over them: it copies the stacks that a loop fills, a
 # fifth to a third of a small model's step, and the loop takes longer to compile than so few layers
@@ -32,14 +33,22 @@ class Compute:
     unroll: int = 1
 
     def hidden(self, params: dict, batch: dict, config: ModelConfig):
-        """Final hidden states [B, T, D] of the rows of a batch (`batches.Batch`)."""
+        """Final hidden states [B, N, D] at the predicting positions of a batch (`batches.Batch`).
+
+        Without a loop over the layers the last one works on those positions only, once their
+        attention is known.
+        """
+        source = batch["source"]
         layout = Layout(batch["position"], batch["enter"], batch["leave"])
+        if self.unroll == config.num_layers and source.shape[1] < batch["tokens"].shape[1]:
+            params = stack_layers(params, (1,) * config.num_layers)
         return forward(
             params,
             batch["tokens"],
             layout,
             config=config,
             dtype=jnp.dtype(self.dtype),
+            query_positions=source,
             remat=self.remat,
             attention=self.attention,
             unroll=self.unroll,

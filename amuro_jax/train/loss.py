@@ -24,16 +24,14 @@ def loss_sums(params: dict, batch: dict, *, config: ModelConfig, compute: Comput
     Args:
         batch: the arrays of `train.batches.Batch`.
     """
-    hidden = compute.hidden(params, batch, config)
-    at_BND = jnp.take_along_axis(hidden, batch["source"][:, :, None], axis=1)
+    at_BND = compute.hidden(params, batch, config)
     loss, hits = _chunked(params, at_BND, batch["target"], batch["weight"], config)
     return loss, (jnp.sum(batch["weight"]), hits)
 
 
 def target_losses(params: dict, batch: dict, *, config: ModelConfig, compute: Compute):
     """−log p(target) and whether it is the argmax, each [B, N], of every place in `batch`."""
-    hidden = compute.hidden(params, batch, config)
-    at_BND = jnp.take_along_axis(hidden, batch["source"][:, :, None], axis=1)
+    at_BND = compute.hidden(params, batch, config)
     each = functools.partial(_target_losses, params, config=config)
     if at_BND.shape[1] <= CHUNK:
         return each(at_BND, batch["target"])
