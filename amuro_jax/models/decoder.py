@@ -127,16 +127,19 @@ class Decoder(nn.Module):
         first_slot = 0 if cache is None else cache.length
         rotary = rotary_tables(c, layout.position, self.dtype)
         common, kept_keys = (layout, rotary, shared, first_slot), []
+        wanted = query_positions  # until a layer has taken them
         for number, (start, size) in enumerate(spans(self.stacks or (c.num_layers,))):
             inputs = self._inputs(blocks, number, start, size, tokens_BT.shape[1])
             if self.stacks is not None and size == 1:
-                here = query_positions if start + size == c.num_layers else None
+                here = None
+                if start + size == c.num_layers:
+                    here, wanted = wanted, None
                 x, new = layer(*settings, name=stack_name(start, size))(x, inputs, *common, here)
             else:
                 x, new = self._scanned(layer, settings, start, size)(x, inputs, *common)
             kept_keys.append(new)
-        if query_positions is not None and x.shape[1] != query_positions.shape[1]:
-            x = jnp.take_along_axis(x, query_positions[:, :, None], axis=1)
+        if wanted is not None:
+            x = jnp.take_along_axis(x, wanted[:, :, None], axis=1)
         hidden = width_norm(c, self.dtype, "final_norm")(x)
         return hidden, KeyValues(*zip(*kept_keys, strict=True), layout) if self.keep else None
 

@@ -36,7 +36,7 @@ class Compute:
         """Final hidden states [B, N, D] at the predicting positions of a batch (`batches.Batch`).
 
         Without a loop over the layers the last one works on those positions only, once their
-        attention is known.
+        attention is known: of a label's one or two tokens it has next to nothing to do.
         """
         source = batch["source"]
         layout = Layout(batch["position"], batch["enter"], batch["leave"])

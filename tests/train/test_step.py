@@ -3,6 +3,7 @@ mesh, once traced per shape.
 """
 
 import dataclasses
+import re
 
 import jax
 import numpy as np
@@ -173,6 +174,33 @@ def test_a_step_without_a_loop_equals_one_with_it(params, batches):
     )
     np.testing.assert_allclose(losses, expected, rtol=1e-6)
     close(one.params, other.params, 1e-5)
+
+
+def test_the_last_layer_works_on_predicting_positions(params, batches):
+    """MLP products of all tokens: of one layer of two, where the loop has one program for both."""
+    arrays = batches[0].arrays()
+    rows, length = arrays["tokens"].shape
+    assert arrays["source"].shape[1] < length
+    step = make_step(MODEL, ADAM)
+    text = jax.jit(step._sums).lower(params, arrays).as_text()
+    wide = re.findall(rf"dot_general.*-> tensor<(\d+)x{MODEL.mlp_size}xf32>", text)
+    few = str(rows * arrays["source"].shape[1])
+    assert sorted(wide) == sorted(2 * [few] + 2 * [str(rows * length)])  # gate and up
+
+
+def test_as_many_predicting_positions_as_tokens(params):
+    """They are still gathered, in a loop or without one."""
+    rows = examples(8, 0)
+    batch = pad_batch(rows, 8, 4).arrays()
+    length = batch["tokens"].shape[1]
+    fill = {name: ((0, 0), (0, length - batch[name].shape[1])) for name in ("source", "target")}
+    wide = {name: np.pad(batch[name], width) for name, width in fill.items()}
+    wide["weight"] = np.pad(batch["weight"], fill["source"])
+    step, looped = make_step(MODEL, ADAM), Step(MODEL, ADAM)
+    looped.compute = dataclasses.replace(looped.compute, unroll=1)
+    expected = step._sums(params, batch)[0]
+    for one in (step, looped):
+        np.testing.assert_allclose(one._sums(params, batch | wide)[0], expected, rtol=1e-6)
 
 
 def test_offload_is_refused_on_a_cpu():
