@@ -102,7 +102,6 @@ class Decoder(nn.Module):
     dtype: jnp.dtype = jnp.float32
     remat: str = "none"
     keep: bool = False
-    unroll: int = 1
     attention: Backend = Backend()
     stacks: tuple[int, ...] | None = None
 
@@ -150,7 +149,6 @@ class Decoder(nn.Module):
             split_rngs={"params": True},
             in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),
             length=size,
-            unroll=self.unroll,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )(*settings, name="layers" if self.stacks is None else stack_name(start, size))
 

@@ -22,7 +22,6 @@ def forward(
     query_positions=None,
     attention: Backend = Backend(),
     remat: str = "none",
-    unroll: int = 1,
 ):
     """Hidden states after the final norm, and keys and values of the tokens.
 
@@ -38,12 +37,11 @@ def forward(
             A last layer that is not stacked works on those only, once their attention is known.
         attention: see `models.attention.best_backend`.
         remat: a name of `decoder.REMAT`: what the backward pass computes again.
-        unroll: layers per step of the scan.
 
     Returns:
         (hidden [B, T, D], or [B, A, D], in `dtype`; KeyValues of all T tokens, or None).
     """
-    decoder = Decoder(config, jnp.dtype(dtype), remat, keep, unroll, attention, stacks_of(params))
+    decoder = Decoder(config, jnp.dtype(dtype), remat, keep, attention, stacks_of(params))
     return decoder.apply({"params": to_linen(params)}, tokens_BT, layout, cache, query_positions)
 
 

@@ -10,10 +10,10 @@ from amuro_jax.models.forward import forward
 from amuro_jax.models.layout import Layout
 from amuro_jax.models.parameters import stack_layers
 
-# Layers that a CPU computes without a loop over them: it copies the stacks that a loop fills, a
-# fifth to a third of a small model's step, and the loop takes longer to compile than so few layers
-# (docs/notes/training.md). Deeper models take longer, and gain a few hundredths.
-WITHOUT_LOOP = 4
+# Most layers that a CPU computes without a loop over them. A loop copies each layer's parameters
+# out of their stack and what it keeps into others, and every layer of it works on every position;
+# the deeper the model, the faster it compiles in comparison (docs/notes/training.md).
+WITHOUT_LOOP = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,13 +24,13 @@ class Compute:
         dtype: of the layers; parameters and the loss are fp32.
         remat: a name of `models.decoder.REMAT`.
         attention: from `models.attention.best_backend`.
-        unroll: layers per step of the loop over them, see `layers_at_once`.
+        loop: whether the layers are a loop, see `has_loop`.
     """
 
     dtype: str = "float32"
     remat: str = "none"
     attention: Backend = Backend()
-    unroll: int = 1
+    loop: bool = True
 
     def hidden(self, params: dict, batch: dict, config: ModelConfig):
         """Final hidden states [B, N, D] at the predicting positions of a batch (`batches.Batch`).
@@ -39,27 +39,26 @@ class Compute:
         attention is known: of a label's one or two tokens it has next to nothing to do.
         """
         source = batch["source"]
+        fewer = source.shape[1] < batch["tokens"].shape[1]
         layout = Layout(batch["position"], batch["enter"], batch["leave"])
-        if self.unroll == config.num_layers and source.shape[1] < batch["tokens"].shape[1]:
-            params = stack_layers(params, (1,) * config.num_layers)
-        return forward(
-            params,
+        hidden = forward(
+            params if self.loop else stack_layers(params, (1,) * config.num_layers),
             batch["tokens"],
             layout,
             config=config,
             dtype=jnp.dtype(self.dtype),
-            query_positions=source,
+            query_positions=source if fewer else None,
             remat=self.remat,
             attention=self.attention,
-            unroll=self.unroll,
         )[0]
+        return hidden if fewer else jnp.take_along_axis(hidden, source[:, :, None], axis=1)
 
 
-def layers_at_once(config: ModelConfig, platform: str, remat: str) -> int:
-    """Layers per step of a training's loop over them: all of a small model on a CPU, else one.
+def has_loop(config: ModelConfig, platform: str, remat: str) -> bool:
+    """Whether a training's layers are a loop: those of a small model on a CPU are not.
 
     What is computed again stays in a loop: without one XLA would find it computed before and keep
     it.
     """
     few = platform == "cpu" and remat == "none" and config.num_layers <= WITHOUT_LOOP
-    return config.num_layers if few else 1
+    return not few

@@ -19,7 +19,7 @@ from amuro_jax.errors import ConfigError
 from amuro_jax.models.attention import Backend, best_backend
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.train.batches import Part
-from amuro_jax.train.compute import Compute, layers_at_once
+from amuro_jax.train.compute import Compute, has_loop
 from amuro_jax.train.objective import LanguageModelling, Objective
 from amuro_jax.train.optimizer import Optimizer
 from amuro_jax.train.trainable import AllParameters, Trainable
@@ -79,8 +79,8 @@ class Step:
                 hint="use none, dots or full",
             )
         attention = attention or best_backend(platform, dtype, mesh, gradient=True)
-        unroll = layers_at_once(config, platform, str(remat))
-        self.compute = Compute(str(dtype), str(remat), attention, unroll)
+        loop = has_loop(config, platform, str(remat))
+        self.compute = Compute(str(dtype), str(remat), attention, loop)
         shards = sharding.batch_divisor(mesh) if mesh is not None else 1
         self.row_multiple = micro_batches * shards
         self.transform = optimizer.transform()

@@ -18,6 +18,7 @@ from amuro_jax.models.parameters import (
     logical_axes,
 )
 from amuro_jax.train.batches import pack_batch, pad_batch
+from amuro_jax.train.compute import WITHOUT_LOOP
 from amuro_jax.train.optimizer import Optimizer
 from amuro_jax.train.step import Step, make_step
 from tests.train import torch_olmo
@@ -156,7 +157,8 @@ def test_remat_policies_keep_less(params, batches):
 
 
 @pytest.mark.parametrize(
-    "remat,layers,loops", [("none", 4, False), ("none", 5, True), ("full", 2, True)]
+    "remat,layers,loops",
+    [("none", WITHOUT_LOOP, False), ("none", WITHOUT_LOOP + 1, True), ("full", 2, True)],
 )
 def test_few_layers_have_no_loop_on_a_cpu(batches, remat, layers, loops):
     """What is computed again needs one: without it XLA would keep what it computed before."""
@@ -167,8 +169,8 @@ def test_few_layers_have_no_loop_on_a_cpu(batches, remat, layers, loops):
 
 def test_a_step_without_a_loop_equals_one_with_it(params, batches):
     looped = Step(MODEL, ADAM)
-    assert looped.compute.unroll == 2
-    looped.compute = dataclasses.replace(looped.compute, unroll=1)
+    assert not looped.compute.loop
+    looped.compute = dataclasses.replace(looped.compute, loop=True)
     (one, losses), (other, expected) = (
         run(step, params, batches, 1e-3) for step in (make_step(MODEL, ADAM), looped)
     )
@@ -197,7 +199,7 @@ def test_as_many_predicting_positions_as_tokens(params):
     wide = {name: np.pad(batch[name], width) for name, width in fill.items()}
     wide["weight"] = np.pad(batch["weight"], fill["source"])
     step, looped = make_step(MODEL, ADAM), Step(MODEL, ADAM)
-    looped.compute = dataclasses.replace(looped.compute, unroll=1)
+    looped.compute = dataclasses.replace(looped.compute, loop=True)
     expected = step._sums(params, batch)[0]
     for one in (step, looped):
         np.testing.assert_allclose(one._sums(params, batch | wide)[0], expected, rtol=1e-6)
