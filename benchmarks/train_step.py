@@ -9,6 +9,7 @@ Against (a) a row at a time, eight per update, as the study ran; (b) the eight r
 longest; (c) packed as TRL does it: restarted positions and a mask of the documents. Every worker is
 a process of its own, held to `--threads` cores: on a machine that others use, the processor time of
 one thread says what the work costs, wall time what the others left. Peak memory is the process's.
+Our worker has the huge pages that `amuro train` starts with; with `--huge_pages` torch has them too.
 """
 
 import argparse
@@ -20,6 +21,8 @@ import statistics
 import subprocess
 import sys
 import time
+
+from amuro_jax import huge_pages
 
 HIDDEN, MLP, VOCAB = 768, 3072, 50304
 BATCH = 8
@@ -243,6 +246,7 @@ def main() -> None:
     parser.add_argument("--data_root", required=True)
     parser.add_argument("--tokenizer", required=True, help="tokenizer.json")
     parser.add_argument("--tasks", default="mnli_matched,paws,xsum,tulu")
+    parser.add_argument("--huge_pages", action="store_true", help="for torch too")
     parser.add_argument("--one_by_one", action="store_true", help="for little memory")
     parser.add_argument("--worker", default="", help="internal: be one of the workers")
     for name, value in {"layers": 12, "rounds": 3, "threads": 1, "max_length": 1024}.items():
@@ -279,12 +283,15 @@ def main() -> None:
 def start(given, name: str) -> subprocess.Popen:
     """A worker process."""
     threads = {"OMP_NUM_THREADS": str(given.threads), "MKL_NUM_THREADS": str(given.threads)}
+    environment = os.environ | threads | {"JAX_PLATFORMS": "cpu"}
+    if name == "amuro" or given.huge_pages:
+        environment = huge_pages.with_huge_pages(environment) or environment
     return subprocess.Popen(
         [sys.executable, *sys.argv, f"--worker={name}"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | threads | {"JAX_PLATFORMS": "cpu"},
+        env=environment,
     )
 
 
