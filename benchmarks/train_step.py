@@ -9,7 +9,7 @@ Against (a) a row at a time, eight per update, as the study ran; (b) the eight r
 longest; (c) packed as TRL does it: restarted positions and a mask of the documents. Every worker is
 a process of its own, held to `--threads` cores: on a machine that others use, the processor time of
 one thread says what the work costs, wall time what the others left. Peak memory is the process's.
-Our worker has the huge pages that `amuro train` starts with; with `--huge_pages` torch has them too.
+Our worker has the huge pages that `amuro train` starts with; `--huge_pages` gives torch them too.
 """
 
 import argparse
