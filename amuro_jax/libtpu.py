@@ -1,6 +1,7 @@
 """Keeps libtpu quiet where no TPU is, before jax looks for devices. Imports no jax."""
 
 import glob
+import importlib.util
 import os
 from pathlib import Path
 
@@ -15,18 +16,24 @@ NO_TPU = {
 }
 
 
-def quiet_without_tpu(environment=os.environ, root: str = "/") -> None:
+def quiet_without_tpu(environment=os.environ, root: str = "/", find=importlib.util.find_spec):
     """Keeps libtpu quiet on a machine without a TPU, unless JAX_PLATFORMS asks for one.
+
+    Where jax has no other plugin than libtpu, it is told not to try it: a profile would call what
+    the failed try left registered, and end the process (jaxlib 0.10.2 with libtpu 0.0.52).
 
     Args:
         environment: to be changed; what is set already stays.
         root: of the file system in which chips are looked for.
+        find: of an installed module; None where there is none.
     """
     platforms = environment.get("JAX_PLATFORMS", "").split(",")
     if "tpu" in platforms or "JAX_FORCE_TPU_INIT" in environment or _has_tpu(Path(root)):
         return
     for name, value in NO_TPU.items():
         environment.setdefault(name, value)
+    if find("libtpu") is not None and find("jax_plugins") is None:
+        environment.setdefault("JAX_PLATFORMS", "cpu")
 
 
 def _has_tpu(root):

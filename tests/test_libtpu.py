@@ -9,7 +9,13 @@ import pytest
 from amuro_jax.cli import main
 from amuro_jax.libtpu import GOOGLE, NO_TPU, quiet_without_tpu
 
-DEVICES = "import jax; print(jax.devices()[0].platform)"
+# A profile is what ends a process in which libtpu was tried in vain.
+DEVICES = """
+import tempfile, jax
+print(jax.devices()[0].platform)
+with tempfile.TemporaryDirectory() as folder, jax.profiler.trace(folder):
+    pass
+"""
 
 
 def machine(folder, vendor=None, device=None):
@@ -37,8 +43,18 @@ def machine(folder, vendor=None, device=None):
 )
 def test_only_a_machine_without_a_tpu_is_changed(environment, parts, quiet, tmp_path):
     changed = dict(environment)
-    quiet_without_tpu(changed, machine(tmp_path, **parts))
+    quiet_without_tpu(changed, machine(tmp_path, **parts), find={}.get)
     assert changed == (environment | NO_TPU if quiet else environment)
+
+
+@pytest.mark.parametrize(
+    "installed,platforms",
+    [(["libtpu"], "cpu"), ([], None), (["libtpu", "jax_plugins"], None)],
+)
+def test_platforms_where_libtpu_is_the_only_plugin(installed, platforms, tmp_path):
+    changed = {}
+    quiet_without_tpu(changed, machine(tmp_path), dict.fromkeys(installed, "a spec").get)
+    assert changed.get("JAX_PLATFORMS") == platforms
 
 
 def test_what_is_set_stays(tmp_path):
