@@ -1,15 +1,20 @@
 """Shared fixtures. Eight virtual CPU devices, set before jax is imported; no network."""
 
 import atexit
+import gc
 import os
 import shutil
+import sys
 import tempfile
 import uuid
 from pathlib import Path
 
-# Most of the suite's time is compiling: LLVM's optimisations would double it. Tests of the command
-# line, of kills and of several processes run with XLA's own settings.
-FLAGS = ["--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0"]
+# Most of the suite's time is compiling: LLVM's optimisations would double it, and the emitters of
+# fused loops, which make an MLIR context for each, would triple it. Tests of the command line and
+# of several processes run with XLA's own settings.
+NO_EMITTERS = "--xla_cpu_use_fusion_emitters=false"
+QUICK = ["--xla_backend_optimization_level=0", NO_EMITTERS]
+FLAGS = ["--xla_force_host_platform_device_count=8", *QUICK]
 given = os.environ.get("XLA_FLAGS", "")
 os.environ["XLA_FLAGS"] = " ".join(
     [given, *(flag for flag in FLAGS if flag.partition("=")[0] not in given)]
@@ -62,6 +67,20 @@ def pytest_collection_modifyitems(items):
             item.add_marker("real_data")
         if hasattr(getattr(item, "module", None), "torch"):
             item.add_marker("torch")
+
+
+def pytest_collection_finish():
+    """The CPU's backend reads XLA_FLAGS, once. The TPU compiler, which a test may load later, reads
+    them too, and ends the process for a flag that it does not know.
+
+    The collector of garbage need not go through all that was imported, again and again.
+    """
+    if "jax" in sys.modules:
+        sys.modules["jax"].devices()
+    os.environ["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace(NO_EMITTERS, "").strip()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def refused_skips(config) -> list[str]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import QUICK
+
 ROOT = Path(__file__).resolve().parents[1]
 PLAYBOOKS = sorted((ROOT / "docs" / "playbooks").glob("*.md"))
 
@@ -30,7 +32,7 @@ def run(page: Path, folder: Path) -> str:
         (shims / name).chmod(0o755)
     path = f"{shims}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "AMURO_CACHE": "cache"}
-    environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+    environment["XLA_FLAGS"] = " ".join(QUICK)
     printed = []
     for language, text in blocks(page):
         command = ["bash", "-euo", "pipefail", "-c", text]

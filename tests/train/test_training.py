@@ -28,6 +28,7 @@ from amuro_jax.train.optimizer import Optimizer
 from amuro_jax.train.states import TrainingStates, contents_of
 from amuro_jax.train.step import Step, make_step
 from amuro_jax.train.training import SavePolicy, run_training
+from tests.conftest import NO_EMITTERS
 from tests.train.tiny import MODEL, RECIPE, RUN, examples
 
 SAVING = dataclasses.replace(RUN, save_every=2)
@@ -188,10 +189,15 @@ checkpoint.save_tree(sys.argv[1] + "/final", done.params)
 """
 
 
+def as_here(root):
+    """The environment of a process that compiles as this one does."""
+    flags = f"{os.environ['XLA_FLAGS']} {NO_EMITTERS}"
+    return {**os.environ, "PYTHONPATH": str(root), "XLA_FLAGS": flags}
+
+
 def start_script(workdir, root):
     """The script in a process of its own, once it has logged ten steps."""
-    command = [sys.executable, "-c", SCRIPT, str(workdir)]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
+    command, environment = [sys.executable, "-c", SCRIPT, str(workdir)], as_here(root)
     process = subprocess.Popen(
         command, env=environment, cwd=root, stderr=subprocess.PIPE, text=True
     )
@@ -315,10 +321,8 @@ def test_a_step_is_traced(tmp_path, root):
     """In a process of its own: once libtpu has compiled something without a TPU, the profiler of
     jax 0.10.2 ends the process (a segmentation fault in libtpu).
     """
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    subprocess.run(
-        [sys.executable, "-c", PROFILED, str(tmp_path)], env=environment, check=True, timeout=300
-    )
+    command = [sys.executable, "-c", PROFILED, str(tmp_path)]
+    subprocess.run(command, env=as_here(root), check=True, timeout=300)
     assert len(list((tmp_path / "profile").rglob("*.xplane.pb"))) == 1
 
 
