@@ -12,8 +12,8 @@ from amuro_jax.config import Group, Recipe, Role, Scoring
 
 PROBE = "probe"  # kind of a record, and variant of its model
 # What a probe measures beside a training: norm of the gradient of the mean loss on the rows that it
-# trains on, and the loss on its held-out rows before the first step.
-PROBED = ("gradient_norm", "held_out_loss_before")
+# trains on, the loss on its held-out rows before the first step, and how large its weights are.
+PROBED = ("gradient_norm", "held_out_loss_before", "weight_scale")
 SCHEMA = 2  # of the stored records; raised when a reader of the old ones would misread the new
 
 

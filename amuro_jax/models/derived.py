@@ -42,6 +42,17 @@ def with_noise(params: dict, sigma: float, seed: int) -> dict:
     return unflatten(noisy)
 
 
+def matrix_scale(params: dict) -> float:
+    """The root mean square of the matrices as one number: moving every weight by d is, averaged in
+    squares over matrices and layers, as much as `with_noise` of d over this scale.
+    """
+    inverse = []
+    for name, leaf in flatten(params).items():
+        if leaf.ndim - _stacked(name) >= 2:
+            inverse.append(jnp.ravel(1 / _scale(leaf, _stacked(name)) ** 2))
+    return float(jnp.mean(jnp.concatenate(inverse)) ** -0.5)
+
+
 def _noisy(leaf, sigma, seed, name):
     key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
     return _perturbed(leaf, sigma, key, _stacked(name))
@@ -54,6 +65,11 @@ def _stacked(name):
 
 @functools.partial(jax.jit, static_argnums=3)
 def _perturbed(leaf, sigma, key, stacked):
-    axes = tuple(range(int(stacked), leaf.ndim))
-    scale = jnp.sqrt(jnp.mean(jnp.square(leaf), axis=axes, keepdims=True))
+    scale = _scale(leaf, stacked)
     return leaf + sigma * scale * jax.random.normal(key, leaf.shape, leaf.dtype)
+
+
+def _scale(leaf, stacked):
+    """Root mean square of a matrix, layer by layer where it is stacked; it keeps its axes."""
+    axes = tuple(range(int(stacked), leaf.ndim))
+    return jnp.sqrt(jnp.mean(jnp.square(leaf), axis=axes, keepdims=True))

@@ -18,6 +18,7 @@ from amuro_jax.results.probes import probes_of
 from amuro_jax.results.rates import rates_of
 from amuro_jax.results.results import WANTED, Results
 from amuro_jax.results.store import Store
+from amuro_jax.results.tunings import tunings_of
 from amuro_jax.storage import Storage
 from amuro_jax.variants import noise_of
 
@@ -226,6 +227,7 @@ def _planned(planned, store, frame, damaged, scores, resamples):
         noise=noise,
         rates=functools.partial(rates_of, store, planned.config),
         probes=functools.partial(probes_of, store, planned.config),
+        tunings=functools.partial(tunings_of, store),
     )
 
 

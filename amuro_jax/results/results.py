@@ -58,6 +58,7 @@ class Results:
             None: the study has none.
         probes: gives what probes of the base models measured (`probes.probes_of`).
         rates: gives the trainings among which a learning rate was chosen (`rates.rates_of`).
+        tunings: gives rate and steps of each way of tuning (`tunings.tunings_of`).
         derived: what analyses keep for each other, by name.
     """
 
@@ -78,6 +79,7 @@ class Results:
     noise: pd.DataFrame | None = None
     rates: Callable[[], pd.DataFrame] = pd.DataFrame
     probes: Callable[[], pd.DataFrame] = pd.DataFrame
+    tunings: Callable[[], pd.DataFrame] = pd.DataFrame
     derived: dict[str, object] = dataclasses.field(default_factory=dict, repr=False)
 
     @property

@@ -12,6 +12,7 @@ import optax
 from amuro_jax import keys, sharding
 from amuro_jax.config import Recipe, TrainRun
 from amuro_jax.models.config import ModelConfig
+from amuro_jax.models.derived import matrix_scale
 from amuro_jax.records import PROBE, TrainRecord
 from amuro_jax.train import held_out
 from amuro_jax.train.fine_tune import fine_tune
@@ -36,6 +37,7 @@ def probe(
         gradient_norm: of the gradient of the mean loss over the rows that are trained on, with
             respect to all parameters, before the first step.
         held_out_loss_before: mean loss over the held-out rows before the first step.
+        weight_scale: root mean square of the base model's matrices (`derived.matrix_scale`).
 
     Args:
         params, data, description: as of `train.run.train`.
@@ -81,6 +83,7 @@ def probe(
         "held_out_loss": loss(done.params),
         "held_out_loss_before": before,
         "gradient_norm": norm,
+        "weight_scale": matrix_scale(params),
     }
     record = record_of(job, metrics, time.perf_counter() - started)
     return dataclasses.replace(record, key=probe_key(job), kind=PROBE)

@@ -15,7 +15,7 @@ from amuro_jax.cli import configure
 from amuro_jax.config import LabConfig
 from amuro_jax.errors import ConfigError
 from amuro_jax.lab import pretrain
-from amuro_jax.lab.build import build
+from amuro_jax.lab.build import build, validate
 from amuro_jax.lab.corpus import make_corpus
 from amuro_jax.lab.tokenizer import EOS_ID, PAD_ID, read_tokenizer
 from amuro_jax.lab.world import make_world
@@ -243,3 +243,17 @@ def test_worlds_differ_by_their_seed_alone(root):
     assert (one.seed, other.seed) == (0, 7) and dataclasses.replace(other, seed=0) == one
     with pytest.raises(ConfigError, match="not a seed: 'x'"):
         configure.load_config(f"{root}/configs/lab/worlds.py:x", LabConfig)
+
+
+def test_long_laboratories_share_their_world(root):
+    def config(argument):
+        return configure.load_config(f"{root}/configs/lab/long.py:{argument}", LabConfig)
+
+    one, other = config("16,annealed,3"), config("48,constant,0")
+    assert (one.model.hidden_size, one.schedule, one.pretraining_seed) == (16, "annealed", 3)
+    same = {"model": one.model, "schedule": one.schedule, "pretraining_seed": 3}
+    assert dataclasses.replace(other, **same) == one
+    validate(dataclasses.replace(one, out="there"))
+    for wrong in ("16,annealed", "16,other,0", "18,constant,0", "16,constant,0,more"):
+        with pytest.raises(ConfigError, match="not WIDTH,SCHEDULE,SEED"):
+            config(wrong)

@@ -13,8 +13,9 @@ from amuro_jax.analyses import prediction
 from amuro_jax.config import EvalSet, FineTune, Loss, Probe, Role
 from amuro_jax.convert.revisions import list_revisions
 from amuro_jax.errors import ConfigError
+from amuro_jax.models.derived import matrix_scale
 from amuro_jax.opened import open_checkpoint
-from amuro_jax.records import PROBE, from_json, to_json
+from amuro_jax.records import PROBE, PROBED, from_json, to_json
 from amuro_jax.results import loading
 from amuro_jax.results.plan import read_plan
 from amuro_jax.results.store import Store
@@ -57,13 +58,14 @@ def test_it_is_a_training_of_few_steps_whose_model_is_not_kept(done, tmp_path):
                        done.data_root)  # fmt: skip
         trained = train(job)
         metrics = dict(one.metrics)
-        norm, before = (metrics.pop(name) for name in ("gradient_norm", "held_out_loss_before"))
+        norm, before, scale = (metrics.pop(name) for name in PROBED)
         assert metrics == pytest.approx(trained.record.metrics) and metrics["steps"] == 2
         assert one.key != trained.record.key and one.model.tuned_on == "lab_nli"
         kept_out = held_out.split(TrainingData().of(job).examples, 6)[1]
         start = opened.load_params(None, jnp.float32)
         assert before == pytest.approx(held_out.loss_of(start, opened.config, kept_out, one.recipe))
         assert metrics["held_out_loss"] < before and norm > 0
+        assert scale == pytest.approx(matrix_scale(start))
         assert from_json(to_json(one)) == one
     found = read_status(done.workdir)
     assert (found.models, found.models_done) == (2, 0)  # probes are no fine-tunings
@@ -101,7 +103,7 @@ def test_an_adapter_is_probed_from_the_same_start(done):
     recipe = dataclasses.replace(whole.recipe, lora_rank=2)
     opened = open_checkpoint(f"{done.suite}@{whole.model.checkpoint}")
     adapter = probe(TrainJob(opened, recipe, whole.model, "", "", done.data_root))
-    for name in ("gradient_norm", "held_out_loss_before"):
+    for name in PROBED:
         assert adapter.metrics[name] == pytest.approx(whole.metrics[name])
     assert adapter.metrics["held_out_loss"] != whole.metrics["held_out_loss"]
     assert adapter.key != whole.key

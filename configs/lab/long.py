@@ -1,0 +1,41 @@
+"""Laboratories that are pre-trained about ten times as long as they need, for one question: can it
+be foreseen whether models tuned at a fixed rate get worse with more pre-training (docs/answers.md).
+
+  amuro lab --config=configs/lab/long.py:32,constant,0 --config.out=work/long/32-constant-0/lab
+
+The argument is WIDTH,SCHEDULE,SEED: the model's hidden size; `constant`, `annealed` or `cosine`;
+the seed of the pre-training. World, data sets, tokenizer and corpus (4,000 documents, read 23
+times) are the same for all. 0.02 M parameters (width 16) to 0.2 M (64), one to two minutes of one
+processor each. `benchmarks/foreseen.py` has the loop over twenty of them and judges the calls.
+"""
+
+from amuro_jax.config import LabConfig, LabModel, Schedule
+from amuro_jax.errors import ConfigError
+
+
+def get_config(argument: str = "32,constant,0") -> LabConfig:
+    """The laboratory of a width, a schedule and a seed of the pre-training."""
+    width, schedule, seed, *more = (*argument.split(","), "", "")
+    known = width.isdecimal() and schedule in list(Schedule) and seed.isdecimal()
+    if not known or any(more) or int(width) % 4:
+        raise ConfigError(
+            f"not WIDTH,SCHEDULE,SEED: {argument!r}",
+            where="configs/lab/long.py",
+            hint=f"a width that 4 divides; schedules {', '.join(Schedule)}; as 32,constant,0",
+        )
+    size = int(width)
+    return LabConfig(
+        model=LabModel(hidden_size=size, num_layers=2, num_heads=2, mlp_size=3 * size),
+        creatures=14,
+        corpus_documents=4000,
+        train_rows=240,
+        test_rows=100,
+        learning_rate=8e-3,
+        steps=4000,
+        batch_size=4,
+        checkpoints=6,
+        first_checkpoint=200,
+        save_every=2000,
+        schedule=Schedule(schedule),
+        pretraining_seed=int(seed),
+    )
