@@ -59,8 +59,6 @@ def all_foreseen(results: Results) -> list[Foreseen]:
         return []
     scales = probes.dropna(subset=["weight_scale"]).drop_duplicates("checkpoint")
     scales = scales.set_index("checkpoint")["weight_scale"].astype(float).to_dict()
-    if not scales:
-        return []
     gold = _Gold(results)
     made = []
     for task in dict.fromkeys(noise["task"]):

@@ -13,10 +13,11 @@ def tunings_of(store: Store) -> pd.DataFrame:
     or steps differ between checkpoints are left out, and so are adapters and averages.
     """
     lines = [
-        (record.model.tuned_on, record.model.variant, record.recipe.learning_rate,
-         record.metrics["steps"])
-        for record in store.records("train")
-        if record.recipe.lora_rank is None and not is_derived(record.model.variant)
-    ]  # fmt: skip
+        (one.model.tuned_on, one.model.variant, one.recipe.learning_rate, one.metrics["steps"])
+        for one in store.records("train")
+        if one.recipe.lora_rank is None
+        and not is_derived(one.model.variant)
+        and "steps" in one.metrics
+    ]
     table = pd.DataFrame(lines, columns=COLUMNS).drop_duplicates(ignore_index=True)
     return table[~table.duplicated(["tuned_on", "variant"], keep=False)].reset_index(drop=True)

@@ -4,7 +4,7 @@ be foreseen whether models tuned at a fixed rate get worse with more pre-trainin
   amuro lab --config=configs/lab/long.py:32,constant,0 --config.out=work/long/32-constant-0/lab
 
 The argument is WIDTH,SCHEDULE,SEED: the model's hidden size; `constant`, `annealed` or `cosine`;
-the seed of the pre-training. World, data sets, tokenizer and corpus (4,000 documents, read 23
+the seed of the pre-training. World, data sets, tokenizer and corpus (4,000 documents, read 34
 times) are the same for all. 0.02 M parameters (width 16) to 0.2 M (64), one to two minutes of one
 processor each. `benchmarks/foreseen.py` has the loop over twenty of them and judges the calls.
 """
@@ -26,16 +26,16 @@ def get_config(argument: str = "32,constant,0") -> LabConfig:
     size = int(width)
     return LabConfig(
         model=LabModel(hidden_size=size, num_layers=2, num_heads=2, mlp_size=3 * size),
-        creatures=14,
+        creatures=8,
         corpus_documents=4000,
         train_rows=240,
-        test_rows=100,
-        learning_rate=8e-3,
-        steps=4000,
-        batch_size=4,
+        test_rows=48,
+        learning_rate=5e-3,
+        steps=6000,
+        batch_size=8,
         checkpoints=6,
-        first_checkpoint=200,
-        save_every=2000,
+        first_checkpoint=300,
+        save_every=6000,
         schedule=Schedule(schedule),
         pretraining_seed=int(seed),
     )

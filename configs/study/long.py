@@ -30,7 +30,7 @@ def get_config() -> StudyConfig:
     """The study of this file."""
     return StudyConfig(
         name="long",
-        seeds=(42, 43),
+        seeds=(42, 43, 44),
         shots=(0,),
         fine_tunes=tuple(
             FineTune(SET, variant=f"rate {rate:g}", learning_rate=rate) for rate in RATES
@@ -50,5 +50,5 @@ def get_config() -> StudyConfig:
             dtype=Dtype.FLOAT32,
             max_length=256,
         ),
-        scoring=Scoring(rows=100, max_new_tokens=8, bootstrap=500),
+        scoring=Scoring(rows=48, max_new_tokens=8, bootstrap=500),
     )

@@ -78,10 +78,12 @@ def test_the_cost_follows_the_noise_and_its_law_beyond():
 
 
 def test_the_critical_factor_is_where_the_last_one_loses_its_lead():
-    """1 nat better and 27 times as sensitive: level where 27 m² − 3 m² = 1... of the last."""
+    """1 nat better, and noise costs it 27 m² in place of 3 m²: level where 24 m² = 1."""
     changes = -np.array([[3.0, 3.0, 27.0]]).T * SIGMAS**2
     base = BaseModels(np.array([-2.0, -1.0, 0.0]), SIGMAS, changes, np.full(3, 0.1))
     assert foreseen.critical_factor(base) == pytest.approx((1 / 24) ** 0.5 / 0.1, rel=0.03)
+    known = BaseModels(np.array([-2.0, -1.0, 0.0]), SIGMAS, changes, np.full(3, 0.1), margin=0.5)
+    assert foreseen.critical_factor(known) == pytest.approx((1.5 / 24) ** 0.5 / 0.1, rel=0.03)
     falling = BaseModels(np.array([-2.0, 0.0, -1.0]), SIGMAS, changes, np.full(3, 0.1))
     assert foreseen.critical_factor(falling) < 0.02  # the base models fall by themselves
     steady = BaseModels(np.array([-2.0, -1.0, 0.0]), SIGMAS, changes[[0, 0, 0]], np.full(3, 0.1))

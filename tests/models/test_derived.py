@@ -73,3 +73,15 @@ def test_a_draw_is_a_function_of_its_seed_and_of_the_name(trees):
         for name in ("layers/mlp/gate/kernel", "layers/mlp/up/kernel")
     )
     assert abs(np.corrcoef(gate.ravel(), up.ravel())[0, 1]) < 0.2
+
+
+def test_the_scale_of_the_matrices_is_the_unit_of_the_noise(trees):
+    """Vectors count for nothing, each layer's matrix by itself."""
+    params = {
+        "embed": {"embedding": np.full((4, 3), -2.0, np.float32)},
+        "layers": {"mlp": {"up": {"kernel": np.float32([np.full((3, 5), 1), np.full((3, 5), 4)])}}},
+        "final_norm": {"scale": np.full(3, 1e-3, np.float32)},
+    }
+    assert derived.matrix_scale(params) == pytest.approx(((1 / 4 + 1 + 1 / 16) / 3) ** -0.5)
+    doubled = jax.tree.map(lambda leaf: 2 * leaf, trees[0])
+    assert derived.matrix_scale(doubled) == pytest.approx(2 * derived.matrix_scale(trees[0]))
