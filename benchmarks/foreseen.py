@@ -9,10 +9,12 @@ more pre-training? Judged on laboratories that were pre-trained for long.
     done; done; done
     python benchmarks/foreseen.py work/long --figure=foreseen.svg
 
-A series is a laboratory tuned at one rate. Its truth is the mean log-probability of the right
-answer on the set after tuning, by checkpoint: it falls where the last checkpoint is clearly below
-another one (`curves.turn.find_turn`, over rows and training seeds). Methods with something to fit
-judge a series by the other pre-training runs: all rates of one run are left out together.
+A series is a laboratory tuned at one rate, and a set that pre-training has taught. Its truth is the
+mean log-probability of the right answer after tuning, by checkpoint: it falls where the last
+checkpoint is clearly below another one (`curves.turn.find_turn`, over rows and training seeds).
+Methods with something to fit judge a series by other pre-training runs: all rates and sets of one
+run are left out together, and with them the runs of the same width and seed, which share their
+first checkpoints (an annealed one is a constant one until the last fifth).
 """
 
 import argparse
@@ -30,8 +32,8 @@ from amuro_jax.curves import foreseen
 DRAWS = 2000
 
 
-def series_of(folder, task):
-    """A line per series: run, width, schedule, rate, features, and whether it falls."""
+def series_of(folder, tasks):
+    """A line per series: run, width, schedule, rate, set, features, and whether it falls."""
     lines = []
     for lab in sorted(folder.glob("*/lab/lab.json")):
         study = lab.parents[1] / "study"
@@ -39,16 +41,20 @@ def series_of(folder, task):
             continue
         manifest = json.loads(lab.read_text())
         run = manifest["config"]
-        for one in all_foreseen(load_results(study).results):
-            if one.place["task"] != task or one.tuned is None:
+        results = load_results(study).results
+        probed = growth_of_probes(results)
+        for one in all_foreseen(results):
+            if one.place["task"] not in tasks or one.tuned is None:
                 continue
             lines.append(
                 {
                     "run": lab.parents[1].name,
+                    "group": f"{run['model']['hidden_size']} {run['pretraining_seed']}",
                     "width": run["model"]["hidden_size"],
                     "schedule": run["schedule"],
                     "parameters": manifest["model"]["parameters"],
                     "rate": one.place["learning_rate"],
+                    "set": one.place["task"],
                     "falls": one.turn.falls,
                     "fall": one.turn.fall,
                     "p": one.turn.p,
@@ -58,6 +64,7 @@ def series_of(folder, task):
                     "last_base": one.base.scores[-1],
                     "base_falls": one.base.scores[-1] < one.base.scores[:-1].max(),
                     **dict(zip(foreseen.FEATURES, foreseen.features(one.base), strict=True)),
+                    **probed,
                     "base": one.base.scores.round(2).tolist(),
                     "expected": foreseen.expected_scores(one.base).round(2).tolist(),
                     "tuned": [round(float(seeds.mean()), 2) for seeds in one.tuned],
@@ -66,14 +73,24 @@ def series_of(folder, task):
     return pd.DataFrame(lines)
 
 
+def growth_of_probes(results):
+    """How much larger the gradient on the fine-tuning set, and the loss there, are at the last
+    checkpoint than on average at the others (logarithms).
+    """
+    table = results.probes().set_index("checkpoint").loc[results.distinct]
+    logs = np.log(table[["gradient_norm", "held_out_loss_before"]].astype(float))
+    grown = logs.iloc[-1] - logs.iloc[:-1].mean()
+    return {"gradient_grows": grown.iloc[0], "loss_grows": grown.iloc[1]}
+
+
 def majority(table):
     """Share that falls among the other runs."""
-    return np.array([table.loc[table["run"] != run, "falls"].mean() for run in table["run"]])
+    return np.array([table.loc[table["group"] != one, "falls"].mean() for one in table["group"]])
 
 
 def methods_of(table):
     """Method → probability of a fall of each series; of rules 0 or 1."""
-    falls, groups = table["falls"].to_numpy(bool), table["run"].to_numpy()
+    falls, groups = table["falls"].to_numpy(bool), table["group"].to_numpy()
 
     def fitted(*columns):
         return foreseen.left_out(table[list(columns)].to_numpy(float), falls, groups)
@@ -87,6 +104,9 @@ def methods_of(table):
         "the same, steps that all point one way": straight.to_numpy(float),
         "all features, fitted": fitted(*foreseen.FEATURES),
         "critical factor and rate, fitted": fitted("critical", "log_rate"),
+        "gradient's and loss's growth and rate, fitted": fitted(
+            "gradient_grows", "loss_grows", "log_rate"
+        ),
         "displacement alone, fitted": fitted("moved"),
         "growth of the cost alone, fitted": fitted("growth"),
         "rate alone, fitted": fitted("log_rate"),
@@ -98,7 +118,7 @@ def methods_of(table):
 
 
 def interval(right, groups, seed=0):
-    """95 % interval of a share over draws of pre-training runs."""
+    """95 % interval of a share over draws of groups of runs."""
     names, generator = np.unique(groups), np.random.default_rng(seed)
     sums = np.array([[right[groups == name].sum(), (groups == name).sum()] for name in names])
     drawn = sums[generator.integers(0, len(names), (DRAWS, len(names)))].sum(axis=1)
@@ -127,27 +147,40 @@ def main():
     """Prints the series, the table of methods, and the chosen one by schedule, width and rate."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--task", default="lab_attributes")
+    parser.add_argument("--tasks", default="lab_attributes,lab_events")
     parser.add_argument("--figure")
     args = parser.parse_args()
-    table = series_of(args.folder, args.task)
+    table = series_of(args.folder, args.tasks.split(","))
     if table.empty:
         raise SystemExit(f"no finished study in {args.folder}")
+    if table["group"].nunique() < 3:
+        raise SystemExit("three groups of pre-training runs are needed, to judge one by the others")
     unknown = table[table["why"] != ""]
     table = table[table["why"] == ""].reset_index(drop=True)
-    falls, groups = table["falls"].to_numpy(bool), table["run"].to_numpy()
-    print(f"{args.task}: {len(table)} series of {len(set(groups))} pre-training runs, "
-          f"{falls.sum()} fall ({len(unknown)} left out)")  # fmt: skip
+    falls, groups = table["falls"].to_numpy(bool), table["group"].to_numpy()
+    print(f"{args.tasks}: {len(table)} series of {table['run'].nunique()} pre-training runs in "
+          f"{len(set(groups))} groups, {falls.sum()} fall ({len(unknown)} left out)")  # fmt: skip
     methods = methods_of(table)
     chosen = next(iter(methods))
     table = table.assign(left_out=methods[chosen])
     table["call"] = [foreseen.call(one) for one in table["left_out"]]
     with pd.option_context("display.width", 200, "display.max_columns", 30):
-        columns = ["run", "rate", "falls", "fall", "p", "factor", "left_out", "call", "tuned"]
+        columns = [
+            "run",
+            "rate",
+            "set",
+            "falls",
+            "fall",
+            "p",
+            "factor",
+            "left_out",
+            "call",
+            "tuned",
+        ]
         print(table[columns].round(3).to_string())
         lines = [judge(name, one, falls, groups) for name, one in methods.items()]
         print(pd.DataFrame(lines).to_string(index=False))
-        for column in ("schedule", "width", "rate"):
+        for column in ("set", "schedule", "width", "rate"):
             right = (table["left_out"] > 0.5) == table["falls"]
             by = table.assign(right=right).groupby(column)
             print(by.agg(series=("falls", "size"), falls=("falls", "sum"), right=("right", "mean")))

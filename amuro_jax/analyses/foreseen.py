@@ -52,7 +52,8 @@ class Foreseen:
 
 def all_foreseen(results: Results) -> list[Foreseen]:
     """Every way of tuning at one rate × set with noise, where the study has probed its base models:
-    only their probes know how large the weights are.
+    only their probes know how large the weights are. A set's own tuning is left out: what it gains
+    is not in the noise.
     """
     noise, probes, ways = results.noise, results.probes(), results.tunings()
     if noise is None or noise.empty or ways.empty or "weight_scale" not in probes:
@@ -64,7 +65,8 @@ def all_foreseen(results: Results) -> list[Foreseen]:
     for task in dict.fromkeys(noise["task"]):
         known = _base_models(results, gold, task, scales)
         if known is not None:
-            made += [_one(results, gold, task, way, *known) for way in ways.to_dict("records")]
+            others = ways[ways["tuned_on"] != task].to_dict("records")
+            made += [_one(results, gold, task, way, *known) for way in others]
     return made
 
 

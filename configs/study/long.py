@@ -1,5 +1,5 @@
 """Do models that are tuned at a fixed rate get worse with more pre-training, and do base models and
-noise on their weights foretell it? One laboratory of configs/lab/long.py, tuned on NLI at four
+noise on their weights foretell it? One laboratory of configs/lab/long.py, tuned on NLI at six
 rates (docs/answers.md).
 
   amuro study --config=configs/study/long.py --config.suite=$LAB/checkpoints \\
@@ -23,7 +23,7 @@ from amuro_jax.config import (
 )
 
 SET = "lab_nli"
-RATES = (2e-3, 4e-3, 8e-3, 1.6e-2)
+RATES = (2e-3, 3e-3, 4e-3, 6e-3, 8e-3, 1.6e-2)
 
 
 def get_config() -> StudyConfig:
@@ -40,7 +40,11 @@ def get_config() -> StudyConfig:
             EvalSet("lab_attributes", Role.MULTIPLE_CHOICE),
             EvalSet("lab_events", Role.MULTIPLE_CHOICE),
         ),
-        noise=WeightNoise(sigmas=(0.05, 0.1, 0.2, 0.4), draws=2),
+        noise=WeightNoise(
+            sigmas=(0.05, 0.1, 0.2, 0.4),
+            draws=2,
+            tasks=(SET, "lab_attributes", "lab_events"),
+        ),
         probe=Probe(steps=4, held_out_rows=64),
         recipe=Recipe(
             rows=240,
