@@ -1,5 +1,5 @@
 """Do models that are tuned at a fixed rate get worse with more pre-training, and do base models and
-noise on their weights foretell it? One laboratory of configs/lab/long.py, tuned on NLI at six
+noise on their weights foretell it? One laboratory of configs/lab/long.py, tuned on NLI at four
 rates (docs/answers.md).
 
   amuro study --config=configs/study/long.py --config.suite=$LAB/checkpoints \\
@@ -23,7 +23,7 @@ from amuro_jax.config import (
 )
 
 SET = "lab_nli"
-RATES = (2e-3, 3e-3, 4e-3, 6e-3, 8e-3, 1.6e-2)
+RATES = (2e-3, 4e-3, 8e-3, 1.6e-2)
 
 
 def get_config() -> StudyConfig:

@@ -15,7 +15,7 @@ CONFIGS = {
     "answers:short_text": 7,
     "facts": 1,
     "lab": 5,
-    "long": 27,
+    "long": 21,
     "lora_vs_full": 13,
     "lora_vs_full:tiny": 5,
     "olmo1b": 6,
