@@ -105,6 +105,18 @@ def test_calls_are_made_at_nine_in_ten():
     ]  # fmt: skip
 
 
+def test_no_call_beyond_what_laboratories_have_shown():
+    """A higher rate makes a fall likelier; no rate makes a confident call."""
+    for one in simulated(10, 2, 0.3)[0]:
+        moved = [0.01 * one.displacement, one.displacement, 100 * one.displacement]
+        found = [
+            foreseen.probability(BaseModels(one.scores, SIGMAS, one.changes, at, one.margin))
+            for at in moved
+        ]
+        assert found == sorted(found) and {foreseen.call(p) for p in found} == {UNSURE}
+    assert found[0] < 0.3 and found[-1] > 0.5
+
+
 def test_the_fit_knows_nothing_of_the_group_that_it_judges():
     series, falls, groups = simulated(20, 1, 0.3)
     values = np.array([foreseen.features(one) for one in series])
