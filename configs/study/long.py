@@ -6,8 +6,8 @@ rates (docs/answers.md).
     --config.data_root=$LAB/data --config.workdir=work/long/32-constant-0/study
 
 Expect the table `foreseen`: per way of tuning and multiple-choice set the call that was made from
-base models alone beside what the tuned ones did. About a minute of one processor where the programs
-are compiled; copy `programs/` of another study of the same width to have them.
+base models alone beside what the tuned ones did. One to two and a half minutes of one processor;
+with a copy of `programs/` of another study of the same width there is less to compile.
 """
 
 from amuro_jax.config import (
