@@ -131,3 +131,10 @@ def test_a_study_that_lacks_something_says_nothing(lost):
     assert not list(analysis.say_foreseen(results, tables))
     assert analysis.draw_foreseen(results, tables) is None
     analysis.show_foreseen(tables["foreseen"])
+
+
+def test_the_tuned_set_itself_is_left_out():
+    results = results_of()
+    ways = results.tunings()
+    results.tunings = lambda: ways.assign(tuned_on=["nli", "arc"])
+    assert list(tables_of(results)["foreseen"]["variant"]) == ["slow"]
