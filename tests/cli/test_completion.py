@@ -44,7 +44,10 @@ def complete(bash, *words):
         (["amuro", "study", "--shar"], ["--shard="]),
         (["amuro", "study", "--config.recipe.epo"], ["--config.recipe.epochs="]),
         (["amuro", "lab", "--dry"], []),  # it has none
-        (["amuro", "study", "--config", "=", "study/l"], ["study/lab.py", "study/lora_vs_full.py"]),
+        (
+            ["amuro", "study", "--config", "=", "study/paper_"],
+            ["study/paper_llama3_8b.py", "study/paper_olmo1b.py"],
+        ),
         (["amuro", "study", "--config=study/ti"], ["--config=study/tiny.py"]),  # as zsh has it
         (["amuro", "lab", "--config", "="], list(config_files.descriptions())),
         (["amuro", "study", "--config.workdir", "=", "wo"], []),  # files, by bash itself
