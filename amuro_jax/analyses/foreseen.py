@@ -23,6 +23,7 @@ from amuro_jax.results.results import Results
 from amuro_jax.variants import noise_of
 
 DRAWS = 1000
+_ALL = "foreseen"  # of `Results.derived`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +56,12 @@ def all_foreseen(results: Results) -> list[Foreseen]:
     only their probes know how large the weights are. A set's own tuning is left out: what it gains
     is not in the noise.
     """
+    if _ALL not in results.derived:  # the table and the figure need the same
+        results.derived[_ALL] = _all(results)
+    return results.derived[_ALL]
+
+
+def _all(results):
     noise, probes, ways = results.noise, results.probes(), results.tunings()
     if noise is None or noise.empty or ways.empty or "weight_scale" not in probes:
         return []
