@@ -48,11 +48,11 @@ def batches(given, task: str) -> list[list]:
         "default",
         protocols.STRICT,
         Tokenizer.from_file(given.tokenizer),
-        rows=BATCH * (given.rounds + 1),
+        rows=BATCH * (given.rounds + 2),  # some are left out: nothing to learn within the length
         data_root=given.data_root,
         max_length=given.max_length,
     ).examples
-    return [rows[start : start + BATCH] for start in range(0, len(rows) - BATCH + 1, BATCH)]
+    return [rows[start : start + BATCH] for start in range(0, BATCH * (given.rounds + 1), BATCH)]
 
 
 class Ours:
@@ -70,15 +70,26 @@ class Ours:
         self.config = ModelConfig("olmo", VOCAB, HIDDEN, given.layers, heads, heads, 64, MLP, 2048)
         self.step, self.jax = make_step(self.config, Optimizer(clip_norm=1.0)), jax
         self.state = self.step.init(init_params(self.config, 0))
+        sums = functools.partial(
+            self.step.objective.sums, config=self.config, compute=self.step.compute
+        )
+        self.derived = jax.jit(
+            jax.value_and_grad(sums, has_aux=True), compiler_options=self.step.options
+        )
 
     def prepare(self, batches) -> None:
-        """Compiles what these batches need: each further shape of packed rows is a program."""
+        """Compiles what these batches need, each further shape of packed rows being a program; the
+        state starts anew after it, so that there is never a second one.
+        """
         from amuro_jax.models.parameters import init_params
         from amuro_jax.train.batches import pack_batch
 
         packed = [pack_batch(rows, 1).arrays() for rows in batches]
         for arrays in {batch["tokens"].shape: batch for batch in packed}.values():
-            self.step(self.step.init(init_params(self.config, 0)), arrays, RATE)
+            self.state, _ = self.step(self.state, arrays, RATE)
+        self.jax.block_until_ready(self.state.params)
+        self.state = None
+        self.state = self.step.init(init_params(self.config, 0))
 
     def run(self, rows) -> float:
         """The loss of one update."""
@@ -88,6 +99,13 @@ class Ours:
         self.state, metrics = self.step(self.state, arrays, RATE)
         self.jax.block_until_ready(self.state.params)
         return float(metrics["loss"])
+
+    def gradient(self, rows) -> None:
+        """The forward and backward pass alone, of one batch."""
+        from amuro_jax.train.batches import pack_batch
+
+        arrays = pack_batch(rows, 1).arrays()
+        self.jax.block_until_ready(self.derived(self.state.params, arrays))
 
     def best(self) -> float:
         """FLOP/s of the best of some large products, in processor time."""
@@ -213,21 +231,22 @@ def _timed(action):
 
 
 def work(given) -> None:
-    """A worker: a line `TASK NUMBER` is one update; an empty one asks for memory and speed."""
+    """A worker: a line `TASK NUMBER` is one update, `gradient TASK NUMBER` the passes without it;
+    an empty one asks for memory and speed.
+    """
     os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[: given.threads]))
     worker = Ours(given) if given.worker == "amuro" else Torch(given, given.worker)
-    rows: dict = {}
+    rows = {task: batches(given, task) for task in given.tasks.split(",")}
+    if given.worker == "amuro":
+        worker.prepare([batch for task in rows for batch in rows[task]])
     for line in sys.stdin:
         if not line.strip():
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             print(json.dumps([peak, worker.best() if given.worker == "amuro" else 0]), flush=True)
             continue
-        task, number = line.split()
-        if task not in rows:
-            rows[task] = batches(given, task)
-            if given.worker == "amuro":
-                worker.prepare(rows[task])
-        step = functools.partial(worker.run, rows[task][int(number)])
+        *gradient, task, number = line.split()
+        action = worker.gradient if gradient else worker.run
+        step = functools.partial(action, rows[task][int(number)])
         print(json.dumps(_timed(step)), flush=True)
 
 
@@ -258,7 +277,7 @@ def main() -> None:
     tasks = given.tasks.split(",")
     groups = [[name] for name in WORKERS] if given.one_by_one else [list(WORKERS)]
     made: dict = {task: {} for task in tasks}
-    memory = {}
+    memory, passes = {}, {task: [] for task in tasks}
     for names in groups:
         workers = {name: start(given, name) for name in names}
         for task in tasks:
@@ -266,7 +285,10 @@ def main() -> None:
                 for name, worker in workers.items():
                     made[task].setdefault(name, []).append(ask(worker, f"{task} {number}"))
         for name, worker in workers.items():
-            memory[name] = ask(worker, "")
+            memory[name] = ask(worker, "")  # before what follows adds programs
+            for task in tasks if name == "amuro" else ():
+                for number in (*range(1, given.rounds + 1), *range(1, given.rounds + 1)):
+                    passes[task].append(ask(worker, f"gradient {task} {number}"))
             worker.stdin.close()
             worker.wait()
     print(
@@ -274,7 +296,7 @@ def main() -> None:
         "of losses |\n|" + "---|" * 8
     )
     for task in tasks:
-        _report(given, task, made[task], memory["amuro"][1])
+        _report(given, task, made[task], passes[task], memory["amuro"][1])
     for name, (peak, _) in memory.items():
         print(f"{WORKERS[name]}: peak memory {peak / 1e9:.2f} GB")
     print(f"best product {memory['amuro'][1] / 1e9:.1f} GFLOP/s; load {os.getloadavg()[0]:.0f}")
@@ -295,9 +317,9 @@ def start(given, name: str) -> subprocess.Popen:
     )
 
 
-def _report(given, task, made, best):
+def _report(given, task, made, passes, best):
     """Lines of one set: medians over rounds, and the share of the best product's speed that the
-    products of real tokens reach, forward and backward, in the time of the whole step.
+    products of real tokens reach, in the time of the forward and backward pass and of the step.
     """
     losses = {name: [result[0] for result in results] for name, results in made.items()}
     gaps = {name: max(map(_gap, losses[name], losses["amuro"])) for name in made}
@@ -317,8 +339,12 @@ def _report(given, task, made, best):
             f"{wanted} | {gaps[name]:.0e} |",
             flush=True,
         )
-    rate = flops / times["amuro"][1]
-    print(f"{task}: {rate / 1e9:.1f} GFLOP/s, {rate / best:.0%} of the best product", flush=True)
+    # The second half: by then every shape is compiled.
+    backward = statistics.median(used for _, _, used in passes[given.rounds :])
+    for what, used in {"the step": times["amuro"][1], "forward and backward": backward}.items():
+        rate = flops / used
+        print(f"{task}, {what}: {used:.2f} processor s, {rate / 1e9:.1f} GFLOP/s, ", end="")
+        print(f"{rate / best:.0%} of the best product", flush=True)
 
 
 def _gap(left, right):

@@ -8,12 +8,13 @@ The argument is SIZE,SCHEDULE,SEED: `small` (0.5 M parameters), `medium` (3 M), 
 The data sets, the tokenizer and the corpus are the same for all, so that scores of two laboratories
 are of the same rows.
 
-12,000 steps (24.6 M tokens, seven passes over the corpus) are six times the default's. With a
-fourth part, `micro,constant,0,short`, it is 4,000 steps of half the batch: twice the default's
+12,000 steps (24.6 M tokens, seven passes over the corpus) are six times the default's; the
+checkpoints are at equal distances, so that late ones are neighbours whose average means something.
+With a fourth part, `micro,constant,0,short`, it is 4,000 steps of half the batch: twice the default's
 steps on the default's tokens, for a machine with two cores.
 """
 
-from amuro_jax.config import LabConfig, LabModel, Schedule
+from amuro_jax.config import LabConfig, LabModel, Schedule, Spacing
 from amuro_jax.errors import ConfigError
 
 SIZES = {
@@ -23,7 +24,12 @@ SIZES = {
     "large": LabModel(hidden_size=288, num_layers=8, num_heads=8, mlp_size=864),
 }
 LENGTHS = {
-    "": {"steps": 12000, "checkpoints": 12, "first_checkpoint": 100},
+    "": {
+        "steps": 12000,
+        "checkpoints": 12,
+        "first_checkpoint": 100,
+        "spacing": Spacing.LINEAR,
+    },
     "short": {"steps": 4000, "batch_size": 16, "checkpoints": 8, "first_checkpoint": 100},
 }
 
