@@ -10,8 +10,8 @@ are of the same rows.
 
 12,000 steps (24.6 M tokens, seven passes over the corpus) are six times the default's; the
 checkpoints are at equal distances, so that late ones are neighbours whose average means something.
-With a fourth part, `micro,constant,0,short`, it is 4,000 steps of half the batch: twice the default's
-steps on the default's tokens, for a machine with two cores.
+A fourth part makes it shorter, for a machine with two cores: `middle` is 8,000 steps of half the
+batch (twice the default's tokens), `short` 4,000 of them, checkpoints at equal ratios.
 """
 
 from amuro_jax.config import LabConfig, LabModel, Schedule, Spacing
@@ -30,6 +30,13 @@ LENGTHS = {
         "first_checkpoint": 100,
         "spacing": Spacing.LINEAR,
     },
+    "middle": {
+        "steps": 8000,
+        "batch_size": 16,
+        "checkpoints": 8,
+        "first_checkpoint": 100,
+        "spacing": Spacing.LINEAR,
+    },
     "short": {"steps": 4000, "batch_size": 16, "checkpoints": 8, "first_checkpoint": 100},
 }
 
@@ -40,9 +47,10 @@ def get_config(argument: str = "small,constant,0") -> LabConfig:
     known = size in SIZES and schedule in list(Schedule) and length in LENGTHS
     if not (known and seed.isdecimal()) or any(more):
         raise ConfigError(
-            f"not SIZE,SCHEDULE,SEED or SIZE,SCHEDULE,SEED,short: {argument!r}",
+            f"not SIZE,SCHEDULE,SEED or SIZE,SCHEDULE,SEED,LENGTH: {argument!r}",
             where="configs/lab/answers.py",
-            hint=f"sizes {', '.join(SIZES)}; schedules {', '.join(Schedule)}; as small,constant,0",
+            hint=f"sizes {', '.join(SIZES)}; schedules {', '.join(Schedule)}; lengths "
+            f"{', '.join(filter(None, LENGTHS))}; as small,constant,0",
         )
     return LabConfig(
         model=SIZES[size],
