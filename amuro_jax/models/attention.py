@@ -8,7 +8,7 @@ import flax.struct
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from amuro_jax.models import attention_dense, attention_kernels
+from amuro_jax.models import attention_causal, attention_dense, attention_kernels
 from amuro_jax.models.layout import Layout
 
 
@@ -33,9 +33,10 @@ class Backend:
 
     Attributes:
         name: xla (all heads at once) | blocked (a few key heads at a time, so that scores stay in a
-            CPU's cache) | trees (TPU kernel for every mask rule of `layout`; heads that it is not
-            made for go to splash) | splash (TPU kernel for prefixes and segments) | cudnn (GPU
-            kernel, 16-bit). A kernel leaves to XLA what it does not support.
+            CPU's cache) | causal (chunks of queries over a row's own tokens, with a backward pass
+            for CPUs; else xla) | trees (TPU kernel for every mask rule of `layout`; heads that it
+            is not made for go to splash) | splash (TPU kernel for prefixes and segments) | cudnn
+            (GPU kernel, 16-bit). A kernel leaves to XLA what it does not support.
         mesh: devices over which a kernel is spread; XLA's need none.
         segments: every own token sees earlier tokens of the same `enter` alone (plain, padded and
             packed layouts; no trees).
@@ -59,6 +60,8 @@ def best_backend(platform: str, dtype, mesh: Mesh | None = None, gradient: bool 
     """
     small = jnp.dtype(dtype).itemsize == 2
     if gradient:
+        if platform == "cpu":
+            return Backend("causal", gradient=True)
         kernel = {"tpu": "splash", "gpu": "cudnn", "cuda": "cudnn"}.get(platform) if small else None
         return Backend(kernel, mesh, segments=True, gradient=True) if kernel else Backend()
     if platform == "cpu":
@@ -89,6 +92,8 @@ def attend(
     """
     if backend.name == "blocked":
         return attention_dense.head_by_head(query_BTHK, layout, slot_T, blocks, window)
+    if backend.name == "causal" and attention_causal.suits(query_BTHK, blocks):
+        return attention_causal.causal(query_BTHK, layout, slot_T, blocks, window)
     kernel = attention_kernels.choose(query_BTHK, blocks, window, backend)
     if kernel:
         return kernel(query_BTHK, layout, slot_T, blocks, window, backend)

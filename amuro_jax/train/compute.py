@@ -25,12 +25,15 @@ class Compute:
         remat: a name of `models.decoder.REMAT`.
         attention: from `models.attention.best_backend`.
         loop: whether the layers are a loop, see `has_loop`.
+        together: whether predicted positions of all rows are worked on together, without those
+            that only fill their rows: on one CPU device.
     """
 
     dtype: str = "float32"
     remat: str = "none"
     attention: Backend = Backend()
     loop: bool = True
+    together: bool = False
 
     def hidden(self, params: dict, batch: dict, config: ModelConfig):
         """Final hidden states [B, N, D] at the predicting positions of a batch (`batches.Batch`).

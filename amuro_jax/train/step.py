@@ -80,7 +80,8 @@ class Step:
             )
         attention = attention or best_backend(platform, dtype, mesh, gradient=True)
         loop = has_loop(config, platform, str(remat))
-        self.compute = Compute(str(dtype), str(remat), attention, loop)
+        together = platform == "cpu" and (mesh is None or mesh.size == 1)
+        self.compute = Compute(str(dtype), str(remat), attention, loop, together)
         shards = sharding.batch_divisor(mesh) if mesh is not None else 1
         self.row_multiple = micro_batches * shards
         self.transform = optimizer.transform()

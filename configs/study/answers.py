@@ -5,9 +5,10 @@ and at one chosen for each, with three seeds; averages of checkpoints; sensitivi
   amuro study --config=configs/study/answers.py:full --config.suite=$LAB/checkpoints \\
     --config.data_root=$LAB/data --config.workdir=work/answers/study
 
-`full` is four fine-tuning sets from twelve checkpoints; `short` and `short_text` are one set each
-(NLI, summaries) from five checkpoints with fewer rows, for two cores (docs/answers.md has what it
-gave). Expect the tables `overtraining`, `averages`, `sensitivity`, `seeds`, `rates` and `variance`.
+`full` is four fine-tuning sets from twelve checkpoints; `nli` is NLI from all checkpoints of a
+shorter laboratory; `short` and `short_text` are one set each (NLI, summaries) from five checkpoints
+with fewer rows, for two cores (docs/answers.md has what was run, and what it gave). Expect the
+tables `overtraining`, `averages`, `sensitivity`, `seeds`, `rates` and `variance`.
 """
 
 from amuro_jax.config import (
@@ -55,6 +56,17 @@ def _full():
     )
 
 
+def _nli():
+    return StudyConfig(
+        name="answers, NLI",
+        fine_tunes=(_pairs("lab_nli", 1200, 3, (2e-3, 4e-3, 8e-3), fixed=4e-3),),
+        evals=_evals(("lab_nli",)),
+        averages=(3,),
+        noise=WeightNoise(sigmas=(0.1, 0.3), draws=2),
+        **_common(150),
+    )
+
+
 def _short():
     return StudyConfig(
         name="answers",
@@ -86,16 +98,16 @@ def _short_text():
     )
 
 
-_LENGTHS = {"full": _full, "short": _short, "short_text": _short_text}
+_LENGTHS = {"full": _full, "nli": _nli, "short": _short, "short_text": _short_text}
 
 
-def _pairs(task, rows, epochs, rates):
+def _pairs(task, rows, epochs, rates, fixed=5e-4):
     """The rate is chosen by 100 of the rows."""
     return FineTune(
         task,
         rows=rows,
         epochs=epochs,
-        learning_rate=5e-4,
+        learning_rate=fixed,
         held_out_rows=100,
         learning_rates=rates,
     )

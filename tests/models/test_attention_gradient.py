@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from amuro_jax import sharding
+from amuro_jax.models import attention_causal
 from amuro_jax.models.attention import Backend, KeyBlock, attend, best_backend
 from amuro_jax.models.config import ModelConfig
 from amuro_jax.models.forward import forward
@@ -63,6 +64,55 @@ def test_gradients_of_packed_rows_are_those_of_xla(name, heads, groups, monkeypa
         np.testing.assert_allclose(one, other, atol=2e-5)
 
 
+@pytest.mark.parametrize("length", [40, 96, 150, 400])  # one chunk, two, two, three
+@pytest.mark.parametrize("groups", [4, 2])
+def test_gradients_in_chunks_are_those_of_all_pairs(length, groups, monkeypatch):
+    segments = np.repeat(SEGMENTS, 3, axis=1)[:, 40 : 40 + length]
+    arrays = inputs(4, groups, 16, segments)
+    value, plainly = gradients(Backend(), arrays, segments)
+    monkeypatch.setattr("amuro_jax.models.attention_dense.all_heads", None)
+    mine, chunked = gradients(Backend("causal", gradient=True), arrays, segments)
+    np.testing.assert_allclose(mine, value, rtol=1e-4)
+    for one, other in zip(chunked, plainly, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+def test_a_chunks_queries_do_not_meet_later_keys():
+    """About half of all pairs: no array in the program has all queries beside all keys."""
+    segments = np.zeros((2, 384), int)
+    program = jax.make_jaxpr(
+        lambda *arrays: gradients(Backend("causal", gradient=True), arrays, segments)
+    )(*inputs(4, 4, 16, segments))
+    assert attention_causal.chunks(384) == [(0, 192), (192, 384)]
+    assert "192,384]" in str(program) and "384,384]" not in str(program)
+
+
+def test_padding_gives_no_gradient_and_no_result():
+    """A query without keys has a result of zeros, whatever asks for its gradient."""
+    segments = np.where(np.arange(150) < 100, 0, -1)[None]
+    query, key, value, _ = inputs(4, 4, 16, segments)
+    wanted = normal(1, 150, 4, 16) * (segments < 0)[:, :, None, None]
+    total, found = gradients(
+        Backend("causal", gradient=True), (query, key, value, wanted), segments
+    )
+    assert total == 0 and not any(np.any(one) for one in found)
+
+
+def test_a_window_limits_the_chunks_too():
+    query, key, value, wanted = inputs(4, 4, 16, np.zeros((2, 150), int))
+    layout, slot = plain(150, 2), jnp.arange(150)
+
+    def run(backend, *arrays):
+        block = KeyBlock(*arrays[1:], layout, slot)
+        return jnp.sum(attend(arrays[0], layout, slot, [block], jnp.int32(7), backend) * wanted)
+
+    each = [
+        jax.jit(jax.value_and_grad(functools.partial(run, backend), (0, 1, 2)))(query, key, value)
+        for backend in (Backend(), Backend("causal", gradient=True))
+    ]
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=2e-5), *each)
+
+
 def test_gradients_over_a_mesh():
     segments = np.repeat(SEGMENTS, 2, axis=0)
     arrays = inputs(4, 2, 16, segments)
@@ -79,8 +129,10 @@ def test_one_place_chooses_for_training():
     assert tpu == Backend("splash", mesh, segments=True, gradient=True)
     gpu = best_backend("gpu", "bfloat16", gradient=True)
     assert gpu == Backend("cudnn", None, segments=True, gradient=True)
-    for platform, dtype in (("tpu", "float32"), ("gpu", "float32"), ("cpu", "bfloat16")):
-        assert best_backend(platform, dtype, gradient=True) == Backend()
+    for platform in ("tpu", "gpu"):
+        assert best_backend(platform, "float32", gradient=True) == Backend()
+    for dtype in ("float32", "bfloat16"):
+        assert best_backend("cpu", dtype, gradient=True) == Backend("causal", gradient=True)
 
 
 def test_a_window_that_hides_nothing_keeps_the_kernel(monkeypatch):
