@@ -10,7 +10,8 @@ WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo 4 ||
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 COMPILE := $(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
 
-# make answers: SIZE,SCHEDULE,SEED of each laboratory (configs/lab/answers.py) and the grid.
+# make answers: SIZE,SCHEDULE,SEED[,LENGTH] of each laboratory (configs/lab/answers.py) and the grid
+# (configs/study/answers.py).
 ANSWERS_LABS ?= small,constant,0 small,constant,1 small,annealed,0 \
   medium,constant,0 medium,constant,1 large,constant,0
 ANSWERS_GRID ?= full
