@@ -46,10 +46,7 @@ def _curves(results):
 def _line(results, one):
     curve = one.curve
     seeds = _seed_values(one)
-    rows, spread = one.draws(ROW_DRAWS), seed_deviations(seeds, ROW_DRAWS)
-    deviations = rows - rows.mean(axis=1, keepdims=True)
-    deviations = deviations if spread is None else deviations + spread[:, : rows.shape[1]]
-    found = find_turn(curve.value, deviations)
+    found = find_turn(curve.value, _deviations(one))
     names = ("", "", "") if found.why else (found.best, found.first, found.last)
     best, first, last = (name if name == "" else curve.names[name] for name in names)
     return {
@@ -63,6 +60,15 @@ def _line(results, one):
         **{name: getattr(found, name) for name in ("fall", "fall_low", "fall_high", "p")},
         "why": found.why,
     }
+
+
+def _deviations(one):
+    """Draws of the errors of a curve's points [N, R]: of the test rows, and of the training seeds
+    where a point has several.
+    """
+    rows, spread = one.draws(ROW_DRAWS), seed_deviations(_seed_values(one), ROW_DRAWS)
+    deviations = rows - rows.mean(axis=1, keepdims=True)
+    return deviations if spread is None else deviations + spread[:, : rows.shape[1]]
 
 
 def _seed_values(one):
@@ -102,11 +108,13 @@ def say_overtraining(results: Results, tables):
 
 
 def draw_overtraining(results: Results, tables):
-    """Fine-tuned scores over pre-training, each way of tuning a line, with its band over rows."""
+    """Fine-tuned scores over pre-training, each way of tuning a line, with its band over rows and
+    seeds.
+    """
     chosen = [one for one in _curves(results) if one.model == series.TUNED]
 
     def drawn(one, entry):
-        curve, half = one.curve, NORMAL_95 * np.nan_to_num(one.curve.stderr)
+        curve, half = one.curve, NORMAL_95 * np.nan_to_num(_deviations(one).std(axis=1))
         return (
             Drawn(
                 one.label,
@@ -173,7 +181,8 @@ OVERTRAINING = Analysis(
     "`turn_from` and `turn_to` in 95 % of cases, and a fall is said where the last checkpoint is "
     "clearly worse than another one (Holm's correction over all curves). Intervals are over test "
     "rows and, where a study has several seeds, over seeds of the training; another pre-training "
-    "run is not in them. Bands in the figure are of the rows alone.",
+    "run is not in them. So are the bands in the figure, where the variance between seeds is taken "
+    "to be the same for all points of a curve.",
     sentences=say_overtraining,
     shown=show_overtraining,
     across=True,

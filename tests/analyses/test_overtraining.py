@@ -113,6 +113,7 @@ def test_the_spread_of_seeds_takes_the_claim_away():
     """A fall that the rows alone call clear, within what another seed does."""
     results = results_of((0.5, 0.7, 0.72, 0.8, 0.72, 0.7))
     results.every = results.cells
+    narrow = band_of(results)
     alone = overtraining.overtraining(results).set_index("model").loc["fine-tuned"]
     assert alone["verdict"] == "falls" and alone["seeds"] == 1
     spread = np.random.default_rng(0).normal(0, 0.1, (len(results.cells), 3))
@@ -136,6 +137,18 @@ def test_the_spread_of_seeds_takes_the_claim_away():
     table = overtraining.overtraining(results).set_index("model")
     assert set(table["seeds"]) == {3}
     assert table.loc["fine-tuned", "verdict"] == "no fall found"
+    np.testing.assert_allclose(narrow, 2 * 1.96 * 0.032, rtol=0.1)  # √(0.72 · 0.28 / 200)
+    variance = spread[tuned].var(axis=1, ddof=1).mean() / 3
+    np.testing.assert_allclose(
+        band_of(results), 2 * 1.96 * np.hypot(0.032, variance**0.5), rtol=0.2
+    )
+
+
+def band_of(results):
+    """Width of the figure's band around the third checkpoint's fine-tuned score."""
+    drawn = overtraining.draw_overtraining(results, {})
+    (one,) = [line for panel in drawn.panels for line in panel.series]
+    return one.high[2] - one.low[2]
 
 
 def test_growing_sensitivity_is_found_and_a_constant_one_is_not():
