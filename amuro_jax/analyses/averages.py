@@ -10,9 +10,13 @@ from amuro_jax.analyses.changes import (
     PLACE_COLUMNS,
     beside,
     corrected,
+    uncertainty,
     uncertainty_columns,
 )
 from amuro_jax.analyses.words import count, effect, signed, with_interval
+from amuro_jax.curves.turn import seed_deviations
+from amuro_jax.results.estimate import estimate_from_draws
+from amuro_jax.results.pooled import seed_values
 from amuro_jax.results.results import Results
 from amuro_jax.variants import average_of, seeds_of, without_average
 
@@ -22,7 +26,7 @@ _PLACE = ("checkpoint", "tuned_on", "task", "role", "format", "shots")
 def averages(results: Results, _=None) -> pd.DataFrame:
     """A line per score of an average, base or tuned from it, with that of its last checkpoint."""
     cells = results.variants if results.variants is not None else results.cells
-    lines = []
+    lines, pairs = [], []
     for cell in cells.to_dict("records"):
         averaged = _averaged(cell["variant"])
         if not averaged:
@@ -37,7 +41,31 @@ def averages(results: Results, _=None) -> pd.DataFrame:
         )
         place = {name: cell[name] for name in _PLACE}
         lines.append(place | {"averaged": averaged} | beside(results, cell, single, "single"))
+        pairs.append((cell, single))
+    _spread_by_seeds(results, lines, pairs)
     return corrected(lines, ["averaged", "tuned_on"])
+
+
+def _spread_by_seeds(results, lines, pairs):
+    """Puts the spread of training seeds into the intervals of models that are tuned from averages
+    of checkpoints: each of the two is a mean over trainings of its own. One variance for all
+    scores of a set, a format and a number of shots after one fine-tuning.
+    """
+    groups = {}
+    for place, (line, (cell, single)) in enumerate(zip(lines, pairs, strict=True)):
+        if line["tuned_on"] and single is not None and average_of(cell["variant"]):
+            view = tuple(line[name] for name in ("tuned_on", "task", "format", "shots"))
+            groups.setdefault(view, []).append(place)
+    for places in groups.values():
+        cells = [cell for place in places for cell in pairs[place]]
+        count = len(results.draws[cells[0]["key"]])
+        spread = seed_deviations(seed_values(results, cells), count)
+        if spread is None:
+            continue
+        for place, of_average, of_single in zip(places, spread[::2], spread[1::2], strict=True):
+            average, single = (results.draws[cell["key"]] for cell in pairs[place])
+            draws = average - single + of_average - of_single
+            lines[place] |= uncertainty(estimate_from_draws(lines[place]["difference"], draws))
 
 
 def _averaged(variant):
@@ -103,6 +131,8 @@ AVERAGES = Analysis(
         "seeds their mean score",
         "difference": "value − single on the same rows",
         **uncertainty_columns(),
+        "stderr": "standard error over test rows and, of models that are tuned with several seeds, "
+        "over these (one variance for all scores of a set)",
         "p_holm": "p with Holm's correction over the scores of averages of one size and one "
         "fine-tuning set",
     },
@@ -110,7 +140,8 @@ AVERAGES = Analysis(
     caption="The parameters of the last checkpoints of the series are averaged, as base models and "
     "as what is fine-tuned (`averages` in the study); those of fine-tuned models over their seeds "
     "(`average_seeds`). A finding that the average does not share is noise of one model, or "
-    "of checkpoints too far apart in training to be averaged.",
+    "of checkpoints too far apart in training to be averaged. Intervals of fine-tuned models hold "
+    "the spread of their training seeds where there are several.",
     sentences=say_averages,
     shown=show_averages,
 )

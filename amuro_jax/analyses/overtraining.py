@@ -12,7 +12,7 @@ from amuro_jax.analyses.figures import Series as Drawn
 from amuro_jax.analyses.words import count, listed
 from amuro_jax.curves.turn import find_turn, seed_deviations
 from amuro_jax.evals.statistics import NORMAL_95, holm
-from amuro_jax.results.pooled import members
+from amuro_jax.results.pooled import seed_values
 from amuro_jax.results.results import Results
 
 ROW_DRAWS = 1000
@@ -45,7 +45,7 @@ def _curves(results):
 
 def _line(results, one):
     curve = one.curve
-    seeds = _seed_values(one)
+    seeds = seed_values(one.results, [cells[-1] for cells in one.records])
     found = find_turn(curve.value, _deviations(one))
     names = ("", "", "") if found.why else (found.best, found.first, found.last)
     best, first, last = (name if name == "" else curve.names[name] for name in names)
@@ -66,16 +66,12 @@ def _deviations(one):
     """Draws of the errors of a curve's points [N, R]: of the test rows, and of the training seeds
     where a point has several.
     """
-    rows, spread = one.draws(ROW_DRAWS), seed_deviations(_seed_values(one), ROW_DRAWS)
+    rows, spread = (
+        one.draws(ROW_DRAWS),
+        seed_deviations(seed_values(one.results, [cells[-1] for cells in one.records]), ROW_DRAWS),
+    )
     deviations = rows - rows.mean(axis=1, keepdims=True)
     return deviations if spread is None else deviations + spread[:, : rows.shape[1]]
-
-
-def _seed_values(one):
-    """Per checkpoint the scores of the seeds behind the fine-tuned one [S]."""
-    every = one.results.cells if one.results.every is None else one.results.every
-    values = every.drop_duplicates("key").set_index("key")["value"]
-    return [values.reindex(members(cells[-1]["key"])).to_numpy() for cells in one.records]
 
 
 def say_overtraining(results: Results, tables):

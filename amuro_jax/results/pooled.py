@@ -2,8 +2,9 @@
 analyses see as one number. No jax.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import pandas as pd
 
 from amuro_jax.evals.statistics import NORMAL_95
@@ -48,6 +49,17 @@ def _pooled(group):
         "high": value + NORMAL_95 * stderr,
         "seconds": float(group["seconds"].sum()),
     }
+
+
+def seed_values(results, cells: Sequence[dict]) -> list[np.ndarray]:
+    """Of each cell the scores of the seeds that it is the mean of [S], of one model its own.
+
+    Args:
+        results: a `results.Results`, whose `every` holds the cell of each seed.
+    """
+    every = results.cells if results.every is None else results.every
+    values = every.drop_duplicates("key").set_index("key")["value"]
+    return [values.reindex(members(cell["key"])).to_numpy() for cell in cells]
 
 
 def mean_scores(scores: Callable[[str], pd.Series | None], key: str) -> pd.Series | None:

@@ -39,6 +39,32 @@ def test_each_average_stands_beside_its_last_checkpoint():
     averages.show_averages(table)
 
 
+def of_seeds(spread):
+    """`results_of(0.5, 0.7)` with tuned models that are means over three seeds; scores ± spread."""
+    results = results_of(0.5, 0.7, 0.02)
+    every, draws = [], dict(results.draws)
+    for place, line in results.variants.iterrows():
+        seeds = (-1, 0, 1) if line["tuned_on"] else (0,)
+        keys = [f"{line['key']}/{seed}" for seed in seeds]
+        for key, seed in zip(keys, seeds, strict=True):
+            every.append(line.to_dict() | {"key": key, "value": line["value"] + seed * spread})
+        draws["+".join(keys)] = draws[line["key"]]
+        results.variants.loc[place, "key"] = "+".join(keys)
+    results.draws, results.every = draws, pd.DataFrame(every)
+    results.cells = results.variants[:2].copy()
+    return averages.averages(results).set_index("tuned_on")
+
+
+def test_the_spread_of_training_seeds_is_in_the_interval():
+    narrow, wide = of_seeds(0.0), of_seeds(0.3)
+    assert narrow.loc["nli", "p_holm"] < 0.05 < wide.loc["nli", "p_holm"]
+    np.testing.assert_allclose(narrow["difference"], wide["difference"])
+    # Two means over three seeds; draws of a variance with four degrees of freedom are wider.
+    expected = np.hypot(narrow.loc["nli", "stderr"], 0.3 * np.sqrt(2 / 3 * 4 / 2))
+    np.testing.assert_allclose(wide.loc["nli", "stderr"], expected, rtol=0.2)
+    assert narrow.loc["", "stderr"] == wide.loc["", "stderr"]  # base models have no seeds
+
+
 def test_an_average_stands_beside_a_model_of_its_own_way_and_format():
     nli = ("s30", "nli", "nli")
     cells = [
