@@ -10,7 +10,7 @@ from amuro_jax.analyses.analysis import Analysis, Sentence
 from amuro_jax.analyses.changes import LEVEL
 from amuro_jax.analyses.figures import Series as Drawn
 from amuro_jax.analyses.words import count, listed
-from amuro_jax.curves.turn import find_turn, seed_deviations
+from amuro_jax.curves.turn import find_turn
 from amuro_jax.evals.statistics import NORMAL_95, holm
 from amuro_jax.results.pooled import seed_values
 from amuro_jax.results.results import Results
@@ -63,15 +63,9 @@ def _line(results, one):
 
 
 def _deviations(one):
-    """Draws of the errors of a curve's points [N, R]: of the test rows, and of the training seeds
-    where a point has several.
-    """
-    rows, spread = (
-        one.draws(ROW_DRAWS),
-        seed_deviations(seed_values(one.results, [cells[-1] for cells in one.records]), ROW_DRAWS),
-    )
-    deviations = rows - rows.mean(axis=1, keepdims=True)
-    return deviations if spread is None else deviations + spread[:, : rows.shape[1]]
+    """Draws of the errors of a curve's points [N, R]: of test rows and training seeds."""
+    draws = one.draws(ROW_DRAWS)
+    return draws - draws.mean(axis=1, keepdims=True)
 
 
 def say_overtraining(results: Results, tables):

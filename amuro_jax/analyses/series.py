@@ -14,6 +14,7 @@ import pandas as pd
 from amuro_jax.analyses import figures
 from amuro_jax.analyses.changes import gain, in_views
 from amuro_jax.curves.curve import Curve, make_curve
+from amuro_jax.curves.turn import seed_deviations
 from amuro_jax.results import pooled
 from amuro_jax.results.estimate import NOTHING
 from amuro_jax.results.loading import LESS_IS_BETTER
@@ -78,12 +79,19 @@ class Series:
         return bool(keys) and all(self.results.scores(key) is not None for key in keys)
 
     def draws(self, most: int) -> np.ndarray | None:
-        """Paired bootstrap values [N, R] of the curve's points; None where there are no rows."""
+        """Paired bootstrap values [N, R] of the curve's points over test rows, and over training
+        seeds where a point is a mean over several; None where there are no rows.
+        """
         if not self.has_rows:
             return None
         draws = self.results.draws
         drawn = [[draws[cell["key"]][:most] for cell in cells] for cells in self.records]
-        return np.stack([cells[-1] - cells[0] if len(cells) > 1 else cells[0] for cells in drawn])
+        rows = np.stack([cells[-1] - cells[0] if len(cells) > 1 else cells[0] for cells in drawn])
+        tuned = [cells[-1] for cells in self.records]
+        if not any(pooled.SEPARATOR in cell["key"] for cell in tuned):
+            return rows
+        spread = seed_deviations(pooled.seed_values(self.results, tuned), rows.shape[1])
+        return rows if spread is None else rows + spread
 
 
 def place_columns(table) -> dict:

@@ -57,9 +57,14 @@ def seed_values(results, cells: Sequence[dict]) -> list[np.ndarray]:
     Args:
         results: a `results.Results`, whose `every` holds the cell of each seed.
     """
-    every = results.cells if results.every is None else results.every
-    values = every.drop_duplicates("key").set_index("key")["value"]
+    if _VALUES not in results.derived:
+        every = results.cells if results.every is None else results.every
+        results.derived[_VALUES] = every.drop_duplicates("key").set_index("key")["value"]
+    values = results.derived[_VALUES]
     return [values.reindex(members(cell["key"])).to_numpy() for cell in cells]
+
+
+_VALUES = "value of each stored cell"  # where a study's are kept
 
 
 def mean_scores(scores: Callable[[str], pd.Series | None], key: str) -> pd.Series | None:

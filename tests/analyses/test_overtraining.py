@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from amuro_jax.analyses import overtraining, sensitivity
+from amuro_jax.analyses import late_falls, overtraining, sensitivity
 from amuro_jax.analyses.registry import tables_of
 from amuro_jax.curves.turn import Turn
 from amuro_jax.variants import Noise
@@ -109,39 +109,49 @@ def test_a_fall_is_clear_beside_all_other_curves(monkeypatch):
     assert "of rte, excludes falls of more than 0.300" in said.text
 
 
+def of_seeds(tuned, deviation):
+    """(`results_of(tuned)`, the same with fine-tuned models that are means over three seeds whose
+    scores have this standard deviation, the scores' differences from their mean [cells, 3]).
+    """
+    alone, results = results_of(tuned), results_of(tuned)
+    alone.every = alone.cells
+    spread = np.random.default_rng(0).normal(0, deviation, (len(results.cells), 3))
+    parts, keys = [], {}
+    for place, line in enumerate(results.cells.to_dict("records")):
+        own = [f"{line['key']}/{seed}" for seed in range(3)] if line["tuned_on"] else [line["key"]]
+        keys[line["key"]] = "+".join(own)
+        for seed, key in enumerate(own):
+            more = spread[place, seed] if line["tuned_on"] else 0.0  # a base model has no seeds
+            parts.append(line | {"key": key, "value": line["value"] + more})
+    results.draws = {key: alone.draws[one] for one, key in keys.items()}
+    results.scores = {key: alone.scores(one) for one, key in keys.items()}.get
+    results.cells["key"] = results.cells["key"].map(keys)
+    results.every = pd.DataFrame(parts)
+    return alone, results, spread[(results.cells["tuned_on"] != "").to_numpy()]
+
+
 def test_the_spread_of_seeds_takes_the_claim_away():
     """A fall that the rows alone call clear, within what another seed does."""
-    results = results_of((0.5, 0.7, 0.72, 0.8, 0.72, 0.7))
-    results.every = results.cells
-    narrow = band_of(results)
-    alone = overtraining.overtraining(results).set_index("model").loc["fine-tuned"]
-    assert alone["verdict"] == "falls" and alone["seeds"] == 1
-    spread = np.random.default_rng(0).normal(0, 0.1, (len(results.cells), 3))
-    parts = []
-    for place, line in enumerate(results.cells.to_dict("records")):
-        parts += [] if line["tuned_on"] else [line]  # a base model has no seeds
-        for seed in range(3) if line["tuned_on"] else ():
-            key = f"{line['key']}/{seed}"
-            parts.append(line | {"key": key, "value": line["value"] + spread[place, seed]})
-    tuned = results.cells["tuned_on"] != ""
-    keys = {one: one for one in results.cells["key"][~tuned]}
-    keys |= {
-        one: "+".join(f"{one}/{seed}" for seed in range(3)) for one in results.cells["key"][tuned]
-    }
-    draws = {keys.get(one, one): results.draws[one] for one in results.cells["key"]}
-    scores = {key: results.scores(one) for one, key in keys.items()}
-    results = results_of((0.5, 0.7, 0.72, 0.8, 0.72, 0.7))
-    results.cells["key"] = results.cells["key"].map(keys)
-    results.draws, results.scores = draws, scores.get
-    results.every = pd.DataFrame(parts)
-    table = overtraining.overtraining(results).set_index("model")
+    alone, seeded, spread = of_seeds((0.5, 0.7, 0.72, 0.8, 0.72, 0.7), 0.1)
+    line = overtraining.overtraining(alone).set_index("model").loc["fine-tuned"]
+    assert line["verdict"] == "falls" and line["seeds"] == 1
+    table = overtraining.overtraining(seeded).set_index("model")
     assert set(table["seeds"]) == {3}
     assert table.loc["fine-tuned", "verdict"] == "no fall found"
-    np.testing.assert_allclose(narrow, 2 * 1.96 * 0.032, rtol=0.1)  # √(0.72 · 0.28 / 200)
-    variance = spread[tuned].var(axis=1, ddof=1).mean() / 3
-    np.testing.assert_allclose(
-        band_of(results), 2 * 1.96 * np.hypot(0.032, variance**0.5), rtol=0.2
-    )
+    np.testing.assert_allclose(band_of(alone), 2 * 1.96 * 0.032, rtol=0.1)  # √(0.72 · 0.28 / 200)
+    error = np.hypot(0.032, np.sqrt(spread.var(axis=1, ddof=1).mean() / 3))
+    np.testing.assert_allclose(band_of(seeded), 2 * 1.96 * error, rtol=0.2)
+
+
+def test_the_spread_of_seeds_is_in_the_noise_of_late_falls():
+    alone, seeded, _ = of_seeds((0.5, 0.7, 0.85, 0.9, 0.75, 0.6), 0.25)
+    assert verdict_of_late_falls(alone) == "gets worse"
+    assert verdict_of_late_falls(seeded) == "no fall found"
+
+
+def verdict_of_late_falls(results):
+    table = late_falls.late_falls(results)
+    return table[(table["tuned_on"] == "nli") & (table["task"] == "nli")]["verdict"].item()
 
 
 def band_of(results):
