@@ -36,6 +36,14 @@ RATE = 1e-4
 SIDE, TRIALS = 1536, 5  # of the product that measures the machine
 
 
+def model_config(layers: int):
+    """The model that everybody trains."""
+    from amuro_jax.models.config import ModelConfig
+
+    heads = HIDDEN // 64
+    return ModelConfig("olmo", VOCAB, HIDDEN, layers, heads, heads, 64, MLP, 2048)
+
+
 def batches(given, task: str) -> list[list]:
     """Batches of eight rows of a set, in the order of the study's subsample."""
     from amuro_jax.data import protocols
@@ -61,13 +69,11 @@ class Ours:
     def __init__(self, given):
         import jax
 
-        from amuro_jax.models.config import ModelConfig
         from amuro_jax.models.parameters import init_params
         from amuro_jax.train.optimizer import Optimizer
         from amuro_jax.train.step import make_step
 
-        heads = HIDDEN // 64
-        self.config = ModelConfig("olmo", VOCAB, HIDDEN, given.layers, heads, heads, 64, MLP, 2048)
+        self.config = model_config(given.layers)
         self.step, self.jax = make_step(self.config, Optimizer(clip_norm=1.0)), jax
         self.state = self.step.init(init_params(self.config, 0))
         sums = functools.partial(
@@ -203,11 +209,9 @@ def _copy(model, layers):
     import numpy as np
     import torch
 
-    from amuro_jax.models.config import ModelConfig
     from amuro_jax.models.parameters import flatten, init_params
 
-    heads = HIDDEN // 64
-    config = ModelConfig("olmo", VOCAB, HIDDEN, layers, heads, heads, 64, MLP, 2048)
+    config = model_config(layers)
     flat = {name: np.asarray(leaf) for name, leaf in flatten(init_params(config, 0)).items()}
     names = {f"{name[0]}_proj": f"attention/{name}" for name in ("query", "key", "value")}
     names |= {f"{name}_proj": f"mlp/{name}" for name in ("gate", "up", "down")}
