@@ -6,7 +6,7 @@ models tuned at a fixed rate get worse with more pre-training (docs/answers.md).
 The argument is WIDTH,SCHEDULE,SEED: the model's hidden size; `constant`, `annealed` or `cosine`;
 the seed of the pre-training. World, data sets, tokenizer and corpus (4,000 documents, read 34
 times) are the same for all. 0.06 M parameters at width 32, 0.12 M at 48; one and a half to three
-and a half minutes of one processor each. Width 48 with seed 0 at a constant rate saturates within
+and a half minutes on one core each. Width 48 with seed 0 at a constant rate saturates within
 these 6,000 steps (the right answer of lab_attributes has a mean log-probability of −0.15), seed 1
 and width 32 do not. `benchmarks/foreseen.py` has a loop over twenty of them and judges the calls.
 """
