@@ -96,6 +96,12 @@ def test_without_any_weight_the_loss_is_nothing(monkeypatch):
     assert total == weight == 0 and not any(np.any(leaf) for leaf in jax.tree.leaves(gradient))
 
 
+def test_rows_that_lie_on_several_devices_stay_apart(monkeypatch):
+    monkeypatch.setattr(loss, "WHOLE", 0)
+    monkeypatch.setattr(loss, "_together", None)
+    assert losses(init_params(MODEL, 0), BATCH, MODEL, False)[0][0] > 0
+
+
 def test_a_step_of_one_cpu_device_takes_them_together(monkeypatch):
     monkeypatch.setattr(loss, "WHOLE", 0)
     monkeypatch.setattr(loss, "_chunked", None)
